@@ -1,0 +1,3 @@
+//! Benchmarks of single hot paths, as JSON lines.
+
+fn main() {}

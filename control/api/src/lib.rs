@@ -1,0 +1,1 @@
+//! Versioned wire messages; no behaviour.

@@ -1,0 +1,3 @@
+//! Binary nova: everything a person types; also starts a region on one machine.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Binary nova-control: Raft groups, cluster and file services.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Hosts and their devices as a pure slice: registration, failure detection.

@@ -1,0 +1,1 @@
+//! Replica groups as a pure slice: members, epochs, incarnations, placement.

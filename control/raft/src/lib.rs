@@ -1,0 +1,1 @@
+//! Replicates commands: segmented WAL, snapshots, peer transport.

@@ -1,0 +1,1 @@
+//! The region's CA, certificates and the TLS configuration made of them.

@@ -1,0 +1,1 @@
+//! Composes the slices into the state of a Raft group.

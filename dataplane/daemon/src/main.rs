@@ -1,0 +1,3 @@
+//! The data plane of a host: wires NovaFS and NovaBulk onto shards.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Hardware profiles: parse, check, explain.

@@ -1,0 +1,1 @@
+//! Shared-memory rings between processes: commands in, completions out.

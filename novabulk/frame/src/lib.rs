@@ -1,0 +1,1 @@
+//! The 16-byte frame header and the control headers: encode and decode.

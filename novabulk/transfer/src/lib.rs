@@ -1,0 +1,1 @@
+//! Streams, messages and credits as a pure state machine.

@@ -1,0 +1,1 @@
+//! Open, read, write and list for programs, over rings; std threads only.

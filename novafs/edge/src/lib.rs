@@ -1,0 +1,1 @@
+//! Where data enter and leave: seal, gather, write, read, check, fail over.

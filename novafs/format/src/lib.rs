@@ -1,0 +1,1 @@
+//! Records on disk and how a unit is sealed: encode and decode.

@@ -1,0 +1,1 @@
+//! File metadata as a pure slice: inodes, directories, block maps, sessions.

@@ -1,0 +1,1 @@
+//! One device's blocks: WAL, cells, tree, checkpoints, recovery.

@@ -1,0 +1,3 @@
+//! Project tasks: tidy, ci.
+
+fn main() {}
