@@ -1,0 +1,77 @@
+//! The seam to one connection.
+
+use nova_buf::{DmaBuf, SharedBuf};
+
+/// Why a lane could not do what was asked. Whatever the reason, the lane is of no further use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaneError {
+    /// The peer ended the stream in order, at or before the bytes asked for.
+    #[error("the peer closed the connection")]
+    Closed,
+    /// The connection broke: reset, unreachable, or cut by a fault.
+    #[error("the connection broke (errno {errno}): connect again")]
+    Broken {
+        /// The kernel's answer, or `ECONNRESET` from a lane without a kernel.
+        errno: i32,
+    },
+    /// Nobody listens there.
+    #[error("the peer refused the connection: is its daemon running?")]
+    Refused,
+    /// The peer did not answer in time.
+    #[error("the peer did not answer in time")]
+    TimedOut,
+    /// A send was dropped half way, so the stream holds part of a message.
+    #[error("an earlier send was abandoned half way: connect again")]
+    Poisoned,
+    /// This host has no sockets or memory left for it.
+    #[error("no resources for a connection (errno {errno}): close some, or raise the limit on open files")]
+    NoResources {
+        /// The kernel's answer.
+        errno: i32,
+    },
+}
+
+/// One ordered, reliable stream of bytes in each direction: kernel TCP, user TCP, or memory.
+///
+/// One task sends and one receives at a time; the two directions are independent.
+pub trait Lane: 'static {
+    /// Sends `head`, then `body`. Completes when the transport has accepted all of it, not when the peer has it.
+    ///
+    /// # Errors
+    /// After an error the lane is of no further use.
+    ///
+    /// # Cancel safety
+    /// Dropped after it started, it poisons the lane: part of a message may be on its way.
+    async fn send(&self, head: &[u8], body: Option<SharedBuf>) -> Result<(), LaneError>;
+
+    /// Receives exactly `count` bytes into the front of `into`.
+    ///
+    /// # Errors
+    /// [`LaneError::Closed`] when the stream ends before `count` bytes.
+    ///
+    /// # Panics
+    /// When `count` is above `into.len()`.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: bytes received so far are lost, and the lane answers [`LaneError::Poisoned`] afterwards.
+    async fn recv_exact(&self, into: DmaBuf, count: usize) -> (Result<(), LaneError>, DmaBuf);
+
+    /// Receives at least `min` bytes and at most `into.len()` into the front of `into`; tells how many.
+    ///
+    /// # Errors
+    /// [`LaneError::Closed`] when the stream ends before `min` bytes.
+    ///
+    /// # Panics
+    /// When `min` is zero or above `into.len()`.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe, like [`Lane::recv_exact`].
+    async fn recv_some(&self, into: DmaBuf, min: usize) -> (Result<usize, LaneError>, DmaBuf);
+
+    /// Ends the sending direction: the peer receives what was sent, then [`LaneError::Closed`].
+    ///
+    /// # Errors
+    /// When the connection is already broken.
+    async fn shutdown(&self) -> Result<(), LaneError>;
+}
