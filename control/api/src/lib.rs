@@ -2,6 +2,7 @@
 //!
 //! One module a package of the schema under `proto/`. Fields are only ever added; a number is never used again.
 #![forbid(unsafe_code)]
+#![allow(clippy::allow_attributes_without_reason, reason = "the generated stubs allow without one")]
 
 /// File metadata: sessions, publishing, names.
 pub mod files {
@@ -25,4 +26,16 @@ pub mod cluster {
         reason = "generated from proto/cluster.proto"
     )]
     include!(concat!(env!("OUT_DIR"), "/nova.cluster.v1.rs"));
+}
+
+/// Between the controllers of a region, and the entries of their logs.
+pub mod raft {
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::pedantic,
+        reason = "generated from proto/raft.proto"
+    )]
+    include!(concat!(env!("OUT_DIR"), "/nova.raft.v1.rs"));
 }
