@@ -1,95 +1,49 @@
-//! The region key file: the secret of a domain as text that a person can keep in a safe.
+//! The region key file: the secret of a domain as a line of text that a person can keep in a safe.
 
 use super::DomainKey;
 use zeroize::Zeroizing;
 
-/// First line of the file.
-const HEADER: &str = "novaclustr domain key 1";
+/// First word of the line.
+const HEADER: &str = "novaclustr-region-key-1";
 
-/// A region key file that cannot be used. No variant shows what the file holds.
+/// A region key file that cannot be used. The message never shows what the file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum KeyFileError {
-    /// The first line is something else.
-    #[error("not a key file: its first line must be \"{HEADER}\"")]
-    Header,
-    /// A line is not `name = value`, or the name is not known.
-    #[error("line {line} of the key file is not one of domain, version, key, written as `name = value`")]
-    Line {
-        /// Line number from 1.
-        line: usize,
-    },
-    /// A name stands twice.
-    #[error("line {line} of the key file gives a name a second time")]
-    Twice {
-        /// Line number from 1.
-        line: usize,
-    },
-    /// A value is not what its name asks for.
-    #[error(
-        "line {line} of the key file: domain and version are numbers up to 4294967295, key is 64 hexadecimal digits"
-    )]
-    Value {
-        /// Line number from 1.
-        line: usize,
-    },
-    /// A name is missing.
-    #[error("the key file lacks the line `{name} = ...`")]
-    Missing {
-        /// Which one.
-        name: &'static str,
-    },
+#[error(
+    "not a region key file: {reason}; expected one line: {HEADER} <domain> <version> <64 hexadecimal digits>"
+)]
+pub struct KeyFileError {
+    /// What is wrong with it.
+    pub reason: &'static str,
 }
 
 impl DomainKey {
-    /// Reads a key file: the header line, then `domain`, `version` and `key` (64 hexadecimal digits) in any order,
-    /// one `name = value` per line. Empty lines and lines that begin with `#` are skipped.
+    /// Reads the text of a region key file: header, domain, version from 1 and 64 hexadecimal digits in lower case,
+    /// separated by single spaces and ended by one line feed.
     ///
     /// # Errors
-    /// [`KeyFileError`] says which line is wrong and what belongs there.
+    /// [`KeyFileError`] says what is wrong.
     pub fn parse(text: &str) -> Result<Self, KeyFileError> {
-        let mut lines = text.lines().zip(1..).map(|(text, line)| (text.trim(), line));
-        if lines.next().map(|(text, _)| text) != Some(HEADER) {
-            return Err(KeyFileError::Header);
+        let wrong = |reason| KeyFileError { reason };
+        let line = text.strip_suffix('\n').ok_or(wrong("it does not end with a line feed"))?;
+        let mut fields = line.split(' ');
+        if fields.next() != Some(HEADER) {
+            return Err(wrong("its first word is another one"));
         }
-        let (mut domain, mut version, mut secret) = (None, None, None);
-        for (text, line) in lines {
-            if text.is_empty() || text.starts_with('#') {
-                continue;
-            }
-            let (name, value) = text.split_once('=').ok_or(KeyFileError::Line { line })?;
-            let value = value.trim();
-            let number = || value.parse::<u32>().map_err(|_| KeyFileError::Value { line });
-            let twice = match name.trim() {
-                "domain" => domain.replace(number()?).is_some(),
-                "version" => version.replace(number()?).is_some(),
-                "key" => secret.replace(hex32(value).ok_or(KeyFileError::Value { line })?).is_some(),
-                _ => return Err(KeyFileError::Line { line }),
-            };
-            if twice {
-                return Err(KeyFileError::Twice { line });
-            }
+        let domain = fields.next().and_then(decimal).ok_or(wrong("the domain is not a number"))?;
+        let version = fields.next().and_then(decimal).filter(|version| *version > 0);
+        let version = version.ok_or(wrong("the version is not a number from 1"))?;
+        let secret = fields.next().and_then(hex32).ok_or(wrong("the key is not 64 digits of 0-9 and a-f"))?;
+        match fields.next() {
+            None => Ok(Self { domain, version, secret }),
+            Some(_) => Err(wrong("something follows the key")),
         }
-        let domain = domain.ok_or(KeyFileError::Missing { name: "domain" })?;
-        let version = version.ok_or(KeyFileError::Missing { name: "version" })?;
-        let secret = secret.ok_or(KeyFileError::Missing { name: "key" })?;
-        Ok(Self { domain, version, secret })
     }
+}
 
-    /// The text that [`DomainKey::parse`] reads, for the command that makes a region. It holds the secret: write it
-    /// to a file that only its owner can read.
-    #[must_use]
-    pub fn to_key_file(&self) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(String::with_capacity(160));
-        text.push_str(HEADER);
-        text.push_str(&format!("\ndomain = {}\nversion = {}\nkey = ", self.domain, self.version));
-        for byte in self.secret.iter() {
-            for nibble in [byte >> 4, byte & 15] {
-                text.push(char::from_digit(nibble.into(), 16).expect("a nibble is a hexadecimal digit"));
-            }
-        }
-        text.push('\n');
-        text
-    }
+/// A number without sign or leading zeros.
+fn decimal(text: &str) -> Option<u32> {
+    let canonical = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    if canonical { text.parse().ok() } else { None }
 }
 
 fn hex32(text: &str) -> Option<Zeroizing<[u8; 32]>> {
@@ -99,11 +53,17 @@ fn hex32(text: &str) -> Option<Zeroizing<[u8; 32]>> {
     }
     let mut out = Zeroizing::new([0; 32]);
     for (byte, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
-        let high = char::from(pair[0]).to_digit(16)?;
-        let low = char::from(pair[1]).to_digit(16)?;
-        *byte = u8::try_from(high << 4 | low).ok()?;
+        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
     }
     Some(out)
+}
+
+const fn nibble(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -111,21 +71,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_written_key_file_reads_back() {
-        let key = DomainKey::new(3, 9, core::array::from_fn(|i| u8::try_from(i * 7).unwrap()));
-        let text = key.to_key_file();
-        let read = DomainKey::parse(&text).unwrap();
-        assert_eq!((read.domain(), read.version(), *read.secret), (3, 9, *key.secret));
+    fn the_line_of_a_region_key_file_is_read() {
+        let text = format!("{HEADER} 3 9 {}\n", "0a1f".repeat(16));
+        let key = DomainKey::parse(&text).unwrap();
+        assert_eq!((key.domain(), key.version()), (3, 9));
+        assert_eq!(key.secret[..4], [0x0a, 0x1f, 0x0a, 0x1f]);
     }
 
     #[test]
-    fn errors_name_the_line() {
-        let parse = |text: &str| DomainKey::parse(text).unwrap_err();
-        assert_eq!(parse("something"), KeyFileError::Header);
-        assert_eq!(parse("novaclustr domain key 1\n# note\nword"), KeyFileError::Line { line: 3 });
-        assert_eq!(parse("novaclustr domain key 1\ndomain = x"), KeyFileError::Value { line: 2 });
-        assert_eq!(parse("novaclustr domain key 1\nkey = 00"), KeyFileError::Value { line: 2 });
-        assert_eq!(parse("novaclustr domain key 1\ndomain = 1\ndomain = 1"), KeyFileError::Twice { line: 3 });
-        assert_eq!(parse("novaclustr domain key 1\ndomain = 1"), KeyFileError::Missing { name: "version" });
+    fn every_other_form_is_refused() {
+        let digits = "0a".repeat(32);
+        for text in [
+            format!("{HEADER} 3 9 {digits}"),
+            format!("{HEADER} 3 9 {digits} \n"),
+            format!("{HEADER} 3 0 {digits}\n"),
+            format!("{HEADER} +3 9 {digits}\n"),
+            format!("{HEADER}  3 9 {digits}\n"),
+            format!("{HEADER} 3 9 {}\n", digits.to_uppercase()),
+            format!("{HEADER} 3 9 {}\n", &digits[1..]),
+            format!("novaclustr-region-key-2 3 9 {digits}\n"),
+            String::new(),
+        ] {
+            assert!(DomainKey::parse(&text).is_err(), "{text:?}");
+        }
     }
 }
