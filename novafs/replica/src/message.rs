@@ -1,0 +1,360 @@
+//! What edges and members say to each other: the opaque head of a NovaBulk message between hosts.
+//!
+//! A head is a version byte, a kind byte and fixed little-endian fields; sealed bytes travel beside it, as the body,
+//! in the order of the unit records and each padded to whole pages. Decoding never trusts a count: every list has a
+//! named limit, and a head with a byte too many is refused.
+
+use nova_units::{
+    BlockId, BootId, CommitPoint, DeviceId, Epoch, Generation, GroupId, NodeId, Seq, UnitIndex,
+};
+use novafs_format::{ENTRY_BODY_BYTES_MAX, ENTRY_UNITS_MAX, LogEntry, SealedUnit};
+
+mod answer;
+mod request;
+mod wire;
+
+/// First byte of every head.
+pub const HEAD_VERSION: u8 = 1;
+/// Longest head that is decoded.
+pub const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Most units in one message.
+pub const UNITS_MAX: usize = ENTRY_UNITS_MAX;
+/// Most bytes of sealed units in one message.
+pub const BODY_BYTES_MAX: usize = ENTRY_BODY_BYTES_MAX;
+/// Most groups in one ping or one round of commits; a pair of hosts that shares more sends several.
+pub const PULSES_MAX: usize = 2_048;
+
+/// A request to a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Edge to primary: order this entry and make it durable on every member. The body holds its sealed units.
+    ///
+    /// Sending the same units again is answered with the first result.
+    Write {
+        /// Group of the block.
+        group: GroupId,
+        /// Epoch the edge believes in.
+        epoch: Epoch,
+        /// Units, a trim, a fence or a delete.
+        entry: LogEntry,
+    },
+    /// Edge to any in-sync member: the committed versions of a run of units.
+    Read {
+        /// Group of the block.
+        group: GroupId,
+        /// Epoch the edge believes in.
+        epoch: Epoch,
+        /// Block to read.
+        block: BlockId,
+        /// First unit.
+        first: UnitIndex,
+        /// How many units, 1..=[`UNITS_MAX`].
+        count: u16,
+    },
+    /// Anyone to any member: where the committed versions of a run of units lie.
+    Locate {
+        /// Group of the block.
+        group: GroupId,
+        /// Block to look for.
+        block: BlockId,
+        /// First unit.
+        first: UnitIndex,
+        /// How many units, 1..=[`UNITS_MAX`].
+        count: u16,
+    },
+    /// Member to member, every 100 ms: I live; promise me these groups.
+    Ping {
+        /// The sender's start.
+        boot: BootId,
+        /// Groups both hosts are members of, with the epoch the sender is in and what it knows to be committed.
+        groups: Vec<Pulse>,
+    },
+    /// Primary to member: begin to follow me in this epoch.
+    Open {
+        /// Group.
+        group: GroupId,
+        /// Epoch of which the sender is primary.
+        epoch: Epoch,
+    },
+    /// Primary to member: make this entry durable. The body holds its sealed units.
+    Prepare {
+        /// Group.
+        group: GroupId,
+        /// Epoch of which the sender is primary.
+        epoch: Epoch,
+        /// What the member answered to [`Message::Open`].
+        grant: Grant,
+        /// Number of the entry sent before this one; entries are appended in this order.
+        previous: Seq,
+        /// The entry's place in the log.
+        at: CommitPoint,
+        /// Everything up to here is committed.
+        commit: Seq,
+        /// The entry.
+        entry: LogEntry,
+    },
+    /// Primary to joiner: committed units that the log no longer holds. The body holds their sealed bytes.
+    Page {
+        /// Group.
+        group: GroupId,
+        /// Epoch of which the sender is primary.
+        epoch: Epoch,
+        /// What the joiner answered to [`Message::Open`].
+        grant: Grant,
+        /// True on the first page: the joiner drops what it holds and starts empty at `through`.
+        first: bool,
+        /// The log goes on after this number.
+        through: Seq,
+        /// Fences in force, sent with the first page.
+        fences: Vec<(BlockId, Generation)>,
+        /// The units, in key order.
+        units: Vec<Versioned>,
+    },
+    /// Primary to member, within 5 ms of a commit that no other message carried.
+    Commits {
+        /// Groups and what is committed in them.
+        groups: Vec<Pulse>,
+    },
+    /// Member to primary: how far is the group committed?
+    CommitQuery {
+        /// Group.
+        group: GroupId,
+        /// Epoch the sender is in.
+        epoch: Epoch,
+    },
+    /// New primary to the member with the longest tail: the first entry after this number.
+    Fetch {
+        /// Group.
+        group: GroupId,
+        /// Epoch of which the sender is primary.
+        epoch: Epoch,
+        /// Number before the wanted entry.
+        after: Seq,
+    },
+    /// Member to member: exactly this version of a unit, for repair.
+    Copy {
+        /// Group of the block.
+        group: GroupId,
+        /// Block of the unit.
+        block: BlockId,
+        /// The unit.
+        unit: UnitIndex,
+        /// Generation that sealed the wanted version.
+        generation: Generation,
+        /// Its counter.
+        counter: u64,
+    },
+}
+
+/// What a member answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The entry is durable on every member and committed.
+    Written {
+        /// Epoch in which it was committed.
+        epoch: Epoch,
+        /// Its number, or that of the newer entry that had superseded it.
+        seq: Seq,
+    },
+    /// The committed units of the run, in unit order; those without a record were never written. The body holds
+    /// their sealed bytes.
+    Units {
+        /// Their records.
+        units: Vec<Versioned>,
+    },
+    /// Where the units lie.
+    Located {
+        /// The member's host.
+        node: NodeId,
+        /// Its device.
+        device: DeviceId,
+        /// One for each unit that exists, in unit order.
+        cells: Vec<LocatedUnit>,
+    },
+    /// The sender's epoch is old: fetch the map again.
+    StaleEpoch {
+        /// Epoch of the member.
+        epoch: Epoch,
+    },
+    /// Another member orders writes.
+    NotPrimary {
+        /// That member's host.
+        primary: NodeId,
+    },
+    /// This host is not a member that may answer: another one may be.
+    NotMember,
+    /// The member cannot be sure that it is still one: another one may be.
+    NoLease,
+    /// The block was taken over by a higher generation.
+    Fenced {
+        /// Generation in force.
+        generation: Generation,
+    },
+    /// A member has no room; nothing was written.
+    Full,
+    /// Whether a newer version is committed cannot be known now: try again, or another member.
+    Unsettled,
+    /// The member's copy is bad and being repaired: try another.
+    Corrupt {
+        /// First bad unit.
+        unit: UnitIndex,
+    },
+    /// Too few members are in sync to write.
+    Frozen {
+        /// When to try again.
+        retry_after_ms: u32,
+    },
+    /// Nothing is wrong, but not now.
+    Busy {
+        /// When to try again.
+        retry_after_ms: u32,
+    },
+    /// Other bytes were sealed before under this generation and counter: the sender must not retry.
+    Conflict,
+    /// The body does not match its page sums, or the head makes no sense: send it again.
+    Damaged,
+    /// The member's device failed.
+    DeviceFailed,
+    /// Answer to a ping.
+    Pong {
+        /// The answering host's start.
+        boot: BootId,
+        /// Room left for new entries on its device.
+        bytes_free: u64,
+        /// Which of the ping's groups it is in with the same epoch, and so promised.
+        agreed: Vec<GroupId>,
+    },
+    /// Answer to open: where the member stands. It is given once the member may acknowledge.
+    Tail {
+        /// To be shown with everything that follows.
+        grant: Grant,
+        /// Last entry that is durable here, without a gap.
+        last: CommitPoint,
+        /// What the member knows to be committed.
+        commit: Seq,
+        /// False when the member lacks older entries that only pages can bring.
+        complete: bool,
+        /// Room left for new entries on its device.
+        bytes_free: u64,
+    },
+    /// Everything up to here is durable on the member.
+    Prepared {
+        /// Last durable number without a gap.
+        seq: Seq,
+        /// Room left for new entries on its device.
+        bytes_free: u64,
+    },
+    /// The grant is not the one in force: open again.
+    NoGrant,
+    /// Done, nothing to tell.
+    Noted,
+    /// How far the group is committed.
+    CommitIs {
+        /// Last committed number.
+        seq: Seq,
+    },
+    /// The wanted entry; the body holds its units.
+    Entry {
+        /// Its place in the log.
+        at: CommitPoint,
+        /// The entry.
+        entry: LogEntry,
+    },
+    /// There is no such entry or version here.
+    Absent,
+}
+
+/// A group in a batched message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulse {
+    /// Group.
+    pub group: GroupId,
+    /// Epoch the sender is in.
+    pub epoch: Epoch,
+    /// What it knows to be committed.
+    pub commit: Seq,
+}
+
+/// A member's leave to one primary in one epoch; a new one ends the one before, so that nothing a former start of
+/// the primary sent can still be appended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Grant {
+    /// The member's start.
+    pub boot: BootId,
+    /// Counts within that start.
+    pub number: u64,
+}
+
+/// A sealed unit and the entry that wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versioned {
+    /// The unit.
+    pub sealed: SealedUnit,
+    /// Place of its entry in the group's log.
+    pub commit: CommitPoint,
+}
+
+/// Where one unit lies on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocatedUnit {
+    /// The unit.
+    pub unit: UnitIndex,
+    /// Offset of its cell on the device, in bytes.
+    pub position: u64,
+    /// Size of the cell, in bytes.
+    pub cell_bytes: u32,
+    /// How many bytes of it are used.
+    pub stored_bytes: u32,
+}
+
+/// Why a head was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    /// It ends in the middle of a field.
+    #[error("head ends early")]
+    Truncated,
+    /// It goes on after its last field, or is longer than [`HEAD_BYTES_MAX`].
+    #[error("head is too long")]
+    TooLong,
+    /// Made by another version of the protocol: upgrade the older host.
+    #[error("head has version {0}, this host speaks {HEAD_VERSION}")]
+    Version(u8),
+    /// No message has this kind.
+    #[error("head has unknown kind {0}")]
+    Kind(u8),
+    /// A field is out of its range.
+    #[error("head has a bad field: {0}")]
+    Field(&'static str),
+}
+
+impl Message {
+    /// The bytes of the head.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        request::encode(self)
+    }
+
+    /// Reads a head.
+    ///
+    /// # Errors
+    /// [`HeadError`] when the bytes are not a head that [`Message::encode`] makes.
+    pub fn decode(head: &[u8]) -> Result<Self, HeadError> {
+        request::decode(head)
+    }
+}
+
+impl Answer {
+    /// The bytes of the head.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        answer::encode(self)
+    }
+
+    /// Reads a head.
+    ///
+    /// # Errors
+    /// [`HeadError`] when the bytes are not a head that [`Answer::encode`] makes.
+    pub fn decode(head: &[u8]) -> Result<Self, HeadError> {
+        answer::decode(head)
+    }
+}

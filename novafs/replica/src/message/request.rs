@@ -1,0 +1,158 @@
+//! Heads of requests.
+
+use nova_units::BootId;
+
+use super::wire::{Reader, Writer};
+use super::{HeadError, Message, UNITS_MAX};
+
+mod kind {
+    pub(super) const WRITE: u8 = 1;
+    pub(super) const READ: u8 = 2;
+    pub(super) const LOCATE: u8 = 3;
+    pub(super) const PING: u8 = 16;
+    pub(super) const OPEN: u8 = 17;
+    pub(super) const PREPARE: u8 = 18;
+    pub(super) const PAGE: u8 = 19;
+    pub(super) const COMMITS: u8 = 20;
+    pub(super) const COMMIT_QUERY: u8 = 21;
+    pub(super) const FETCH: u8 = 22;
+    pub(super) const COPY: u8 = 23;
+}
+
+pub(super) fn encode(message: &Message) -> Vec<u8> {
+    let mut w;
+    match message {
+        Message::Write { group, epoch, entry } => {
+            w = Writer::new(kind::WRITE);
+            w.word(group.0);
+            w.long(epoch.0);
+            w.entry(entry);
+        }
+        Message::Read { group, epoch, block, first, count } => {
+            w = Writer::new(kind::READ);
+            w.word(group.0);
+            w.long(epoch.0);
+            w.long(block.0);
+            w.short(first.0);
+            w.short(*count);
+        }
+        Message::Locate { group, block, first, count } => {
+            w = Writer::new(kind::LOCATE);
+            w.word(group.0);
+            w.long(block.0);
+            w.short(first.0);
+            w.short(*count);
+        }
+        Message::Ping { boot, groups } => {
+            w = Writer::new(kind::PING);
+            w.long(boot.0);
+            w.pulses(groups);
+        }
+        Message::Open { group, epoch } => {
+            w = Writer::new(kind::OPEN);
+            w.word(group.0);
+            w.long(epoch.0);
+        }
+        Message::Prepare { group, epoch, grant, previous, at, commit, entry } => {
+            w = Writer::new(kind::PREPARE);
+            w.word(group.0);
+            w.long(epoch.0);
+            w.grant(*grant);
+            w.long(previous.0);
+            w.point(*at);
+            w.long(commit.0);
+            w.entry(entry);
+        }
+        Message::Page { group, epoch, grant, first, through, fences, units } => {
+            w = Writer::new(kind::PAGE);
+            w.word(group.0);
+            w.long(epoch.0);
+            w.grant(*grant);
+            w.byte(u8::from(*first));
+            w.long(through.0);
+            w.count(fences.len());
+            for (block, generation) in fences {
+                w.long(block.0);
+                w.word(generation.0);
+            }
+            w.versions(units);
+        }
+        Message::Commits { groups } => {
+            w = Writer::new(kind::COMMITS);
+            w.pulses(groups);
+        }
+        Message::CommitQuery { group, epoch } => {
+            w = Writer::new(kind::COMMIT_QUERY);
+            w.word(group.0);
+            w.long(epoch.0);
+        }
+        Message::Fetch { group, epoch, after } => {
+            w = Writer::new(kind::FETCH);
+            w.word(group.0);
+            w.long(epoch.0);
+            w.long(after.0);
+        }
+        Message::Copy { group, block, unit, generation, counter } => {
+            w = Writer::new(kind::COPY);
+            w.word(group.0);
+            w.long(block.0);
+            w.short(unit.0);
+            w.word(generation.0);
+            w.long(*counter);
+        }
+    }
+    w.finish()
+}
+
+pub(super) fn decode(head: &[u8]) -> Result<Message, HeadError> {
+    let (kind, mut r) = Reader::new(head)?;
+    let message = match kind {
+        kind::WRITE => Message::Write { group: r.group()?, epoch: r.epoch()?, entry: r.entry()? },
+        kind::READ => Message::Read {
+            group: r.group()?,
+            epoch: r.epoch()?,
+            block: r.block()?,
+            first: r.unit()?,
+            count: r.run()?,
+        },
+        kind::LOCATE => {
+            Message::Locate { group: r.group()?, block: r.block()?, first: r.unit()?, count: r.run()? }
+        }
+        kind::PING => Message::Ping { boot: BootId(r.long()?), groups: r.pulses()? },
+        kind::OPEN => Message::Open { group: r.group()?, epoch: r.epoch()? },
+        kind::PREPARE => Message::Prepare {
+            group: r.group()?,
+            epoch: r.epoch()?,
+            grant: r.grant()?,
+            previous: r.seq()?,
+            at: r.point()?,
+            commit: r.seq()?,
+            entry: r.entry()?,
+        },
+        kind::PAGE => Message::Page {
+            group: r.group()?,
+            epoch: r.epoch()?,
+            grant: r.grant()?,
+            first: r.flag()?,
+            through: r.seq()?,
+            fences: {
+                let count = r.count(UNITS_MAX)?;
+                (0..count).map(|_| Ok((r.block()?, r.generation()?))).collect::<Result<_, HeadError>>()?
+            },
+            units: r.versions()?,
+        },
+        kind::COMMITS => Message::Commits { groups: r.pulses()? },
+        kind::COMMIT_QUERY => Message::CommitQuery { group: r.group()?, epoch: r.epoch()? },
+        kind::FETCH => Message::Fetch { group: r.group()?, epoch: r.epoch()?, after: r.seq()? },
+        kind::COPY => Message::Copy {
+            group: r.group()?,
+            block: r.block()?,
+            unit: r.unit()?,
+            generation: r.generation()?,
+            counter: r.long()?,
+        },
+        unknown => return Err(HeadError::Kind(unknown)),
+    };
+    r.finish()?;
+    Ok(message)
+}

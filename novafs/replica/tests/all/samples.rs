@@ -1,0 +1,126 @@
+//! One message and answer of every kind.
+
+use nova_units::{
+    BlockId, BootId, CommitPoint, DeviceId, Epoch, Generation, GroupId, NodeId, Seq, UnitIndex,
+};
+use novafs_format::{Codec, LogEntry, SealedUnit};
+use novafs_replica::{Answer, Grant, LocatedUnit, Message, Pulse, Versioned};
+
+const GROUP: GroupId = GroupId(0x0102_0304);
+const EPOCH: Epoch = Epoch(0x11);
+const BLOCK: BlockId = BlockId::new(2, 0x0a0b);
+const GRANT: Grant = Grant { boot: BootId(0xb007), number: 3 };
+const AT: CommitPoint = CommitPoint { epoch: Epoch(0x10), seq: Seq(0x2222) };
+
+pub(crate) fn sealed(unit: u16) -> SealedUnit {
+    let mut page_crc = [0; 16];
+    page_crc[..2].copy_from_slice(&[0xdead_beef, 0x1234_5678]);
+    SealedUnit {
+        block: BLOCK,
+        unit: UnitIndex(unit),
+        generation: Generation(5),
+        counter: 77,
+        plain_bytes: 5000,
+        stored_bytes: 5000,
+        codec: Codec::Raw,
+        unit_log2: 16,
+        tag: [0x7a; 16],
+        digest: [0xd1; 32],
+        page_crc,
+    }
+}
+
+fn versioned(unit: u16) -> Versioned {
+    Versioned { sealed: sealed(unit), commit: AT }
+}
+
+pub(crate) fn messages() -> Vec<(&'static str, Message)> {
+    let entry = LogEntry::Units(vec![sealed(1), sealed(2)]);
+    let pulse = Pulse { group: GROUP, epoch: EPOCH, commit: Seq(9) };
+    let (first, count) = (UnitIndex(16), 16);
+    vec![
+        ("write", Message::Write { group: GROUP, epoch: EPOCH, entry: entry.clone() }),
+        (
+            "write_fence",
+            Message::Write {
+                group: GROUP,
+                epoch: EPOCH,
+                entry: LogEntry::Fence { block: BLOCK, generation: Generation(6) },
+            },
+        ),
+        ("read", Message::Read { group: GROUP, epoch: EPOCH, block: BLOCK, first, count }),
+        ("locate", Message::Locate { group: GROUP, block: BLOCK, first, count }),
+        ("ping", Message::Ping { boot: BootId(0xb007), groups: vec![pulse, pulse] }),
+        ("open", Message::Open { group: GROUP, epoch: EPOCH }),
+        (
+            "prepare",
+            Message::Prepare {
+                group: GROUP,
+                epoch: EPOCH,
+                grant: GRANT,
+                previous: Seq(0x2221),
+                at: AT,
+                commit: Seq(0x2220),
+                entry,
+            },
+        ),
+        (
+            "page",
+            Message::Page {
+                group: GROUP,
+                epoch: EPOCH,
+                grant: GRANT,
+                first: true,
+                through: Seq(0x2222),
+                fences: vec![(BLOCK, Generation(4))],
+                units: vec![versioned(1)],
+            },
+        ),
+        ("commits", Message::Commits { groups: vec![pulse] }),
+        ("commit_query", Message::CommitQuery { group: GROUP, epoch: EPOCH }),
+        ("fetch", Message::Fetch { group: GROUP, epoch: EPOCH, after: Seq(1) }),
+        (
+            "copy",
+            Message::Copy {
+                group: GROUP,
+                block: BLOCK,
+                unit: UnitIndex(3),
+                generation: Generation(5),
+                counter: 77,
+            },
+        ),
+    ]
+}
+
+pub(crate) fn answers() -> Vec<(&'static str, Answer)> {
+    let cell = LocatedUnit { unit: UnitIndex(16), position: 1 << 30, cell_bytes: 65_536, stored_bytes: 5000 };
+    vec![
+        ("written", Answer::Written { epoch: EPOCH, seq: Seq(7) }),
+        ("units", Answer::Units { units: vec![versioned(1), versioned(9)] }),
+        ("located", Answer::Located { node: NodeId(3), device: DeviceId(0xd0d0), cells: vec![cell] }),
+        ("stale_epoch", Answer::StaleEpoch { epoch: EPOCH }),
+        ("not_primary", Answer::NotPrimary { primary: NodeId(2) }),
+        ("not_member", Answer::NotMember),
+        ("no_lease", Answer::NoLease),
+        ("fenced", Answer::Fenced { generation: Generation(6) }),
+        ("full", Answer::Full),
+        ("unsettled", Answer::Unsettled),
+        ("corrupt", Answer::Corrupt { unit: UnitIndex(3) }),
+        ("frozen", Answer::Frozen { retry_after_ms: 100 }),
+        ("busy", Answer::Busy { retry_after_ms: 20 }),
+        ("conflict", Answer::Conflict),
+        ("damaged", Answer::Damaged),
+        ("device_failed", Answer::DeviceFailed),
+        ("pong", Answer::Pong { boot: BootId(0xb008), bytes_free: 1 << 40, agreed: vec![GROUP] }),
+        (
+            "tail",
+            Answer::Tail { grant: GRANT, last: AT, commit: Seq(8), complete: true, bytes_free: 1 << 40 },
+        ),
+        ("prepared", Answer::Prepared { seq: Seq(8), bytes_free: 1 << 40 }),
+        ("no_grant", Answer::NoGrant),
+        ("noted", Answer::Noted),
+        ("commit_is", Answer::CommitIs { seq: Seq(8) }),
+        ("entry", Answer::Entry { at: AT, entry: LogEntry::Trim { block: BLOCK, from_unit: UnitIndex(1) } }),
+        ("absent", Answer::Absent),
+    ]
+}
