@@ -1,6 +1,12 @@
 //! The seam to one connection.
 
+use core::time::Duration;
+
 use nova_buf::{DmaBuf, SharedBuf};
+use nova_units::PeerAddr;
+
+/// An attempt to connect gives up after this long.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a lane could not do what was asked. Whatever the reason, the lane is of no further use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,4 +80,22 @@ pub trait Lane: 'static {
     /// # Errors
     /// When the connection is already broken.
     async fn shutdown(&self) -> Result<(), LaneError>;
+}
+
+/// Takes connections that other hosts open.
+pub trait Listener: 'static {
+    /// What it hands out.
+    type Lane: Lane;
+
+    /// The next connection, and who opened it.
+    ///
+    /// # Errors
+    /// When this host has no resources for it; the next call may succeed, after a pause.
+    ///
+    /// # Cancel safety
+    /// Safe: a connection that a dropped call would have returned goes to the next call, or is closed.
+    async fn accept(&self) -> Result<(Self::Lane, PeerAddr), LaneError>;
+
+    /// Where it listens.
+    fn address(&self) -> PeerAddr;
 }

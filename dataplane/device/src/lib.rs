@@ -12,11 +12,12 @@
 
 mod disk;
 mod lane;
+pub mod mem;
 mod peers;
 mod shard;
 pub mod sync;
 
 pub use disk::{Disk, DiskError, Done, Durability, Position};
-pub use lane::{Lane, LaneError};
+pub use lane::{CONNECT_TIMEOUT, Lane, LaneError, Listener};
 pub use peers::{Handler, Incoming, PeerError, Peers, Reply, Request, Served};
 pub use shard::{Clock, Shard};
