@@ -61,6 +61,9 @@ pub struct Config {
     /// Which end this is.
     pub side: Side,
     /// What this end says. Its `grants` must be backed by slabs for as long as the connection lives.
+    ///
+    /// The dialer speaks first. A listener takes the role from the dialer, whatever stands here; on a control
+    /// connection it grants nothing, so that requests there have no bodies.
     pub hello: Hello,
 }
 
@@ -291,7 +294,7 @@ impl Connection {
         let until = now + HELLO_TIMEOUT;
         self.phase = Phase::Greeting { until };
         self.writable = true;
-        self.hello_due = true;
+        self.hello_due = self.config.side == Side::Dialer;
         self.arm(until);
     }
 

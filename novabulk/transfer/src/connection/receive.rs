@@ -3,17 +3,17 @@
 use core::time::Duration;
 
 use novabulk_frame::{
-    Codec, Control, FrameHeader, FrameKind, GoAway, Hello, Message, MessageId, MessageKind,
+    Codec, Control, FrameHeader, FrameKind, GoAway, HOPS, Hello, LinkRole, Message, MessageId, MessageKind,
     PAYLOAD_BYTES_MAX, Reject, Reset, ResetReason, Stop, StreamId,
 };
 
-use crate::credit::charge_bytes;
+use crate::credit::{Allowance, Grant, charge_bytes};
 use crate::effect::{Answered, Body, Effect, Inbound, Place};
 use crate::error::{Failure, Violation};
 use crate::{DRAIN_TIMEOUT, MESSAGE_STREAMS, OPENS_MAX, REQUESTS_MAX};
 
 use super::message::{Asking, Serving, ServingState};
-use super::{Connection, Incoming, Phase, Ready, VERSION, fail};
+use super::{Connection, Incoming, Phase, Ready, Side, VERSION, fail};
 
 type Checked = Result<(), Violation>;
 
@@ -67,12 +67,14 @@ impl Connection {
         if !(hello.version_min..=hello.version_max).contains(&VERSION) {
             return Err(Violation::Version { min: hello.version_min, max: hello.version_max });
         }
-        if hello.role != self.config.hello.role {
-            return Err(Violation::Role);
+        match self.config.side {
+            Side::Dialer if hello.role != self.config.hello.role => return Err(Violation::Role),
+            Side::Dialer => {}
+            Side::Listener => self.greet_back(hello.role),
         }
         self.phase = Phase::Open;
         self.peer = Some(hello);
-        self.allowances = hello.grants.map(crate::credit::Allowance::open);
+        self.allowances = hello.grants.map(Allowance::open);
         out.push(Effect::Opened(hello));
         // What was asked before HELLO may turn out to be more than this peer ever takes.
         for slot in 0..self.asked.len() {

@@ -239,6 +239,23 @@ fn without_hello_nothing_is_heard_and_five_seconds_are_all() {
 }
 
 #[test]
+fn a_listener_takes_the_dialers_role_and_grants_nothing_for_control() {
+    let control = Hello { role: LinkRole::Control, ..hello(1, [0; 3]) };
+    let mut ends = [End::new(Side::Dialer, control), End::new(Side::Listener, hello(2, [5; 3]))];
+    for end in &mut ends {
+        end.on(NOW, Input::Start);
+    }
+    settle(&mut ends, NOW);
+    let peer = ends[0].machine.peer().unwrap();
+    assert_eq!((peer.role, peer.grants), (LinkRole::Control, [0; 3]));
+    ends[0].ask(NOW, request(1, 0, 0));
+    ends[0].ask(NOW, request(2, 1, 0));
+    assert_eq!(failure(&ends[0], 2), Failure::BodyTooLong { bytes: 1, bytes_max: 0 });
+    settle(&mut ends, NOW);
+    assert_eq!(ends[1].to_serve.len(), 1);
+}
+
+#[test]
 fn a_lost_lane_fails_every_request_once() {
     let mut ends = opened([5; 3]);
     for ticket in 1..=5 {
