@@ -89,6 +89,16 @@ impl Connection {
         Ok(())
     }
 
+    /// The listener's HELLO follows the dialer's.
+    fn greet_back(&mut self, role: LinkRole) {
+        self.config.hello.role = role;
+        if role == LinkRole::Control {
+            self.config.hello.grants = [0; HOPS];
+            self.grants = self.config.hello.grants.map(Grant::open);
+        }
+        self.hello_due = true;
+    }
+
     fn request(
         &mut self,
         now: Duration,
