@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use nova_units::Priority;
 use novabulk_frame::{
-    Control, FrameHeader, FrameKind, Message, MessageId, MessageKind, ResetReason, StreamId,
+    Control, FrameHeader, FrameKind, Hello, LinkRole, Message, MessageId, MessageKind, ResetReason, StreamId,
 };
 use novabulk_transfer::{
     ANSWER_GRACE, CloseReason, DRAIN_TIMEOUT, Failure, HELLO_TIMEOUT, Input, REQUESTS_MAX, REQUESTS_RESERVED,
