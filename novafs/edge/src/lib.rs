@@ -1,1 +1,174 @@
-//! Where data enter and leave: seal, gather, write, read, check, fail over.
+//! Where data enter and leave a region: seal, gather, write, read, check, fail over.
+//!
+//! The edge holds the only keys of the data path. It seals each unit once, out of the program's memory into its own,
+//! and from there on every host handles sealed bytes (design: NovaFS protocol, sections 2 and 3). The code is generic
+//! over the seams, so the simulator runs exactly what `novad` runs (docs/adr/0003).
+#![forbid(unsafe_code)]
+
+mod error;
+mod gather;
+mod keyring;
+mod nearest;
+mod read;
+mod writer;
+
+pub use error::EdgeError;
+pub use gather::{GATHER_BYTES_MAX, MESSAGES_IN_FLIGHT_MAX, Plaintext, WriteRequest};
+pub use keyring::Keyring;
+pub use read::{Located, ReadRequest};
+pub use writer::{BlockSummary, WriterId, WriterOpened};
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use gather::GroupQueue;
+use nearest::Nearest;
+use nova_device::sync::Notify;
+use nova_device::{Peers, Shard};
+use nova_units::{BlockId, Generation, GroupId};
+use novafs_replica::Configuration;
+use writer::Writers;
+
+/// Limits and pace of an edge; the defaults suit one shard with a 64 MiB arena.
+#[derive(Clone, Debug)]
+pub struct EdgeOptions {
+    /// How long a write or read is tried over members and epochs before it is answered `Unavailable`.
+    pub deadline: Duration,
+    /// How long one attempt at one host may take.
+    pub attempt: Duration,
+    /// Plaintext that may wait to be sealed, over all groups; further writes wait their turn.
+    pub pending_bytes_max: usize,
+    /// Blocks that writers may have open at once; each holds its unit digests.
+    pub open_blocks_max: usize,
+}
+
+impl Default for EdgeOptions {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(30),
+            attempt: Duration::from_secs(5),
+            pending_bytes_max: 64 << 20,
+            open_blocks_max: 65_536,
+        }
+    }
+}
+
+/// What an edge has done since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EdgeCounters {
+    /// Units sealed.
+    pub units_sealed: u64,
+    /// Units opened, each with a verified tag.
+    pub units_opened: u64,
+    /// Plaintext bytes acknowledged as durable in every member.
+    pub bytes_written: u64,
+    /// Plaintext bytes given out.
+    pub bytes_read: u64,
+    /// Replies of members whose bytes failed a check here, or that reported a bad page themselves.
+    pub bad_replies: u64,
+    /// Attempts that were made again elsewhere or under a newer epoch.
+    pub retries: u64,
+    /// Longest time between two acknowledged writes while writes were waiting, in milliseconds.
+    pub write_stall_ms_max: u64,
+}
+
+/// The edge of one host. One per shard; `!Send`.
+#[derive(Debug)]
+pub struct Edge<S: Shard, P: Peers> {
+    shard: S,
+    peers: P,
+    keys: Keyring,
+    options: EdgeOptions,
+    map: RefCell<Rc<Configuration>>,
+    map_changed: Notify,
+    writers: Writers,
+    queues: RefCell<HashMap<GroupId, Rc<GroupQueue>>>,
+    nearest: Nearest,
+    counters: RefCell<EdgeCounters>,
+    pending_bytes: Cell<usize>,
+    pending_fell: Notify,
+    last_progress: Cell<Option<Duration>>,
+}
+
+impl<S: Shard, P: Peers> Edge<S, P> {
+    /// An edge without a map: everything answers `Unavailable` until [`Edge::configure`] brings one.
+    #[must_use]
+    pub fn new(shard: S, peers: P, keys: Keyring, options: EdgeOptions) -> Rc<Self> {
+        Rc::new(Self {
+            writers: Writers::new(options.open_blocks_max),
+            shard,
+            peers,
+            keys,
+            options,
+            map: RefCell::default(),
+            map_changed: Notify::new(),
+            queues: RefCell::default(),
+            nearest: Nearest::default(),
+            counters: RefCell::default(),
+            pending_bytes: Cell::new(0),
+            pending_fell: Notify::new(),
+            last_progress: Cell::new(None),
+        })
+    }
+
+    /// Takes a newer map; an older one is ignored. Whoever waits for a new epoch goes on.
+    pub fn configure(&self, map: Rc<Configuration>) {
+        if map.version < self.map.borrow().version {
+            return;
+        }
+        self.map.replace(map);
+        self.map_changed.notify_all();
+    }
+
+    /// What it has done since it started.
+    #[must_use]
+    pub fn counters(&self) -> EdgeCounters {
+        *self.counters.borrow()
+    }
+
+    /// Opens a writer: a fresh salt from the shard's secret randomness, so that no key of an earlier writer, of this
+    /// run or another, can come up again (docs/adr/0006).
+    #[must_use]
+    pub fn open_writer(&self) -> WriterOpened {
+        let mut salt = [0; 16];
+        self.shard.fill_secret(&mut salt);
+        self.writers.open(salt)
+    }
+
+    /// Ends a writer and forgets the blocks that it left open. Writes in flight are still carried out.
+    pub fn close_writer(&self, writer: WriterId) {
+        self.writers.close(writer);
+    }
+
+    /// Sums up a block: all of its units are sealed and acknowledged. Forgets the block.
+    ///
+    /// # Errors
+    /// `UnknownWriter` when the writer or the block is not open here.
+    pub fn close_block(
+        &self,
+        writer: WriterId,
+        block: BlockId,
+        generation: Generation,
+        plain_bytes: u64,
+    ) -> Result<BlockSummary, EdgeError> {
+        self.writers.close_block(writer, block, generation, plain_bytes)
+    }
+
+    fn map(&self) -> Rc<Configuration> {
+        Rc::clone(&self.map.borrow())
+    }
+
+    fn count(&self, change: impl FnOnce(&mut EdgeCounters)) {
+        change(&mut self.counters.borrow_mut());
+    }
+
+    /// Waits until the map changes or `pause` has passed, whichever is first.
+    async fn wait_for_map(&self, pause: Duration) {
+        use nova_device::Clock;
+        let clock = self.shard.clock();
+        let until = clock.now() + pause;
+        futures_lite::future::or(self.map_changed.notified(), clock.sleep_until(until)).await;
+    }
+}

@@ -1,0 +1,143 @@
+//! novad's configuration: strict TOML, every default named and explained.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use nova_units::MIB;
+use serde::Deserialize;
+
+/// Smallest device that holds its superblocks, a WAL and a few slots.
+const DEVICE_MIB_MIN: u64 = 256;
+
+/// What one novad is told. Unknown keys are refused, so that a typing error is not a silent default.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The host's name, for messages.
+    pub(crate) name: String,
+    /// Unix socket at which the agent and local programs attach.
+    pub(crate) socket: PathBuf,
+    /// Where other hosts reach this one's first shard. Loopback only, until NovaBulk has TLS.
+    pub(crate) data_listen: SocketAddr,
+    /// The hw-profile: cores, memory, spinning.
+    pub(crate) profile: PathBuf,
+    /// The region's key file, mode 0600. A host without it stores and serves blocks, and is no edge.
+    #[serde(default)]
+    pub(crate) region_key: Option<PathBuf>,
+    /// The device to keep blocks on. A host without one is an edge only.
+    #[serde(default)]
+    pub(crate) device: Option<DeviceConfig>,
+}
+
+/// One device: a preallocated file (or, later, a raw block device).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeviceConfig {
+    /// Path of the file.
+    pub(crate) path: PathBuf,
+    /// Make the file with this many MiB when it is not there. Without it a missing file is an error.
+    #[serde(default)]
+    pub(crate) create_mib: Option<u64>,
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("cannot read {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path} is not a valid novad configuration: {source}\nrun `novad --explain` for every key")]
+    Parse { path: PathBuf, source: Box<toml::de::Error> },
+    #[error("data_listen = {given}: NovaBulk has no TLS yet, so its listener binds loopback only (127.0.0.0/8 or ::1)")]
+    NotLoopback { given: SocketAddr },
+    #[error("device.create_mib = {given} is too small: at least {DEVICE_MIB_MIN} MiB")]
+    DeviceTooSmall { given: u64 },
+    #[error("neither [device] nor region_key is given: this novad would store nothing and be no edge")]
+    NoRole,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
+        Self::parse(&text).map_err(|error| match error {
+            Parsing::Syntax(source) => ConfigError::Parse { path: path.to_path_buf(), source: Box::new(source) },
+            Parsing::Meaning(error) => error,
+        })
+    }
+
+    fn parse(text: &str) -> Result<Self, Parsing> {
+        let config: Self = toml::from_str(text).map_err(Parsing::Syntax)?;
+        config.check().map_err(Parsing::Meaning)?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if !self.data_listen.ip().is_loopback() {
+            return Err(ConfigError::NotLoopback { given: self.data_listen });
+        }
+        if self.device.is_none() && self.region_key.is_none() {
+            return Err(ConfigError::NoRole);
+        }
+        match self.device.as_ref().and_then(|device| device.create_mib) {
+            Some(given) if given < DEVICE_MIB_MIN => Err(ConfigError::DeviceTooSmall { given }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl DeviceConfig {
+    /// Size of a file that is to be made.
+    pub(crate) fn create_bytes(&self) -> Option<u64> {
+        self.create_mib.map(|mib| mib * MIB)
+    }
+}
+
+#[derive(Debug)]
+enum Parsing {
+    Syntax(toml::de::Error),
+    Meaning(ConfigError),
+}
+
+/// Every key with its meaning, as `novad --explain` prints it.
+pub(crate) const EXPLAINED: &str = "\
+# novad configuration
+name = \"storage-1\"             # the host's name, for messages
+socket = \"/run/nova/novad.sock\" # the agent and local programs attach here; made with mode 0600
+data_listen = \"127.0.0.1:7101\" # NovaBulk; loopback only until it has TLS
+profile = \"hw-profiles/laptop.toml\"
+region_key = \"region.key\"      # optional: seals and opens blocks here (an edge); mode 0600
+[device]                        # optional: stores blocks here
+path = \"device.nova\"
+create_mib = 4096               # optional: make the file when it is missing, at least 256
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "name = 'a'\nsocket = '/s'\ndata_listen = '127.0.0.1:1'\nprofile = 'p'\nregion_key = 'k'\n";
+
+    #[test]
+    fn the_explained_configuration_is_a_valid_one() {
+        let config = Config::parse(EXPLAINED).expect("what we show must work");
+        assert_eq!(config.device.expect("shown").create_bytes(), Some(4096 << 20));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        assert!(matches!(Config::parse(&format!("{GOOD}prot = 1\n")), Err(Parsing::Syntax(_))));
+    }
+
+    #[test]
+    fn a_listener_beyond_loopback_is_refused() {
+        let text = GOOD.replace("127.0.0.1:1", "0.0.0.0:1");
+        assert!(matches!(Config::parse(&text), Err(Parsing::Meaning(ConfigError::NotLoopback { .. }))));
+    }
+
+    #[test]
+    fn a_novad_without_a_role_is_refused() {
+        let text = GOOD.replace("region_key = 'k'\n", "");
+        assert!(matches!(Config::parse(&text), Err(Parsing::Meaning(ConfigError::NoRole))));
+    }
+}

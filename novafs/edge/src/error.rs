@@ -1,0 +1,76 @@
+//! What a caller of the edge can be told.
+
+use std::time::Duration;
+
+use nova_units::{BlockId, Generation, GroupId, UnitIndex};
+
+/// Why a write or read at the edge did not end well.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EdgeError {
+    /// The map names no such group, or there is no map yet. Resolve the file again, then retry.
+    #[error("{group} is not in the cluster map: ask for the file's blocks again")]
+    UnknownGroup {
+        /// The group asked for.
+        group: GroupId,
+    },
+    /// No member could serve the request in time.
+    #[error("{group} did not answer within {waited:?} (last: {last}): check `nova cluster status`, then try again")]
+    Unavailable {
+        /// The group asked for.
+        group: GroupId,
+        /// How long it was tried.
+        waited: Duration,
+        /// What the last attempt ended with.
+        last: &'static str,
+    },
+    /// A member's device has no room for the write; nothing of it was kept.
+    #[error("a storage host of {group} is full: remove files or add devices")]
+    Full {
+        /// The group asked for.
+        group: GroupId,
+    },
+    /// A later writer session has taken the block over.
+    #[error("{block} is fenced at {fence}: this writer session has ended, open another")]
+    Fenced {
+        /// The block.
+        block: BlockId,
+        /// Lowest generation that is still accepted.
+        fence: Generation,
+    },
+    /// Every in-sync member answered with bytes that fail their sums or their tag.
+    #[error("{block} {unit}: no member has a sound copy")]
+    Corrupt {
+        /// The block.
+        block: BlockId,
+        /// The first unit that could not be read.
+        unit: UnitIndex,
+    },
+    /// The file says that the unit exists, but its group never stored it.
+    #[error("{block} {unit} was never written")]
+    Missing {
+        /// The block.
+        block: BlockId,
+        /// The first unit without a record.
+        unit: UnitIndex,
+    },
+    /// This edge has no key for the block's domain and version.
+    #[error("no key for domain {domain} version {version}: this host is not allowed to serve it, or its key file is old")]
+    NoKey {
+        /// Key domain of the block.
+        domain: u32,
+        /// Version of the domain's key.
+        version: u32,
+    },
+    /// The writer or block is not open at this edge; it may have restarted. Open a new writer and write again.
+    #[error("the writer is not open at this edge: open a new one and write the block again")]
+    UnknownWriter,
+    /// Too many blocks are open at once.
+    #[error("{open} blocks are open at this edge, its limit: close some first")]
+    TooManyBlocks {
+        /// How many are open.
+        open: usize,
+    },
+    /// The request itself makes no sense.
+    #[error("invalid request: {0}")]
+    Invalid(&'static str),
+}

@@ -1,0 +1,71 @@
+//! Which member to ask first.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use nova_units::NodeId;
+
+/// Share of the newest sample in the smoothed latency: 1/8, as TCP smooths its round trip (RFC 6298).
+const SMOOTHING: u32 = 8;
+/// A failed attempt counts as this long, so that the next request goes elsewhere first.
+const FAILURE_PENALTY: Duration = Duration::from_millis(200);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    latency: Duration,
+    in_flight: u32,
+}
+
+/// Smoothed latency and load of each host, as this edge saw them (Spec C.3: reads go to the nearest replica).
+#[derive(Debug, Default)]
+pub(crate) struct Nearest {
+    seen: RefCell<HashMap<NodeId, Seen>>,
+}
+
+impl Nearest {
+    /// Sorts `hosts` by expected wait: smoothed latency times one more than what is in flight there.
+    pub(crate) fn sort(&self, hosts: &mut [NodeId]) {
+        let seen = self.seen.borrow();
+        hosts.sort_by_key(|host| {
+            let seen = seen.get(host).copied().unwrap_or_default();
+            (seen.latency.max(Duration::from_micros(50)) * (seen.in_flight + 1), *host)
+        });
+    }
+
+    pub(crate) fn begin(&self, host: NodeId) {
+        self.seen.borrow_mut().entry(host).or_default().in_flight += 1;
+    }
+
+    pub(crate) fn end(&self, host: NodeId, took: Duration, well: bool) {
+        let mut seen = self.seen.borrow_mut();
+        let seen = seen.entry(host).or_default();
+        seen.in_flight = seen.in_flight.saturating_sub(1);
+        let sample = if well { took } else { took.max(FAILURE_PENALTY) };
+        seen.latency = (seen.latency * (SMOOTHING - 1) + sample) / SMOOTHING;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_or_busy_host_is_asked_after_a_quick_one() {
+        let nearest = Nearest::default();
+        let (quick, slow) = (NodeId(1), NodeId(2));
+        for (host, took, well) in [(quick, 1, true), (slow, 1, false)] {
+            nearest.begin(host);
+            nearest.end(host, Duration::from_millis(took), well);
+        }
+        let mut hosts = [slow, quick];
+        nearest.sort(&mut hosts);
+        assert_eq!(hosts, [quick, slow]);
+
+        for _ in 0..2000 {
+            nearest.begin(quick);
+        }
+        nearest.sort(&mut hosts);
+        assert_eq!(hosts, [slow, quick], "a long queue at the quick host makes the other one nearer");
+    }
+}

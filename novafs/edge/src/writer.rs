@@ -1,0 +1,148 @@
+//! Writers and the blocks they have open: the counters that keep nonces unique, and the digests of the units.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use nova_units::{BlockId, Generation, UnitIndex};
+use novafs_format::digest::BlockDigest;
+use novafs_format::seal::{BlockKey, DomainKey};
+
+use crate::EdgeError;
+
+/// A writer of this edge; the number is not used again while the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriterId(pub u64);
+
+/// What a program needs to write and, later, to publish what it wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriterOpened {
+    /// Names the writer in every write.
+    pub writer: WriterId,
+    /// Goes into the metadata of every block: readers derive the block's key from it.
+    pub salt: [u8; 16],
+}
+
+/// The sums of a closed block, for its file's metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockSummary {
+    /// SHA-256 over the block's header and the digests of its segments (Spec C.1, 3.7).
+    pub root: [u8; 32],
+    /// How many units it holds.
+    pub units: u32,
+    /// Domain and version of the key that sealed it.
+    pub key: (u32, u32),
+}
+
+/// A block while it is written.
+#[derive(Debug)]
+pub(crate) struct OpenBlock {
+    pub(crate) block: BlockId,
+    pub(crate) generation: Generation,
+    pub(crate) unit_log2: u8,
+    pub(crate) key: BlockKey,
+    key_name: (u32, u32),
+    next_counter: Cell<u64>,
+    digest: RefCell<BlockDigest>,
+    units: Cell<u32>,
+}
+
+impl OpenBlock {
+    /// The next seal's counter. Never given out twice for a key, whatever becomes of the write.
+    pub(crate) fn take_counter(&self) -> u64 {
+        let counter = self.next_counter.get();
+        self.next_counter.set(counter.checked_add(1).expect("2^64 seals of one block"));
+        counter
+    }
+
+    /// Notes the digest of a sealed unit.
+    pub(crate) fn note(&self, unit: UnitIndex, digest: [u8; 32]) {
+        if self.digest.borrow_mut().set(unit, digest) {
+            self.units.set(self.units.get() + 1);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Writer {
+    salt: [u8; 16],
+    blocks: HashMap<(BlockId, Generation), Rc<OpenBlock>>,
+}
+
+/// All writers of the edge.
+#[derive(Debug)]
+pub(crate) struct Writers {
+    next: Cell<u64>,
+    open: RefCell<HashMap<WriterId, Writer>>,
+    blocks: Cell<usize>,
+    blocks_max: usize,
+}
+
+impl Writers {
+    pub(crate) fn new(blocks_max: usize) -> Self {
+        Self { next: Cell::new(1), open: RefCell::default(), blocks: Cell::new(0), blocks_max }
+    }
+
+    pub(crate) fn open(&self, salt: [u8; 16]) -> WriterOpened {
+        let writer = WriterId(self.next.get());
+        self.next.set(writer.0 + 1);
+        self.open.borrow_mut().insert(writer, Writer { salt, blocks: HashMap::new() });
+        WriterOpened { writer, salt }
+    }
+
+    pub(crate) fn close(&self, writer: WriterId) {
+        if let Some(writer) = self.open.borrow_mut().remove(&writer) {
+            self.blocks.set(self.blocks.get() - writer.blocks.len());
+        }
+    }
+
+    /// The block's state, made at its first write: that is when its key is derived.
+    pub(crate) fn block(
+        &self,
+        writer: WriterId,
+        block: BlockId,
+        generation: Generation,
+        unit_log2: u8,
+        domain: &DomainKey,
+    ) -> Result<Rc<OpenBlock>, EdgeError> {
+        let mut open = self.open.borrow_mut();
+        let writer = open.get_mut(&writer).ok_or(EdgeError::UnknownWriter)?;
+        if let Some(found) = writer.blocks.get(&(block, generation)) {
+            if found.unit_log2 != unit_log2 {
+                return Err(EdgeError::Invalid("the unit size of an open block cannot change"));
+            }
+            return Ok(Rc::clone(found));
+        }
+        if self.blocks.get() >= self.blocks_max {
+            return Err(EdgeError::TooManyBlocks { open: self.blocks.get() });
+        }
+        let made = Rc::new(OpenBlock {
+            block,
+            generation,
+            unit_log2,
+            key: BlockKey::derive(domain, &writer.salt, block, generation),
+            key_name: (domain.domain(), domain.version()),
+            next_counter: Cell::new(1),
+            digest: RefCell::new(BlockDigest::new(block, unit_log2)),
+            units: Cell::new(0),
+        });
+        writer.blocks.insert((block, generation), Rc::clone(&made));
+        self.blocks.set(self.blocks.get() + 1);
+        Ok(made)
+    }
+
+    pub(crate) fn close_block(
+        &self,
+        writer: WriterId,
+        block: BlockId,
+        generation: Generation,
+        plain_bytes: u64,
+    ) -> Result<BlockSummary, EdgeError> {
+        let mut open = self.open.borrow_mut();
+        let writer = open.get_mut(&writer).ok_or(EdgeError::UnknownWriter)?;
+        let closed = writer.blocks.remove(&(block, generation)).ok_or(EdgeError::UnknownWriter)?;
+        self.blocks.set(self.blocks.get() - 1);
+        let root = closed.digest.borrow().root(generation, plain_bytes);
+        Ok(BlockSummary { root, units: closed.units.get(), key: closed.key_name })
+    }
+}
