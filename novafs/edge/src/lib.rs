@@ -151,9 +151,8 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         writer: WriterId,
         block: BlockId,
         generation: Generation,
-        plain_bytes: u64,
     ) -> Result<BlockSummary, EdgeError> {
-        self.writers.close_block(writer, block, generation, plain_bytes)
+        self.writers.close_block(writer, block, generation)
     }
 
     fn map(&self) -> Rc<Configuration> {

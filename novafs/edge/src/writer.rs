@@ -4,9 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use nova_units::{BlockId, Generation, UnitIndex};
-use novafs_format::digest::BlockDigest;
-use novafs_format::seal::{BlockKey, DomainKey};
+use nova_units::{BlockId, Generation, GroupId, UnitIndex};
+use novafs_format::digest::{BlockDigest, BlockHeader};
+use novafs_format::seal::{BlockKey, DomainKey, SUITE_AES256GCM_SHA256_CRC32};
 
 use crate::EdgeError;
 
@@ -29,7 +29,7 @@ pub struct BlockSummary {
     /// SHA-256 over the block's header and the digests of its segments (Spec C.1, 3.7).
     pub root: [u8; 32],
     /// How many units it holds.
-    pub units: u32,
+    pub units: usize,
     /// Domain and version of the key that sealed it.
     pub key: (u32, u32),
 }
@@ -44,7 +44,6 @@ pub(crate) struct OpenBlock {
     key_name: (u32, u32),
     next_counter: Cell<u64>,
     digest: RefCell<BlockDigest>,
-    units: Cell<u32>,
 }
 
 impl OpenBlock {
@@ -57,9 +56,7 @@ impl OpenBlock {
 
     /// Notes the digest of a sealed unit.
     pub(crate) fn note(&self, unit: UnitIndex, digest: [u8; 32]) {
-        if self.digest.borrow_mut().set(unit, digest) {
-            self.units.set(self.units.get() + 1);
-        }
+        self.digest.borrow_mut().set(unit, digest);
     }
 }
 
@@ -100,8 +97,7 @@ impl Writers {
     pub(crate) fn block(
         &self,
         writer: WriterId,
-        block: BlockId,
-        generation: Generation,
+        (group, block, generation): (GroupId, BlockId, Generation),
         unit_log2: u8,
         domain: &DomainKey,
     ) -> Result<Rc<OpenBlock>, EdgeError> {
@@ -120,11 +116,17 @@ impl Writers {
             block,
             generation,
             unit_log2,
-            key: BlockKey::derive(domain, &writer.salt, block, generation),
+            key: BlockKey::derive(domain, &writer.salt, block, generation).with_unit_log2(unit_log2),
             key_name: (domain.domain(), domain.version()),
             next_counter: Cell::new(1),
-            digest: RefCell::new(BlockDigest::new(block, unit_log2)),
-            units: Cell::new(0),
+            digest: RefCell::new(BlockDigest::new(BlockHeader {
+                block,
+                group,
+                domain: domain.domain(),
+                version: domain.version(),
+                unit_log2,
+                suite: SUITE_AES256GCM_SHA256_CRC32,
+            })),
         });
         writer.blocks.insert((block, generation), Rc::clone(&made));
         self.blocks.set(self.blocks.get() + 1);
@@ -136,13 +138,12 @@ impl Writers {
         writer: WriterId,
         block: BlockId,
         generation: Generation,
-        plain_bytes: u64,
     ) -> Result<BlockSummary, EdgeError> {
         let mut open = self.open.borrow_mut();
         let writer = open.get_mut(&writer).ok_or(EdgeError::UnknownWriter)?;
         let closed = writer.blocks.remove(&(block, generation)).ok_or(EdgeError::UnknownWriter)?;
         self.blocks.set(self.blocks.get() - 1);
-        let root = closed.digest.borrow().root(generation, plain_bytes);
-        Ok(BlockSummary { root, units: closed.units.get(), key: closed.key_name })
+        let digest = closed.digest.borrow();
+        Ok(BlockSummary { root: digest.root(), units: digest.units(), key: closed.key_name })
     }
 }
