@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use nova_device::PeerError;
 use nova_units::{BlockId, Generation, GroupId, UnitIndex};
+use novafs_replica::Answer;
 
 /// Why a write or read at the edge did not end well.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,7 +16,9 @@ pub enum EdgeError {
         group: GroupId,
     },
     /// No member could serve the request in time.
-    #[error("{group} did not answer within {waited:?} (last: {last}): check `nova cluster status`, then try again")]
+    #[error(
+        "{group} did not answer within {waited:?} (last: {last}): check `nova cluster status`, then try again"
+    )]
     Unavailable {
         /// The group asked for.
         group: GroupId,
@@ -54,7 +58,9 @@ pub enum EdgeError {
         unit: UnitIndex,
     },
     /// This edge has no key for the block's domain and version.
-    #[error("no key for domain {domain} version {version}: this host is not allowed to serve it, or its key file is old")]
+    #[error(
+        "no key for domain {domain} version {version}: this host is not allowed to serve it, or its key file is old"
+    )]
     NoKey {
         /// Key domain of the block.
         domain: u32,
@@ -73,4 +79,34 @@ pub enum EdgeError {
     /// The request itself makes no sense.
     #[error("invalid request: {0}")]
     Invalid(&'static str),
+}
+
+/// A few words on why a host did not answer.
+pub(crate) fn peer_reason(error: &PeerError) -> &'static str {
+    match error {
+        PeerError::Unreachable => "the host is not reachable",
+        PeerError::TimedOut => "the host did not answer in time",
+        PeerError::Refused { .. } => "the host refused the request",
+        PeerError::Busy { .. } => "the host is busy",
+        PeerError::Closed => "the connection closed",
+        _ => "the host could not be asked",
+    }
+}
+
+/// A few words on an answer that is not the wanted one.
+pub(crate) fn answer_reason(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::StaleEpoch { .. } => "the group has moved to another epoch",
+        Answer::NotPrimary { .. } => "another member orders the group's writes",
+        Answer::NotMember => "the host is no member of the group",
+        Answer::NoLease => "the member has no lease",
+        Answer::Full => "a device is full",
+        Answer::Unsettled => "a newer version is not settled yet",
+        Answer::Corrupt { .. } => "the member's copy is being repaired",
+        Answer::Frozen { .. } => "too few members are in sync to write",
+        Answer::Busy { .. } => "the member is busy",
+        Answer::Damaged => "the request was damaged on its way",
+        Answer::DeviceFailed => "the member's device failed",
+        _ => "the host gave an answer that does not fit the request",
+    }
 }

@@ -12,12 +12,13 @@ use nova_buf::SharedBuf;
 use nova_device::sync::{Notify, oneshot};
 use nova_device::{Clock, PeerError, Peers, Request, Shard};
 use nova_units::{
-    BLOCK_BYTES_MAX, BlockId, FRAME_PAYLOAD_BYTES_MAX, Generation, GroupId, NodeId, PAGE_BYTES, Priority, TaskClass,
+    BLOCK_BYTES_MAX, BlockId, FRAME_PAYLOAD_BYTES_MAX, Generation, GroupId, NodeId, Priority, TaskClass,
     UNIT_LOG2_MAX, UNIT_LOG2_MIN, UnitIndex,
 };
-use novafs_format::{LogEntry, SealedUnit, UNITS_MAX};
+use novafs_format::{ENTRY_UNITS_MAX, LogEntry, PAGE, SealedUnit};
 use novafs_replica::{Answer, Message};
 
+use crate::error::{answer_reason, peer_reason};
 use crate::writer::{OpenBlock, WriterId};
 use crate::{Edge, EdgeError};
 
@@ -31,8 +32,8 @@ const BESIDE_BYTES_MIN: usize = GATHER_BYTES_MAX / 4;
 const SEALS_PER_TURN: usize = 4;
 /// Pause before a write is sent again when nothing better is known.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
-/// Room for the head of an answer.
-const ANSWER_BYTES_MAX: u32 = 4096;
+/// Longest pause that a member may ask for: the map may change meanwhile.
+const RETRY_PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// Plaintext that may lie in memory which its owner can change at any time: it is only ever copied out.
 pub trait Plaintext {
@@ -97,7 +98,7 @@ impl WriteRequest {
         if (u64::from(self.first_unit.0) << self.unit_log2) + bytes > BLOCK_BYTES_MAX {
             return Err(EdgeError::Invalid("the write ends past the block's 128 MiB"));
         }
-        if bytes.div_ceil(1 << self.unit_log2) > UNITS_MAX as u64 {
+        if bytes.div_ceil(1 << self.unit_log2) > ENTRY_UNITS_MAX as u64 {
             return Err(EdgeError::Invalid("a write carries at most 256 units"));
         }
         Ok(())
@@ -126,8 +127,6 @@ impl Pending {
     }
 }
 
-const PAGE: usize = PAGE_BYTES as usize;
-
 /// What waits for one group.
 #[derive(Default)]
 pub(crate) struct GroupQueue {
@@ -153,7 +152,9 @@ impl GroupQueue {
         let (mut taken, mut bytes, mut units) = (Vec::new(), 0, 0);
         while let Some(next) = pending.front() {
             let (more_bytes, more_units) = (next.padded_bytes(), next.units());
-            if !taken.is_empty() && (bytes + more_bytes > GATHER_BYTES_MAX || units + more_units > UNITS_MAX) {
+            if !taken.is_empty()
+                && (bytes + more_bytes > GATHER_BYTES_MAX || units + more_units > ENTRY_UNITS_MAX)
+            {
                 break;
             }
             (bytes, units) = (bytes + more_bytes, units + more_units);
@@ -185,7 +186,9 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         let name = (request.group, request.block, request.generation);
         let block = self.writers.block(request.writer, name, request.unit_log2, domain)?;
         let bytes = request.source.bytes();
-        while self.pending_bytes.get() > 0 && self.pending_bytes.get() + bytes > self.options.pending_bytes_max {
+        while self.pending_bytes.get() > 0
+            && self.pending_bytes.get() + bytes > self.options.pending_bytes_max
+        {
             self.pending_fell.notified().await;
         }
         let (done, outcome) = oneshot::channel();
@@ -224,7 +227,7 @@ impl<S: Shard, P: Peers> Edge<S, P> {
     async fn send_together(self: &Rc<Self>, group: GroupId, taken: Vec<Pending>) {
         let plain: usize = taken.iter().map(|pending| pending.source.bytes()).sum();
         let (units, body) = self.seal_together(&taken).await;
-        let outcome = self.write_until_settled(group, LogEntry::Units(units), body).await;
+        let outcome = self.write_until_settled(group, units, body).await;
         if outcome.is_ok() {
             self.count(|counters| counters.bytes_written += plain as u64);
         }
@@ -242,14 +245,16 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         let mut units = Vec::with_capacity(taken.iter().map(Pending::units).sum());
         let mut at = 0;
         for pending in taken {
-            for (unit, offset) in (pending.first_unit.0..).zip((0..pending.source.bytes()).step_by(pending.unit_bytes()))
+            for (unit, offset) in
+                (pending.first_unit.0..).zip((0..pending.source.bytes()).step_by(pending.unit_bytes()))
             {
                 let count = pending.unit_bytes().min(pending.source.bytes() - offset);
                 let padded = count.next_multiple_of(PAGE);
                 pending.source.copy_out(offset, &mut plain[..count]);
                 let (block, unit) = (&pending.block, UnitIndex(unit));
-                let sealed = block.key.seal(unit, block.take_counter(), &plain[..count], &mut body[at..at + padded]);
-                block.note(unit, sealed.digest);
+                let sealed =
+                    block.key.seal(unit, block.take_counter(), &plain[..count], &mut body[at..at + padded]);
+                block.note(&sealed);
                 units.push(sealed);
                 at += padded;
                 if units.len().is_multiple_of(SEALS_PER_TURN) {
@@ -266,11 +271,12 @@ impl<S: Shard, P: Peers> Edge<S, P> {
     async fn write_until_settled(
         &self,
         group: GroupId,
-        entry: LogEntry,
+        units: Vec<SealedUnit>,
         body: SharedBuf,
     ) -> Result<(), EdgeError> {
         let begun = self.shard.clock().now();
-        let mut entry = entry;
+        let block = units.first().map_or(BlockId(0), |unit| unit.block);
+        let mut entry = LogEntry::Units(units);
         let mut last = "no map of the cluster yet";
         loop {
             let now = self.shard.clock().now();
@@ -287,25 +293,30 @@ impl<S: Shard, P: Peers> Edge<S, P> {
                 continue;
             };
             let message = Message::Write { group, epoch: view.epoch, entry };
-            let answer = self.ask(view.primary, &message, Some(body.clone()), ANSWER_BYTES_MAX).await;
+            let answer = self.ask(view.primary, &message, Some(body.clone()), 0).await;
             let Message::Write { entry: back, .. } = message else { unreachable!("made above") };
             entry = back;
             let pause = match answer {
                 Ok((Answer::Written { .. }, _)) => return Ok(()),
                 Ok((Answer::Full, _)) => return Err(EdgeError::Full { group }),
-                Ok((Answer::Fenced { block, generation }, _)) => {
+                Ok((Answer::Fenced { generation }, _)) => {
                     return Err(EdgeError::Fenced { block, fence: generation });
                 }
-                Ok((Answer::Busy { retry_after }, _)) => {
-                    last = "the group cannot take writes now";
-                    retry_after
+                Ok((Answer::Conflict, _)) => {
+                    return Err(EdgeError::Invalid("another version was sealed under the same counter"));
                 }
                 Ok((answer, _)) => {
-                    last = answer.reason();
-                    RETRY_PAUSE
+                    last = answer_reason(&answer);
+                    match answer {
+                        Answer::Frozen { retry_after_ms } | Answer::Busy { retry_after_ms } => {
+                            Duration::from_millis(u64::from(retry_after_ms))
+                                .clamp(RETRY_PAUSE, RETRY_PAUSE_MAX)
+                        }
+                        _ => RETRY_PAUSE,
+                    }
                 }
                 Err(error) => {
-                    last = reason(&error);
+                    last = peer_reason(&error);
                     RETRY_PAUSE
                 }
             };
@@ -352,17 +363,5 @@ impl<S: Shard, P: Peers> Edge<S, P> {
             self.count(|counters| counters.write_stall_ms_max = counters.write_stall_ms_max.max(stall));
         }
         self.last_progress.set((pending > 0).then_some(now));
-    }
-}
-
-/// A few words on why a host did not answer.
-pub(crate) fn reason(error: &PeerError) -> &'static str {
-    match error {
-        PeerError::Unreachable => "the host is not reachable",
-        PeerError::TimedOut => "the host did not answer in time",
-        PeerError::Refused { .. } => "the host refused the request",
-        PeerError::Busy { .. } => "the host is busy",
-        PeerError::Closed => "the connection closed",
-        _ => "the host could not be asked",
     }
 }

@@ -145,14 +145,16 @@ impl<S: Shard, P: Peers> Edge<S, P> {
     /// Sums up a block: all of its units are sealed and acknowledged. Forgets the block.
     ///
     /// # Errors
-    /// `UnknownWriter` when the writer or the block is not open here.
+    /// `UnknownWriter` when the writer or the block is not open here; `Invalid` when what was sealed does not reach
+    /// exactly to `plain_bytes` without a gap.
     pub fn close_block(
         &self,
         writer: WriterId,
         block: BlockId,
         generation: Generation,
+        plain_bytes: u64,
     ) -> Result<BlockSummary, EdgeError> {
-        self.writers.close_block(writer, block, generation)
+        self.writers.close_block(writer, block, generation, plain_bytes)
     }
 
     fn map(&self) -> Rc<Configuration> {

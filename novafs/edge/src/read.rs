@@ -6,13 +6,15 @@ use std::time::Duration;
 use nova_buf::DmaBuf;
 use nova_device::{Clock, Peers, Shard};
 use nova_units::{
-    BLOCK_BYTES_MAX, BlockId, Generation, GroupId, NodeId, PAGE_BYTES, UNIT_LOG2_MAX, UNIT_LOG2_MIN, UnitIndex,
+    BLOCK_BYTES_MAX, BlockId, DeviceId, Generation, GroupId, NodeId, PAGE_BYTES, UNIT_LOG2_MAX,
+    UNIT_LOG2_MIN, UnitIndex,
 };
+use novafs_format::ENTRY_UNITS_MAX;
 use novafs_format::seal::BlockKey;
-use novafs_format::{SealedUnit, UNITS_MAX};
-use novafs_replica::{Answer, GroupView, Message, Place};
+use novafs_replica::{Answer, GroupView, LocatedUnit, Message, Versioned};
 
-use crate::gather::{GATHER_BYTES_MAX, reason};
+use crate::error::{answer_reason, peer_reason};
+use crate::gather::GATHER_BYTES_MAX;
 use crate::{Edge, EdgeError};
 
 /// Pause before the members are asked again, once all have failed.
@@ -43,13 +45,13 @@ pub struct ReadRequest {
     pub bytes: u64,
 }
 
-/// Where one replica of a unit lies.
+/// Where one member keeps the units that were asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located {
-    /// The host.
+    /// The member's host.
     pub node: NodeId,
-    /// What it says, or why it says nothing.
-    pub places: Result<Vec<Place>, &'static str>,
+    /// Its device and the cells, or why it says nothing.
+    pub cells: Result<(DeviceId, Vec<LocatedUnit>), &'static str>,
 }
 
 impl ReadRequest {
@@ -58,7 +60,10 @@ impl ReadRequest {
             return Err(EdgeError::Invalid("unit_log2 is 12 to 16"));
         }
         let end = self.offset.checked_add(self.bytes);
-        if self.bytes == 0 || self.block_bytes > BLOCK_BYTES_MAX || end.is_none_or(|end| end > self.block_bytes) {
+        if self.bytes == 0
+            || self.block_bytes > BLOCK_BYTES_MAX
+            || end.is_none_or(|end| end > self.block_bytes)
+        {
             return Err(EdgeError::Invalid("the range is empty or ends past the block"));
         }
         Ok(())
@@ -110,7 +115,7 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         let domain = self.keys.find(request.key.0, request.key.1)?;
         let key = BlockKey::derive(domain, &request.salt, request.block, request.generation)
             .with_unit_log2(request.unit_log2);
-        let per_run = (GATHER_BYTES_MAX >> request.unit_log2).min(UNITS_MAX);
+        let per_run = (GATHER_BYTES_MAX >> request.unit_log2).min(ENTRY_UNITS_MAX);
         let per_run = u32::try_from(per_run).expect("at most 256");
         let units = request.units();
         let mut first = units.start;
@@ -200,8 +205,8 @@ impl<S: Shard, P: Peers> Edge<S, P> {
                 self.count(|counters| counters.bad_replies += 1);
                 Attempt::Bad
             }
-            Ok((answer, _)) => Attempt::Elsewhere(answer.reason()),
-            Err(error) => Attempt::Elsewhere(reason(&error)),
+            Ok((answer, _)) => Attempt::Elsewhere(answer_reason(&answer)),
+            Err(error) => Attempt::Elsewhere(peer_reason(&error)),
         }
     }
 
@@ -211,13 +216,13 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         request: &ReadRequest,
         key: &BlockKey,
         run: &std::ops::Range<u32>,
-        units: &[SealedUnit],
+        units: &[Versioned],
         body: &DmaBuf,
         give: &mut impl FnMut(u64, &[u8]),
     ) -> Attempt {
         let mut plain = vec![0; 1 << request.unit_log2];
         let mut at = 0;
-        let mut units = units.iter().peekable();
+        let mut units = units.iter().map(|unit| &unit.sealed).peekable();
         for (opened, wanted) in run.clone().enumerate() {
             let Some(unit) = units.next_if(|unit| u32::from(unit.unit.0) == wanted) else {
                 return Attempt::Missing(UnitIndex(u16::try_from(wanted).expect("a unit of the run")));
@@ -227,7 +232,8 @@ impl<S: Shard, P: Peers> Edge<S, P> {
             at += padded;
             let unit_bytes = request.unit_bytes(wanted);
             let right_unit = unit.block == request.block && u64::from(unit.plain_bytes) == unit_bytes;
-            if !right_unit || unit.check_pages(stored).is_err() || key.open(unit, stored, &mut plain).is_err() {
+            if !right_unit || unit.check_pages(stored).is_err() || key.open(unit, stored, &mut plain).is_err()
+            {
                 return Attempt::Bad;
             }
             self.count(|counters| counters.units_opened += 1);
@@ -260,12 +266,12 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         let mut found = Vec::with_capacity(view.members.len());
         for member in &view.members {
             let message = Message::Locate { group, block, first, count };
-            let places = match self.ask(member.node, &message, None, 0).await {
-                Ok((Answer::Places { places }, _)) => Ok(places),
-                Ok((answer, _)) => Err(answer.reason()),
-                Err(error) => Err(reason(&error)),
+            let cells = match self.ask(member.node, &message, None, 0).await {
+                Ok((Answer::Located { device, cells, .. }, _)) => Ok((device, cells)),
+                Ok((answer, _)) => Err(answer_reason(&answer)),
+                Err(error) => Err(peer_reason(&error)),
             };
-            found.push(Located { node: member.node, places });
+            found.push(Located { node: member.node, cells });
         }
         Ok(found)
     }

@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use nova_units::{BlockId, Generation, GroupId, UnitIndex};
+use nova_units::{BlockId, Generation, GroupId};
+use novafs_format::SealedUnit;
 use novafs_format::digest::{BlockDigest, BlockHeader};
 use novafs_format::seal::{BlockKey, DomainKey, SUITE_AES256GCM_SHA256_CRC32};
 
@@ -37,13 +38,12 @@ pub struct BlockSummary {
 /// A block while it is written.
 #[derive(Debug)]
 pub(crate) struct OpenBlock {
-    pub(crate) block: BlockId,
-    pub(crate) generation: Generation,
     pub(crate) unit_log2: u8,
     pub(crate) key: BlockKey,
     key_name: (u32, u32),
     next_counter: Cell<u64>,
     digest: RefCell<BlockDigest>,
+    end: Cell<u64>,
 }
 
 impl OpenBlock {
@@ -54,9 +54,11 @@ impl OpenBlock {
         counter
     }
 
-    /// Notes the digest of a sealed unit.
-    pub(crate) fn note(&self, unit: UnitIndex, digest: [u8; 32]) {
-        self.digest.borrow_mut().set(unit, digest);
+    /// Notes the digest of a sealed unit, and how far the block reaches with it.
+    pub(crate) fn note(&self, sealed: &SealedUnit) {
+        self.digest.borrow_mut().set(sealed.unit, sealed.digest);
+        let end = (u64::from(sealed.unit.0) << self.unit_log2) + u64::from(sealed.plain_bytes);
+        self.end.set(self.end.get().max(end));
     }
 }
 
@@ -113,8 +115,6 @@ impl Writers {
             return Err(EdgeError::TooManyBlocks { open: self.blocks.get() });
         }
         let made = Rc::new(OpenBlock {
-            block,
-            generation,
             unit_log2,
             key: BlockKey::derive(domain, &writer.salt, block, generation).with_unit_log2(unit_log2),
             key_name: (domain.domain(), domain.version()),
@@ -127,6 +127,7 @@ impl Writers {
                 unit_log2,
                 suite: SUITE_AES256GCM_SHA256_CRC32,
             })),
+            end: Cell::new(0),
         });
         writer.blocks.insert((block, generation), Rc::clone(&made));
         self.blocks.set(self.blocks.get() + 1);
@@ -138,9 +139,15 @@ impl Writers {
         writer: WriterId,
         block: BlockId,
         generation: Generation,
+        plain_bytes: u64,
     ) -> Result<BlockSummary, EdgeError> {
         let mut open = self.open.borrow_mut();
         let writer = open.get_mut(&writer).ok_or(EdgeError::UnknownWriter)?;
+        let found = writer.blocks.get(&(block, generation)).ok_or(EdgeError::UnknownWriter)?;
+        let units = plain_bytes.div_ceil(1 << found.unit_log2);
+        if found.end.get() != plain_bytes || found.digest.borrow().units() as u64 != units {
+            return Err(EdgeError::Invalid("the block was not written whole up to this length"));
+        }
         let closed = writer.blocks.remove(&(block, generation)).ok_or(EdgeError::UnknownWriter)?;
         self.blocks.set(self.blocks.get() - 1);
         let digest = closed.digest.borrow();
