@@ -1,0 +1,109 @@
+//! The agent's map of the cluster, as this host's storage and edge work by it.
+
+use std::time::Duration;
+
+use nova_ring::snapshot::HostMap;
+use nova_units::{BootId, Epoch, GroupId, Incarnation, NodeId, PeerAddr};
+use novafs_replica::{Configuration, GroupView, MemberView, NodeView, Role};
+
+/// Why a map cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MapError {
+    #[error("the map does not say which host this is")]
+    NoSelf,
+    #[error("{node} has the address {given:?}, which is not ip:port")]
+    Address { node: NodeId, given: String },
+}
+
+/// Reads a map. Fields that this host does not understand are the agent's business, not an error.
+pub(crate) fn configuration_of(map: &HostMap, node_lease_until: Duration) -> Result<Configuration, MapError> {
+    if map.self_node == 0 {
+        return Err(MapError::NoSelf);
+    }
+    let nodes = map
+        .nodes
+        .iter()
+        .map(|host| {
+            let node = NodeId(host.node);
+            let addr = match host.addr.as_str() {
+                "" => None,
+                given => Some(PeerAddr(
+                    given.parse().map_err(|_| MapError::Address { node, given: given.to_owned() })?,
+                )),
+            };
+            Ok((node, NodeView { boot: (host.boot != 0).then_some(BootId(host.boot)), addr }))
+        })
+        .collect::<Result<_, MapError>>()?;
+    let groups = map
+        .groups
+        .iter()
+        .map(|group| {
+            let members = group
+                .members
+                .iter()
+                .map(|member| MemberView {
+                    node: NodeId(member.node),
+                    incarnation: Incarnation(member.incarnation),
+                    role: if member.joining { Role::Joining } else { Role::InSync },
+                })
+                .collect();
+            let view = GroupView {
+                epoch: Epoch(group.epoch),
+                primary: NodeId(group.primary),
+                members,
+                frozen: group.frozen,
+            };
+            (GroupId(group.group), view)
+        })
+        .collect();
+    Ok(Configuration {
+        version: map.version,
+        self_node: NodeId(map.self_node),
+        nodes,
+        groups,
+        confirmed: (map.confirmed_incarnation != 0).then_some(Incarnation(map.confirmed_incarnation)),
+        node_lease_until,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use nova_ring::snapshot::{HostGroup, HostMember, HostNode};
+
+    use super::*;
+
+    fn map() -> HostMap {
+        HostMap {
+            version: 7,
+            term: 1,
+            self_node: 2,
+            nodes: vec![HostNode { node: 2, addr: "127.0.0.1:9".into(), boot: 5, state: 2 }],
+            groups: vec![HostGroup {
+                group: 3,
+                epoch: 4,
+                primary: 2,
+                frozen: false,
+                members: vec![HostMember { node: 2, incarnation: 1, joining: true }],
+            }],
+            confirmed_incarnation: 1,
+            region_era: 0,
+        }
+    }
+
+    #[test]
+    fn a_map_becomes_the_configuration_that_it_describes() {
+        let read = configuration_of(&map(), Duration::from_secs(9)).expect("a sound map");
+        let group = read.group(GroupId(3)).expect("named in the map");
+        assert_eq!((group.epoch, group.members[0].role), (Epoch(4), Role::Joining));
+        assert_eq!(read.addr(NodeId(2)).map(|addr| addr.to_string()).as_deref(), Some("127.0.0.1:9"));
+        assert_eq!((read.confirmed, read.node_lease_until), (Some(Incarnation(1)), Duration::from_secs(9)));
+    }
+
+    #[test]
+    fn a_map_that_does_not_name_this_host_or_garbles_an_address_is_refused() {
+        assert!(matches!(configuration_of(&HostMap { self_node: 0, ..map() }, Duration::ZERO), Err(MapError::NoSelf)));
+        let mut bad = map();
+        bad.nodes[0].addr = "here".into();
+        assert!(matches!(configuration_of(&bad, Duration::ZERO), Err(MapError::Address { .. })));
+    }
+}
