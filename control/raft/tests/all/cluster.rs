@@ -1,0 +1,155 @@
+use std::time::{Duration, Instant};
+
+use nova_raft::{COMMAND_BYTES_MAX, ProposeError, Timing};
+
+use super::support::{Put, Region, wait};
+
+#[test]
+fn what_was_acknowledged_survives_a_killed_leader_and_a_restart_of_all() {
+    let mut region = Region::start(Timing::default());
+    for key in 0..20 {
+        assert_eq!(region.put(key, b"first"), None);
+    }
+
+    let old = region.leader();
+    region.kill(old);
+    let killed = Instant::now();
+    assert_eq!(region.put(20, b"second"), None);
+    let stall = killed.elapsed();
+    assert!(stall < Duration::from_secs(3), "no write for {stall:?} after the leader was killed");
+    assert_ne!(region.leader(), old);
+
+    // The killed one comes back and catches up; every member holds the same.
+    region.start_node(old);
+    assert_eq!(region.settle().values.len(), 21);
+
+    for id in 1..=3 {
+        region.kill(id);
+    }
+    for id in 1..=3 {
+        region.start_node(id);
+    }
+    let leader = region.leader();
+    let state = region.node(leader).run(region.node(leader).group.read()).unwrap();
+    assert_eq!(state.values.len(), 21);
+    assert_eq!(state.values[&20], b"second");
+    assert_eq!(region.put(0, b"third"), Some(b"first".to_vec()), "the answer comes from the recovered state");
+}
+
+#[test]
+fn a_follower_refuses_and_names_the_leader() {
+    let region = Region::start(Timing::default());
+    let leader = region.leader();
+    let follower = (1..=3).find(|id| *id != leader).unwrap();
+    let node = region.node(follower);
+    wait("the follower to know its leader", || node.group.leader());
+    let refused = node.run(node.group.propose(Put { key: 1, value: vec![] })).unwrap_err();
+    let ProposeError::NotLeader { leader: Some((id, address)) } = refused else { panic!("{refused:?}") };
+    assert_eq!(id, leader);
+    assert!(address.starts_with("127.0.0.1:"), "{address}");
+    assert!(node.run(node.group.read()).is_err());
+
+    let large = Put { key: 1, value: vec![0; COMMAND_BYTES_MAX] };
+    let node = region.node(leader);
+    assert!(matches!(node.run(node.group.propose(large)), Err(ProposeError::TooLarge { .. })));
+}
+
+#[test]
+fn a_member_too_far_behind_gets_a_snapshot_and_the_log_is_shortened() {
+    let timing = Timing {
+        snapshot_interval: Duration::from_millis(300),
+        tick: Duration::from_millis(50),
+        segment_bytes: 1 << 16,
+        ..Timing::default()
+    };
+    let mut region = Region::start(timing);
+    let leader = region.leader();
+    let away = (1..=3).find(|id| *id != leader).unwrap();
+    region.put(0, b"before");
+    region.stop(away);
+
+    // Two snapshots later the entries the absent member needs are gone from the log.
+    let mut key = 1;
+    let needed = wait("the log to be shortened", || {
+        region.put(key, &[7; 4096]);
+        key += 1;
+        let metrics = region.node(leader).group.metrics();
+        metrics.purged.filter(|purged| *purged > 20)
+    });
+    let segments = std::fs::read_dir(region.folder_of(leader).join("wal")).unwrap().count();
+    assert!(segments < 40, "{segments} files: purged segments are removed");
+
+    region.start_node(away);
+    let state = region.settle();
+    assert_eq!(state.values.len(), usize::try_from(key).unwrap());
+    let metrics = region.node(away).group.metrics();
+    assert!(metrics.snapshot >= Some(needed), "it was caught up by a snapshot: {metrics:?}");
+
+    // What it took over is durable: it comes back alone from its own disk.
+    region.stop(away);
+    region.start_node(away);
+    assert_eq!(region.node(away).group.local().values[&0], b"before");
+}
+
+#[test]
+fn many_proposals_share_writes_to_the_disk_and_none_is_lost() {
+    const WRITERS: u64 = 32;
+    const EACH: u64 = 40;
+    let mut region = Region::start(Timing::default());
+    let leader = region.leader();
+    let node = region.node(leader);
+    let before = node.group.metrics();
+    node.run(async {
+        let writers = (0..WRITERS).map(|writer| {
+            let group = node.group.clone();
+            tokio::spawn(async move {
+                for turn in 0..EACH {
+                    let put = Put { key: writer * EACH + turn, value: writer.to_le_bytes().to_vec() };
+                    assert_eq!(group.propose(put).await.unwrap(), None);
+                }
+            })
+        });
+        for writer in writers.collect::<Vec<_>>() {
+            writer.await.unwrap();
+        }
+    });
+    let after = node.group.metrics();
+    let (entries, syncs) = (after.entries_written - before.entries_written, after.syncs - before.syncs);
+    assert!(entries >= WRITERS * EACH);
+    assert!(syncs * 2 < entries, "{syncs} syncs for {entries} entries");
+
+    let applied = node.group.watch();
+    assert!(*applied.borrow() >= WRITERS * EACH);
+    region.kill(leader);
+    let next = region.leader();
+    let state = region.node(next).run(region.node(next).group.read()).unwrap();
+    assert_eq!(state.values.len(), usize::try_from(WRITERS * EACH).unwrap());
+}
+
+#[test]
+fn leadership_goes_where_it_is_asked_to_go() {
+    let region = Region::start(Timing::default());
+    let leader = region.leader();
+    let next = (1..=3).find(|id| *id != leader).unwrap();
+    region.settle();
+    let node = region.node(leader);
+    node.run(node.group.transfer_leader(next)).unwrap();
+    wait("the other to lead", || region.node(next).group.is_leader().then_some(()));
+    assert_eq!(region.put(1, b"x"), None);
+}
+
+#[test]
+fn an_isolated_leader_answers_no_read() {
+    let mut region = Region::start(Timing::default());
+    let leader = region.leader();
+    for id in (1..=3).filter(|id| *id != leader) {
+        region.kill(id);
+    }
+    let node = region.node(leader);
+    assert!(node.run(node.group.read()).is_err(), "no majority confirms it");
+    let put = Put { key: 1, value: vec![] };
+    assert!(matches!(
+        node.run(node.group.propose(put)),
+        Err(ProposeError::Unknown { .. } | ProposeError::NotLeader { .. })
+    ));
+}
