@@ -1,1 +1,25 @@
 //! Replica groups as a pure slice: members, epochs, incarnations, placement.
+//!
+//! What it guards, whatever is asked in whatever order: an epoch only grows and changes by one step at a time; a
+//! group never loses its last in-sync member; only a member that held every acknowledged write is ever in sync; a
+//! device that came back with an old image, or under another host, is a new incarnation and starts empty.
+#![forbid(unsafe_code)]
+
+mod apply;
+mod command;
+mod model;
+mod placement;
+mod plan;
+mod snapshot;
+
+pub use command::{
+    AddJoining, Admit, Answer, Command, ConfirmGroup, CreateGroups, Drop, DropMembers, FailDevice,
+    Incarnated, Joining, Mount, NewGroup, Op, Outcome, Reinstate, ReinstateGroup, Restart,
+};
+pub use model::{Device, DeviceState, Flaps, Group, Groups, MEMBERS_MAX, Member, Role};
+pub use placement::lay_out;
+pub use plan::{
+    COLD_START_WAIT, GATHER, GROUPS_DEFAULT, HEARD_WITHIN, Heard, LEASE_OUT, MountReport, Observed,
+    REPLACE_AFTER, REPORT_FRESH, ReadyReport, STORAGE_HOSTS_MIN, SilenceReport, plan,
+};
+pub use snapshot::SnapshotError;

@@ -1,0 +1,410 @@
+//! State and command make the next state and an answer.
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+
+use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Timestamp};
+
+use crate::command::{
+    AddJoining, Admit, Answer, Command, CreateGroups, Drop, FailDevice, Incarnated, Mount, NewGroup, Op,
+    Outcome, Reinstate, Restart,
+};
+use crate::model::{Device, DeviceState, Flaps, Group, Groups, MEMBERS_MAX, Member, Role, WRITABLE_MIN};
+
+/// Two drops within this time make a host wait before it joins again.
+const FLAP_WINDOW: Duration = Duration::from_secs(600);
+/// The first such wait; it doubles.
+const FLAP_WAIT_MIN: Duration = Duration::from_secs(60);
+/// The longest.
+const FLAP_WAIT_MAX: Duration = Duration::from_secs(1800);
+/// Drops of one host within this time are one event.
+const SAME_EVENT: Duration = Duration::from_secs(30);
+/// Groups of a region.
+const GROUPS_MAX: usize = 4096;
+
+impl Groups {
+    /// Applies a command.
+    pub fn apply(&mut self, command: &Command) -> Answer {
+        self.clock = self.clock.max(Timestamp(command.at_ms));
+        match &command.op {
+            Some(Op::CreateGroups(create)) => self.create(create),
+            Some(Op::Drop(drop)) => self.drop_members(drop),
+            Some(Op::AddJoining(add)) => self.add_joining(add),
+            Some(Op::Admit(admit)) => self.admit(admit),
+            Some(Op::Reinstate(reinstate)) => self.reinstate(reinstate),
+            Some(Op::Restart(restart)) => self.restart(restart),
+            Some(Op::FailDevice(fail)) => self.fail_device(fail),
+            None => refused("this controller does not know the command; upgrade it"),
+        }
+    }
+}
+
+fn refused(reason: &'static str) -> Answer {
+    Answer { refused: Some(reason), ..Answer::default() }
+}
+
+impl Groups {
+    fn create(&mut self, create: &CreateGroups) -> Answer {
+        if self.groups.len() + create.groups.len() > GROUPS_MAX {
+            return refused("a region has at most 4,096 groups");
+        }
+        // All or none: a layout that no longer fits is planned again.
+        let mut made = Vec::with_capacity(create.groups.len());
+        for new in &create.groups {
+            match self.new_group(new, &create.namespace) {
+                Ok(group) => made.push(group),
+                Err(reason) => return refused(reason),
+            }
+        }
+        let mut answer = Answer::default();
+        for group in made {
+            self.last_group += 1;
+            let id = GroupId(self.last_group);
+            answer.groups.push((id, Outcome::Changed(group.epoch)));
+            self.groups.insert(id, group);
+        }
+        answer
+    }
+
+    fn new_group(&self, new: &NewGroup, namespace: &str) -> Result<Group, &'static str> {
+        let nodes: BTreeSet<NodeId> = new.nodes.iter().copied().map(NodeId).collect();
+        if nodes.len() != new.nodes.len() || !(WRITABLE_MIN..=MEMBERS_MAX).contains(&nodes.len()) {
+            return Err("a group has two or three different hosts");
+        }
+        let primary = NodeId(new.primary);
+        if !nodes.contains(&primary) {
+            return Err("the primary is one of the members");
+        }
+        let member = |node: &NodeId| {
+            let (_, device) = self.device_of(*node).ok_or("a host has no device that serves")?;
+            Ok(Member { node: *node, incarnation: device.incarnation, role: Role::InSync })
+        };
+        let members = nodes.iter().map(member).collect::<Result<Vec<_>, &str>>()?;
+        Ok(Group {
+            namespace: namespace.to_owned(),
+            epoch: Epoch(1),
+            primary,
+            last_writable: members.iter().map(|member| (member.node, member.incarnation)).collect(),
+            members,
+            homes: nodes.into_iter().collect(),
+            short_since: None,
+        })
+    }
+
+    /// Changes one group if it still has `epoch`; the change raises it by one.
+    fn change(
+        &mut self,
+        id: u32,
+        epoch: u64,
+        change: impl FnOnce(&mut Group) -> Result<(), &'static str>,
+    ) -> (GroupId, Outcome) {
+        let id = GroupId(id);
+        let Some(group) = self.groups.get(&id) else { return (id, Outcome::Refused("no such group")) };
+        if group.epoch != Epoch(epoch) {
+            return (id, Outcome::Stale);
+        }
+        let mut group = group.clone();
+        if let Err(reason) = change(&mut group) {
+            return (id, Outcome::Refused(reason));
+        }
+        (id, Outcome::Changed(self.settle(id, group)))
+    }
+
+    /// Stores a changed group under its next epoch.
+    fn settle(&mut self, id: GroupId, mut group: Group) -> Epoch {
+        group.epoch = group.epoch.next();
+        group.members.sort_by_key(|member| member.node);
+        assert!(group.members.len() <= MEMBERS_MAX, "{id} has too many members");
+        if !group.in_sync().any(|member| member.node == group.primary) {
+            group.primary = group
+                .in_sync()
+                .map(|member| member.node)
+                .min_by_key(|node| (self.primaries(*node), *node))
+                .expect("a group never loses its last in-sync member");
+        }
+        if !group.frozen() {
+            group.last_writable = group.in_sync().map(|member| (member.node, member.incarnation)).collect();
+        }
+        let short = group.in_sync().count() < group.homes.len();
+        group.short_since = short.then(|| group.short_since.unwrap_or(self.clock));
+        let epoch = group.epoch;
+        self.groups.insert(id, group);
+        epoch
+    }
+
+    fn drop_members(&mut self, drop: &Drop) -> Answer {
+        let mut answer = Answer::default();
+        let mut dropped = BTreeSet::new();
+        for entry in &drop.groups {
+            let nodes: BTreeSet<NodeId> = entry.nodes.iter().copied().map(NodeId).collect();
+            let outcome = self.change(entry.group, entry.epoch, |group| {
+                let before = group.members.len();
+                group.members.retain(|member| !nodes.contains(&member.node));
+                if group.members.len() == before {
+                    return Err("none of them is a member");
+                }
+                if group.in_sync().next().is_none() {
+                    return Err("the last in-sync member is never dropped");
+                }
+                Ok(())
+            });
+            if matches!(outcome.1, Outcome::Changed(_)) {
+                dropped.extend(nodes);
+            }
+            answer.groups.push(outcome);
+        }
+        self.count_drops(&dropped);
+        answer
+    }
+
+    /// Two drops in ten minutes: the next join waits a minute, then twice as long each time (control design, 2.5).
+    /// Drops shortly after one another are one event: not every group learns of it in the same command.
+    fn count_drops(&mut self, nodes: &BTreeSet<NodeId>) {
+        for node in nodes {
+            let known = self.flaps.get(node).copied();
+            let wait = match known {
+                Some(flaps) if self.clock.since(flaps.last) < SAME_EVENT => flaps.wait,
+                Some(flaps) if self.clock.since(flaps.last) < FLAP_WINDOW.max(flaps.wait * 2) => {
+                    (flaps.wait * 2).clamp(FLAP_WAIT_MIN, FLAP_WAIT_MAX)
+                }
+                _ => Duration::ZERO,
+            };
+            self.flaps.insert(*node, Flaps { last: self.clock, wait });
+        }
+    }
+
+    fn add_joining(&mut self, add: &AddJoining) -> Answer {
+        let mut answer = Answer::default();
+        for joining in &add.groups {
+            let node = NodeId(joining.node);
+            let device = self.device_of(node).map(|(_, device)| device.incarnation);
+            answer.groups.push(self.change(joining.group, joining.epoch, |group| {
+                let incarnation = device.ok_or("the host has no device that serves")?;
+                if group.member(node).is_some() {
+                    return Err("it is a member");
+                }
+                if group.joining().is_some() {
+                    return Err("one member joins at a time");
+                }
+                if group.members.len() >= MEMBERS_MAX {
+                    return Err("the group is full");
+                }
+                group.members.push(Member { node, incarnation, role: Role::Joining });
+                // It will discard what lies above its commit point, acknowledged or not: from now on its copy is
+                // no longer one that holds every acknowledged write.
+                group.last_writable.retain(|(writable, _)| *writable != node);
+                if !group.homes.contains(&node) {
+                    let absent = group.homes.iter().position(|home| group.member(*home).is_none());
+                    match absent {
+                        Some(index) if group.homes.len() >= MEMBERS_MAX => group.homes[index] = node,
+                        _ => group.homes.push(node),
+                    }
+                    group.homes.sort();
+                }
+                Ok(())
+            }));
+        }
+        answer
+    }
+
+    fn admit(&mut self, admit: &Admit) -> Answer {
+        let mut answer = Answer::default();
+        for joining in &admit.groups {
+            let node = NodeId(joining.node);
+            let device = self.device_of(node).map(|(_, device)| device.incarnation);
+            answer.groups.push(self.change(joining.group, joining.epoch, |group| {
+                let member = group
+                    .members
+                    .iter_mut()
+                    .find(|member| member.node == node && member.role == Role::Joining)
+                    .ok_or("it is not joining")?;
+                if device != Some(member.incarnation) {
+                    return Err("its device is not the one that was filled");
+                }
+                member.role = Role::InSync;
+                Ok(())
+            }));
+        }
+        answer
+    }
+
+    fn reinstate(&mut self, reinstate: &Reinstate) -> Answer {
+        let mut answer = Answer::default();
+        for entry in &reinstate.groups {
+            let nodes: BTreeSet<NodeId> = entry.nodes.iter().copied().map(NodeId).collect();
+            let serving: Vec<Member> = nodes
+                .iter()
+                .filter_map(|node| {
+                    let (_, device) = self.device_of(*node)?;
+                    Some(Member { node: *node, incarnation: device.incarnation, role: Role::InSync })
+                })
+                .collect();
+            answer.groups.push(self.change(entry.group, entry.epoch, |group| {
+                if !group.frozen() {
+                    return Err("the group takes writes; its members are filled by joining");
+                }
+                if serving.is_empty() || serving.len() != nodes.len() {
+                    return Err("a host has no device that serves");
+                }
+                let complete =
+                    |member: &Member| group.last_writable.contains(&(member.node, member.incarnation));
+                if !serving.iter().all(complete) {
+                    return Err("only a member of the last writable epoch holds every acknowledged write");
+                }
+                group.members = serving;
+                Ok(())
+            }));
+        }
+        answer
+    }
+
+    fn fail_device(&mut self, fail: &FailDevice) -> Answer {
+        let id = fail.device.as_slice().try_into().map(|bytes| DeviceId(u128::from_be_bytes(bytes)));
+        let Some(device) = id.ok().and_then(|id| self.devices.get_mut(&id)) else {
+            return refused("no such device");
+        };
+        device.state = DeviceState::Failed;
+        let (node, incarnation) = (device.node, device.incarnation);
+        self.leave(
+            &BTreeSet::from([node]),
+            |member| member.node == node && member.incarnation == incarnation,
+            &[],
+        )
+    }
+
+    fn restart(&mut self, restart: &Restart) -> Answer {
+        let mut incarnated = Vec::with_capacity(restart.mounts.len());
+        let mut restarted = BTreeSet::new();
+        for mount in &restart.mounts {
+            let Some(id) = mount.device_id() else { return refused("a device id has 16 bytes") };
+            let (answer, changed) = self.mount(id, mount);
+            incarnated.extend(answer);
+            if changed {
+                restarted.insert(NodeId(mount.node));
+            }
+        }
+        let confirm: Vec<Confirmed> = restart
+            .confirm
+            .iter()
+            .map(|entry| Confirmed {
+                group: GroupId(entry.group),
+                epoch: Epoch(entry.epoch),
+                nodes: entry.nodes.iter().copied().map(NodeId).collect(),
+            })
+            .collect();
+        let mut answer = self.leave(&restarted, |member| restarted.contains(&member.node), &confirm);
+        answer.incarnated = incarnated;
+        answer
+    }
+
+    /// Registers one mount; tells the life of the device and whether it began another one or its host did.
+    fn mount(&mut self, id: DeviceId, mount: &Mount) -> (Option<Incarnated>, bool) {
+        let (node, boot) = (NodeId(mount.node), BootId(mount.boot));
+        let claimed = Incarnation(mount.incarnation);
+        let told =
+            |incarnation| Some(Incarnated { node, device: id, incarnation, wipe: claimed != incarnation });
+        let state = DeviceState::Mounted { boot };
+        let incarnation = match self.devices.get(&id) {
+            Some(known)
+                if known.node == node
+                    && known.mount_counter == mount.mount_counter
+                    && known.state == state =>
+            {
+                return (told(known.incarnation), false);
+            }
+            Some(known)
+                if known.state == DeviceState::Failed && known.mount_counter == mount.mount_counter =>
+            {
+                return (None, false);
+            }
+            Some(known)
+                if known.node == node
+                    && known.state != DeviceState::Failed
+                    && known.mount_counter < mount.mount_counter
+                    && known.incarnation == claimed =>
+            {
+                known.incarnation
+            }
+            _ => {
+                self.last_incarnation += 1;
+                Incarnation(self.last_incarnation)
+            }
+        };
+        let others: Vec<DeviceId> = self
+            .devices()
+            .filter(|(other, device)| *other != id && device.node == node)
+            .map(|(other, _)| other)
+            .collect();
+        for other in others {
+            let device = self.devices.get_mut(&other).expect("it was just listed");
+            if device.state != DeviceState::Failed {
+                device.state = DeviceState::Replaced;
+            }
+        }
+        let highest = self.devices.get(&id).map_or(0, |known| known.mount_counter).max(mount.mount_counter);
+        self.devices.insert(
+            id,
+            Device { node, mount_counter: highest, incarnation, bytes_total: mount.bytes_total, state },
+        );
+        (told(incarnation), true)
+    }
+
+    /// `left` members go from every group of `nodes`, as far as another in-sync member stays. Where none would, the
+    /// confirmed ones stay, or else all whose device still has its life, or else all: the group waits for them.
+    fn leave(
+        &mut self,
+        nodes: &BTreeSet<NodeId>,
+        left: impl Fn(&Member) -> bool,
+        confirm: &[Confirmed],
+    ) -> Answer {
+        let touched: Vec<(GroupId, Group)> = self
+            .iter()
+            .filter(|(_, group)| group.members.iter().any(&left))
+            .map(|(id, group)| (id, group.clone()))
+            .collect();
+        let mut answer = Answer::default();
+        let mut dropped = BTreeSet::new();
+        for (id, mut group) in touched {
+            let alive = |member: &Member| self.serves(member.node, member.incarnation);
+            let confirmed = confirm.iter().find(|entry| {
+                let in_sync = |node: &NodeId| {
+                    group
+                        .in_sync()
+                        .any(|member| member.node == *node && nodes.contains(node) && alive(member))
+                };
+                entry.group == id
+                    && entry.epoch == group.epoch
+                    && !entry.nodes.is_empty()
+                    && entry.nodes.iter().all(in_sync)
+            });
+            let before = group.members.clone();
+            let in_sync: Vec<Member> = group.in_sync().copied().collect();
+            let joining: Vec<Member> =
+                group.joining().filter(|member| !left(member)).copied().into_iter().collect();
+            let staying: Vec<Member> = in_sync.iter().filter(|member| !left(member)).copied().collect();
+            let returned: Vec<Member> = in_sync.iter().filter(|member| alive(member)).copied().collect();
+            group.members = match confirmed {
+                Some(entry) => {
+                    in_sync.into_iter().filter(|member| entry.nodes.contains(&member.node)).collect()
+                }
+                None if !staying.is_empty() => staying,
+                None if !returned.is_empty() => returned,
+                None => in_sync,
+            };
+            group.members.extend(joining);
+            let gone = |member: &&Member| !group.members.iter().any(|kept| kept.node == member.node);
+            dropped.extend(before.iter().filter(gone).map(|member| member.node));
+            let epoch = self.settle(id, group);
+            answer.groups.push((id, Outcome::Changed(epoch)));
+        }
+        self.count_drops(&dropped);
+        answer
+    }
+}
+
+/// A [`crate::ConfirmGroup`], taken apart.
+struct Confirmed {
+    group: GroupId,
+    epoch: Epoch,
+    nodes: BTreeSet<NodeId>,
+}

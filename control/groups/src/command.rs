@@ -1,0 +1,249 @@
+//! What may be asked. Commands are entries of the Raft log: fields are only ever added. Each change of a group
+//! names the epoch it was decided on, and is refused as stale on any other.
+
+use nova_units::{DeviceId, Epoch, GroupId, Incarnation, NodeId};
+
+/// A change, and when the leader decided it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Command {
+    /// The leader's wall clock; the state never lets it go back.
+    #[prost(uint64, tag = "1")]
+    pub at_ms: u64,
+    /// What is asked.
+    #[prost(oneof = "Op", tags = "10, 11, 12, 13, 14, 15, 16")]
+    pub op: Option<Op>,
+}
+
+/// The kinds of [`Command`].
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Op {
+    /// Makes groups.
+    #[prost(message, tag = "10")]
+    CreateGroups(CreateGroups),
+    /// Takes members out.
+    #[prost(message, tag = "11")]
+    Drop(Drop),
+    /// Begins to fill new members.
+    #[prost(message, tag = "12")]
+    AddJoining(AddJoining),
+    /// Makes filled members count.
+    #[prost(message, tag = "13")]
+    Admit(Admit),
+    /// Replaces a lost lone survivor.
+    #[prost(message, tag = "14")]
+    Reinstate(Reinstate),
+    /// Takes devices that their hosts mounted.
+    #[prost(message, tag = "15")]
+    Restart(Restart),
+    /// Gives a device up.
+    #[prost(message, tag = "16")]
+    FailDevice(FailDevice),
+}
+
+/// Makes groups over devices that serve.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CreateGroups {
+    /// Namespace whose blocks they take; empty: all.
+    #[prost(string, tag = "1")]
+    pub namespace: String,
+    /// Their members.
+    #[prost(message, repeated, tag = "2")]
+    pub groups: Vec<NewGroup>,
+}
+
+/// A group to make; ids are given in order.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct NewGroup {
+    /// Hosts, each with a device that serves; two or three.
+    #[prost(uint64, repeated, tag = "1")]
+    pub nodes: Vec<u64>,
+    /// One of them.
+    #[prost(uint64, tag = "2")]
+    pub primary: u64,
+}
+
+/// Takes members out, of many groups at once.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Drop {
+    /// One for each group.
+    #[prost(message, repeated, tag = "1")]
+    pub groups: Vec<DropMembers>,
+}
+
+/// Takes members out of one group.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct DropMembers {
+    /// The group.
+    #[prost(uint32, tag = "1")]
+    pub group: u32,
+    /// The epoch on which it was decided.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// Who.
+    #[prost(uint64, repeated, tag = "3")]
+    pub nodes: Vec<u64>,
+}
+
+/// Begins to fill new members, in many groups at once.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct AddJoining {
+    /// One for each group.
+    #[prost(message, repeated, tag = "1")]
+    pub groups: Vec<Joining>,
+}
+
+/// Makes filled members count, in many groups at once.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Admit {
+    /// One for each group.
+    #[prost(message, repeated, tag = "1")]
+    pub groups: Vec<Joining>,
+}
+
+/// A joining member of one group.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Joining {
+    /// The group.
+    #[prost(uint32, tag = "1")]
+    pub group: u32,
+    /// The epoch on which it was decided.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// Who.
+    #[prost(uint64, tag = "3")]
+    pub node: u64,
+}
+
+/// Replaces lone survivors that are lost, by members of the last writable epoch.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Reinstate {
+    /// One for each group.
+    #[prost(message, repeated, tag = "1")]
+    pub groups: Vec<ReinstateGroup>,
+}
+
+/// The new in-sync members of a frozen group. The leader has waited until the survivor's node lease ran out.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ReinstateGroup {
+    /// The group.
+    #[prost(uint32, tag = "1")]
+    pub group: u32,
+    /// The epoch on which it was decided.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// Who.
+    #[prost(uint64, repeated, tag = "3")]
+    pub nodes: Vec<u64>,
+}
+
+/// Takes devices that their hosts mounted. A restarted member leaves its groups (it joins again), unless it is the
+/// lone survivor or named in `confirm`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Restart {
+    /// The devices.
+    #[prost(message, repeated, tag = "1")]
+    pub mounts: Vec<Mount>,
+    /// Groups of which no in-sync member was left running: a cold start.
+    #[prost(message, repeated, tag = "2")]
+    pub confirm: Vec<ConfirmGroup>,
+}
+
+/// A device as its host mounted it.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Mount {
+    /// The host.
+    #[prost(uint64, tag = "1")]
+    pub node: u64,
+    /// Its start.
+    #[prost(uint64, tag = "2")]
+    pub boot: u64,
+    /// The device, 16 bytes, big-endian.
+    #[prost(bytes = "vec", tag = "3")]
+    pub device: Vec<u8>,
+    /// Raised by the device at every mount.
+    #[prost(uint64, tag = "4")]
+    pub mount_counter: u64,
+    /// The life it believes to be in; 0: none yet.
+    #[prost(uint64, tag = "5")]
+    pub incarnation: u64,
+    /// Its size.
+    #[prost(uint64, tag = "6")]
+    pub bytes_total: u64,
+}
+
+impl Mount {
+    /// The device's id, when it has 16 bytes.
+    #[must_use]
+    pub fn device_id(&self) -> Option<DeviceId> {
+        Some(DeviceId(u128::from_be_bytes(self.device.as_slice().try_into().ok()?)))
+    }
+}
+
+/// The members of a group that are in sync again after all of them were down. All are among the mounts.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ConfirmGroup {
+    /// The group.
+    #[prost(uint32, tag = "1")]
+    pub group: u32,
+    /// The epoch in which they were in sync.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// Who.
+    #[prost(uint64, repeated, tag = "3")]
+    pub nodes: Vec<u64>,
+}
+
+/// Gives a device up: it answered with an error.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct FailDevice {
+    /// The device, 16 bytes, big-endian.
+    #[prost(bytes = "vec", tag = "1")]
+    pub device: Vec<u8>,
+    /// For people.
+    #[prost(string, tag = "2")]
+    pub reason: String,
+}
+
+/// What became of the change of one group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done; the group has this epoch now.
+    Changed(Epoch),
+    /// The group has another epoch: look again.
+    Stale,
+    /// It would break a rule; the text says which.
+    Refused(&'static str),
+}
+
+/// The life under which a device may serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incarnated {
+    /// Its host.
+    pub node: NodeId,
+    /// The device.
+    pub device: DeviceId,
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// It starts empty.
+    pub wipe: bool,
+}
+
+/// The answer to a command.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Of each group named in the command, and of those that a restart changed.
+    pub groups: Vec<(GroupId, Outcome)>,
+    /// Of each device that was mounted.
+    pub incarnated: Vec<Incarnated>,
+    /// The whole command was refused.
+    pub refused: Option<&'static str>,
+}
+
+impl Answer {
+    /// Nothing was stale or refused.
+    #[must_use]
+    pub fn accepted(&self) -> bool {
+        self.refused.is_none()
+            && self.groups.iter().all(|(_, outcome)| matches!(outcome, Outcome::Changed(_)))
+    }
+}

@@ -1,0 +1,175 @@
+//! What exists.
+
+use core::time::Duration;
+
+use imbl::OrdMap;
+use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Timestamp};
+
+/// Members of a full group (Spec 3.2: three copies).
+pub const MEMBERS_MAX: usize = 3;
+/// Members that must be in sync for a group to take writes.
+pub(crate) const WRITABLE_MIN: usize = 2;
+
+/// What a member may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Holds every acknowledged write; reads and counts.
+    InSync,
+    /// Receives new writes and is back-filled; neither reads nor counts.
+    Joining,
+}
+
+/// A replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its host.
+    pub node: NodeId,
+    /// The life of its device that holds the replica.
+    pub incarnation: Incarnation,
+    /// What it may do.
+    pub role: Role,
+}
+
+/// A replica group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Namespaces whose blocks it takes; empty: all.
+    pub namespace: String,
+    /// Raised by every change below.
+    pub epoch: Epoch,
+    /// The member that orders writes; always in sync.
+    pub primary: NodeId,
+    /// At most [`MEMBERS_MAX`], by node; at most one is joining.
+    pub members: Vec<Member>,
+    /// The in-sync members of the last epoch that took writes, as long as their copies hold all of these. One of
+    /// them may be reinstated when the lone survivor is lost.
+    pub last_writable: Vec<(NodeId, Incarnation)>,
+    /// The hosts that should be its members.
+    pub homes: Vec<NodeId>,
+    /// Since when it has had fewer in-sync members than homes.
+    pub short_since: Option<Timestamp>,
+}
+
+impl Group {
+    /// Members in sync.
+    pub fn in_sync(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| member.role == Role::InSync)
+    }
+
+    /// The member on `node`.
+    #[must_use]
+    pub fn member(&self, node: NodeId) -> Option<&Member> {
+        self.members.iter().find(|member| member.node == node)
+    }
+
+    /// Takes no writes: fewer than two members are in sync.
+    #[must_use]
+    pub fn frozen(&self) -> bool {
+        self.in_sync().count() < WRITABLE_MIN
+    }
+
+    pub(crate) fn joining(&self) -> Option<&Member> {
+        self.members.iter().find(|member| member.role == Role::Joining)
+    }
+}
+
+/// Whether a device may serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceState {
+    /// Under this start of its host.
+    Mounted {
+        /// That start.
+        boot: BootId,
+    },
+    /// Its host mounted another one in its place.
+    Replaced,
+    /// It answered with an error: never trusted again.
+    Failed,
+}
+
+/// A device that was mounted at least once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its host.
+    pub node: NodeId,
+    /// The highest mount counter seen. A mount that is not higher shows an old image of the device.
+    pub mount_counter: u64,
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// Its size.
+    pub bytes_total: u64,
+    /// Whether it may serve.
+    pub state: DeviceState,
+}
+
+/// How often a host was dropped lately (control design, section 2.5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flaps {
+    /// When it was last dropped.
+    pub last: Timestamp,
+    /// How long it waits before it may join again; zero after a single drop.
+    pub wait: Duration,
+}
+
+/// All replica groups of a region, and the devices under them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Groups {
+    pub(crate) groups: OrdMap<GroupId, Group>,
+    pub(crate) devices: OrdMap<DeviceId, Device>,
+    pub(crate) flaps: OrdMap<NodeId, Flaps>,
+    pub(crate) last_group: u32,
+    pub(crate) last_incarnation: u64,
+    /// Never goes back.
+    pub(crate) clock: Timestamp,
+}
+
+impl Groups {
+    /// Groups by id.
+    pub fn iter(&self) -> impl Iterator<Item = (GroupId, &Group)> {
+        self.groups.iter().map(|(id, group)| (*id, group))
+    }
+
+    /// A group.
+    #[must_use]
+    pub fn group(&self, id: GroupId) -> Option<&Group> {
+        self.groups.get(&id)
+    }
+
+    /// Devices by id.
+    pub fn devices(&self) -> impl Iterator<Item = (DeviceId, &Device)> {
+        self.devices.iter().map(|(id, device)| (*id, device))
+    }
+
+    /// The device that serves on `node`.
+    #[must_use]
+    pub fn device_of(&self, node: NodeId) -> Option<(DeviceId, &Device)> {
+        let mounted =
+            |device: &Device| device.node == node && matches!(device.state, DeviceState::Mounted { .. });
+        self.devices().find(|(_, device)| mounted(device))
+    }
+
+    /// How often a host was dropped lately.
+    #[must_use]
+    pub fn flaps(&self, node: NodeId) -> Flaps {
+        self.flaps.get(&node).copied().unwrap_or_default()
+    }
+
+    /// Groups that take writes now and may hold blocks of `namespace`, by id.
+    pub fn writable<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = GroupId> + 'a {
+        self.iter()
+            .filter(move |(_, group)| {
+                !group.frozen() && (group.namespace.is_empty() || group.namespace == namespace)
+            })
+            .map(|(id, _)| id)
+    }
+
+    /// The device of `node` is mounted under `incarnation` and may hold a replica.
+    pub(crate) fn serves(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        self.device_of(node).is_some_and(|(_, device)| device.incarnation == incarnation)
+    }
+
+    /// How many groups have their primary on `node`.
+    pub(crate) fn primaries(&self, node: NodeId) -> usize {
+        self.groups.values().filter(|group| group.primary == node).count()
+    }
+}

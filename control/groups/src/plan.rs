@@ -1,0 +1,371 @@
+//! State and what was observed make commands. A plan decides nothing: `apply` judges each change again.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use nova_units::{BootId, DeviceId, Epoch, GroupId, NodeId, Timestamp};
+
+use crate::command::{
+    AddJoining, Admit, ConfirmGroup, CreateGroups, Drop, DropMembers, FailDevice, Joining, Mount, Op,
+    Reinstate, ReinstateGroup, Restart,
+};
+use crate::model::{DeviceState, Group, Groups, MEMBERS_MAX, Role};
+use crate::placement::lay_out;
+
+/// From the first report of silence to the decision: time for the others to report too.
+pub const GATHER: Duration = Duration::from_millis(50);
+/// A report of silence counts this long; members repeat it every 100 ms while it lasts.
+pub const REPORT_FRESH: Duration = Duration::from_millis(1000);
+/// A host heard within this time is running; its agent beats every second.
+pub const HEARD_WITHIN: Duration = Duration::from_millis(3000);
+/// How long restarted hosts wait for the others of their groups when none of these is heard.
+pub const COLD_START_WAIT: Duration = Duration::from_secs(10);
+/// After this silence the node lease of 25 s has run out, with the clocks' drift: a lone survivor serves no more.
+pub const LEASE_OUT: Duration = Duration::from_secs(30);
+/// A member that was away this long is replaced on another host.
+pub const REPLACE_AFTER: Duration = Duration::from_secs(600);
+/// Hosts needed before groups are made.
+pub const STORAGE_HOSTS_MIN: usize = MEMBERS_MAX;
+/// Groups made when nothing else is said.
+pub const GROUPS_DEFAULT: usize = 12;
+
+/// A member does not hear some of its peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SilenceReport {
+    /// Who says so.
+    pub reporter: NodeId,
+    /// Its start.
+    pub boot: BootId,
+    /// When the silence it reports was first reported.
+    pub first: Duration,
+    /// When it last said so.
+    pub last: Duration,
+    /// Peers it has not heard for a second.
+    pub silent: BTreeSet<NodeId>,
+}
+
+/// A host mounted a device and waits for its incarnation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountReport {
+    /// What it mounted.
+    pub mount: Mount,
+    /// When it first said so.
+    pub first: Duration,
+}
+
+/// A joining member is complete and durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadyReport {
+    /// Who.
+    pub node: NodeId,
+    /// In which group.
+    pub group: GroupId,
+    /// In which epoch.
+    pub epoch: Epoch,
+}
+
+/// When a host's agent was last heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// The start of its data plane.
+    pub boot: BootId,
+    /// When.
+    pub last: Duration,
+    /// Its data plane answers the agent.
+    pub up: bool,
+}
+
+/// What the leader observed since it leads. All times are on its monotonic clock.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Now.
+    pub now: Duration,
+    /// Now, on its wall clock.
+    pub wall: Timestamp,
+    /// Since when it leads; hosts it has not heard count as heard then.
+    pub leading_since: Duration,
+    /// The last report of silence of each host.
+    pub silences: Vec<SilenceReport>,
+    /// Mounts that are not yet in the state.
+    pub mounts: Vec<MountReport>,
+    /// Joining members that are complete.
+    pub ready: Vec<ReadyReport>,
+    /// Devices that answered with an error.
+    pub failed: Vec<(DeviceId, String)>,
+    /// Hosts that were heard.
+    pub heard: BTreeMap<NodeId, Heard>,
+    /// Hosts that may hold replicas.
+    pub storage: BTreeSet<NodeId>,
+    /// Groups a region should have.
+    pub groups_wanted: usize,
+    /// Too many hosts of a zone fell silent at once: nothing is moved to other hosts.
+    pub storm: bool,
+}
+
+impl Observed {
+    fn silent_for(&self, node: NodeId) -> Duration {
+        let last =
+            self.heard.get(&node).map_or(self.leading_since, |heard| heard.last.max(self.leading_since));
+        self.now.saturating_sub(last)
+    }
+
+    fn is_running(&self, node: NodeId) -> bool {
+        self.heard
+            .get(&node)
+            .is_some_and(|heard| heard.up && self.now.saturating_sub(heard.last) <= HEARD_WITHIN)
+    }
+}
+
+/// What should change now. The commands are for one batch, in this order.
+#[must_use]
+pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
+    let mut ops = Vec::new();
+    for (device, reason) in &observed.failed {
+        let known = groups.devices.get(device).is_some_and(|known| known.state != DeviceState::Failed);
+        if known {
+            ops.push(Op::FailDevice(FailDevice {
+                device: device.0.to_be_bytes().to_vec(),
+                reason: reason.clone(),
+            }));
+        }
+    }
+    ops.extend(plan_restart(groups, observed).map(Op::Restart));
+    if !ops.is_empty() {
+        // These change members and epochs; what else is due is planned on the state after them.
+        return ops;
+    }
+    let mut changed = BTreeSet::new();
+    let mut note = |id: GroupId| changed.insert(id);
+
+    let dropped: Vec<DropMembers> = groups
+        .iter()
+        .filter_map(|(id, group)| {
+            let nodes = lost_members(group, observed);
+            (!nodes.is_empty() && note(id)).then(|| DropMembers {
+                group: id.0,
+                epoch: group.epoch.0,
+                nodes: nodes.into_iter().map(|node| node.0).collect(),
+            })
+        })
+        .collect();
+    let reinstated: Vec<ReinstateGroup> = groups
+        .iter()
+        .filter_map(|(id, group)| {
+            let nodes = reinstatable(groups, group, observed);
+            (!nodes.is_empty() && note(id)).then(|| ReinstateGroup {
+                group: id.0,
+                epoch: group.epoch.0,
+                nodes: nodes.into_iter().map(|node| node.0).collect(),
+            })
+        })
+        .collect();
+    let admitted: Vec<Joining> = observed
+        .ready
+        .iter()
+        .filter_map(|ready| {
+            let group = groups.group(ready.group)?;
+            let member = group.joining()?;
+            let ripe = member.node == ready.node
+                && group.epoch == ready.epoch
+                && groups.serves(member.node, member.incarnation);
+            (ripe && note(ready.group)).then_some(Joining {
+                group: ready.group.0,
+                epoch: ready.epoch.0,
+                node: ready.node.0,
+            })
+        })
+        .collect();
+    let joining: Vec<Joining> = groups
+        .iter()
+        .filter_map(|(id, group)| {
+            let node = joiner(groups, group, observed)?;
+            note(id).then_some(Joining { group: id.0, epoch: group.epoch.0, node: node.0 })
+        })
+        .collect();
+
+    let mut push = |some: bool, op: Op| ops.extend(some.then_some(op));
+    push(!dropped.is_empty(), Op::Drop(Drop { groups: dropped }));
+    push(!reinstated.is_empty(), Op::Reinstate(Reinstate { groups: reinstated }));
+    push(!admitted.is_empty(), Op::Admit(Admit { groups: admitted }));
+    push(!joining.is_empty(), Op::AddJoining(AddJoining { groups: joining }));
+    if groups.groups.is_empty() && observed.groups_wanted > 0 {
+        let hosts: Vec<NodeId> = observed
+            .storage
+            .iter()
+            .copied()
+            .filter(|host| groups.device_of(*host).is_some() && observed.is_running(*host))
+            .collect();
+        let laid = lay_out(groups, &hosts, observed.groups_wanted);
+        push(!laid.is_empty(), Op::CreateGroups(CreateGroups { namespace: String::new(), groups: laid }));
+    }
+    ops
+}
+
+/// Members to drop: those outside the largest set of in-sync members that all hear each other, and a joining one
+/// that this set does not hear. Nothing is decided before [`GATHER`] has passed since the first report.
+fn lost_members(group: &Group, observed: &Observed) -> BTreeSet<NodeId> {
+    let fresh: BTreeMap<NodeId, &SilenceReport> = observed
+        .silences
+        .iter()
+        .filter(|report| observed.now.saturating_sub(report.last) <= REPORT_FRESH)
+        .filter(|report| group.member(report.reporter).is_some())
+        .map(|report| (report.reporter, report))
+        .collect();
+    let cut = |a: NodeId, b: NodeId| {
+        let says =
+            |one: NodeId, other: NodeId| fresh.get(&one).is_some_and(|report| report.silent.contains(&other));
+        says(a, b) || says(b, a)
+    };
+    let ripe = fresh.values().any(|report| {
+        observed.now.saturating_sub(report.first) >= GATHER
+            && report.silent.iter().any(|silent| group.member(*silent).is_some())
+    });
+    if !ripe {
+        return BTreeSet::new();
+    }
+    let in_sync: Vec<NodeId> = group.in_sync().map(|member| member.node).collect();
+    let kept = subsets(&in_sync)
+        .filter(|set| set.iter().enumerate().all(|(index, a)| set[index + 1..].iter().all(|b| !cut(*a, *b))))
+        .max_by_key(|set| {
+            let reporters = set.iter().filter(|node| fresh.contains_key(node)).count();
+            let running = set.iter().filter(|node| observed.is_running(**node)).count();
+            (set.len(), reporters, running, set.contains(&group.primary), core::cmp::Reverse(set.clone()))
+        })
+        .expect("a single member hears itself");
+    let mut lost: BTreeSet<NodeId> = in_sync.iter().copied().filter(|node| !kept.contains(node)).collect();
+    if let Some(joining) = group.joining()
+        && kept.iter().any(|node| cut(*node, joining.node))
+    {
+        lost.insert(joining.node);
+    }
+    lost
+}
+
+/// Every set of at least one of `nodes`, which are at most [`MEMBERS_MAX`].
+fn subsets(nodes: &[NodeId]) -> impl Iterator<Item = Vec<NodeId>> {
+    assert!(nodes.len() <= MEMBERS_MAX, "a group has at most three members");
+    (1_u32..1 << nodes.len()).map(|bits| {
+        nodes.iter().enumerate().filter(|(index, _)| bits & 1 << index != 0).map(|(_, node)| *node).collect()
+    })
+}
+
+/// Members of the last writable epoch that can take over from a lone survivor whose node lease has run out.
+fn reinstatable(groups: &Groups, group: &Group, observed: &Observed) -> Vec<NodeId> {
+    let survivor_gone = group.in_sync().all(|member| {
+        // A device that came back empty never serves under its old life, whatever its host says.
+        let lost =
+            groups.device_of(member.node).is_some_and(|(_, device)| device.incarnation != member.incarnation);
+        lost || observed.silent_for(member.node) > LEASE_OUT
+    });
+    if !group.frozen() || !survivor_gone {
+        return Vec::new();
+    }
+    group
+        .last_writable
+        .iter()
+        .filter(|(node, incarnation)| groups.serves(*node, *incarnation) && observed.is_running(*node))
+        .filter(|(node, _)| group.in_sync().all(|member| member.node != *node))
+        .map(|(node, _)| *node)
+        .collect()
+}
+
+/// The next host to join a group that is short of members: one of its homes, or after [`REPLACE_AFTER`] another.
+fn joiner(groups: &Groups, group: &Group, observed: &Observed) -> Option<NodeId> {
+    if group.joining().is_some() || group.members.len() >= MEMBERS_MAX {
+        return None;
+    }
+    // Someone has to fill it.
+    if !group.in_sync().any(|member| observed.is_running(member.node)) {
+        return None;
+    }
+    let able = |node: &NodeId| {
+        let flaps = groups.flaps(*node);
+        group.member(*node).is_none()
+            && observed.storage.contains(node)
+            && observed.is_running(*node)
+            && groups.device_of(*node).is_some()
+            && observed.wall.since(flaps.last) >= flaps.wait
+    };
+    if let Some(home) = group.homes.iter().copied().find(|home| able(home)) {
+        return Some(home);
+    }
+    let away = group.short_since.is_some_and(|since| observed.wall.since(since) >= REPLACE_AFTER);
+    if (!away && group.homes.len() >= MEMBERS_MAX) || observed.storm {
+        return None;
+    }
+    let held = |node: NodeId| groups.iter().filter(|(_, other)| other.member(node).is_some()).count();
+    observed.storage.iter().copied().filter(able).min_by_key(|node| (held(*node), *node))
+}
+
+/// Takes mounts whose groups can be judged: another in-sync member runs, or all restarted, or the wait is over.
+fn plan_restart(groups: &Groups, observed: &Observed) -> Option<Restart> {
+    let mounted: BTreeMap<NodeId, &MountReport> =
+        observed.mounts.iter().map(|report| (NodeId(report.mount.node), report)).collect();
+    let mut taken: BTreeSet<NodeId> = mounted.keys().copied().collect();
+    let in_sync_of = |node: NodeId| groups.iter().filter(move |(_, group)| is_in_sync(group, node));
+    // A mount waits for the slowest of its groups, and whoever shares a group with one that waits waits too:
+    // repeated until nothing changes, at most once for each mount.
+    for _ in 0..mounted.len() {
+        let waits = |node: NodeId| {
+            let report = mounted[&node];
+            let over = observed.now.saturating_sub(report.first) >= COLD_START_WAIT;
+            !over
+                && in_sync_of(node).any(|(_, group)| {
+                    let others = || group.in_sync().filter(move |member| member.node != node);
+                    let runs = |other: NodeId| {
+                        !mounted.contains_key(&other) && runs_unrestarted(groups, observed, other)
+                    };
+                    !others().any(|member| runs(member.node))
+                        && !others().all(|member| taken.contains(&member.node))
+                })
+        };
+        let waiting: Vec<NodeId> = taken.iter().copied().filter(|node| waits(*node)).collect();
+        if waiting.is_empty() {
+            break;
+        }
+        taken.retain(|node| !waiting.contains(node));
+    }
+    if taken.is_empty() {
+        return None;
+    }
+    let confirm = groups
+        .iter()
+        .filter_map(|(id, group)| {
+            let runs = group.in_sync().any(|member| {
+                !taken.contains(&member.node) && runs_unrestarted(groups, observed, member.node)
+            });
+            let nodes: Vec<u64> = group
+                .in_sync()
+                .filter(|member| taken.contains(&member.node))
+                .filter(|member| keeps_its_life(groups, &mounted[&member.node].mount, member.incarnation.0))
+                .map(|member| member.node.0)
+                .collect();
+            (!runs && !nodes.is_empty()).then_some(ConfirmGroup { group: id.0, epoch: group.epoch.0, nodes })
+        })
+        .collect();
+    let mounts = taken.iter().map(|node| mounted[node].mount.clone()).collect();
+    Some(Restart { mounts, confirm })
+}
+
+fn is_in_sync(group: &Group, node: NodeId) -> bool {
+    group.member(node).is_some_and(|member| member.role == Role::InSync)
+}
+
+/// The host runs under the start that the state knows: its copy was served all along.
+fn runs_unrestarted(groups: &Groups, observed: &Observed, node: NodeId) -> bool {
+    let Some((_, device)) = groups.device_of(node) else { return false };
+    let boot = observed.heard.get(&node).map(|heard| heard.boot);
+    observed.is_running(node) && boot.is_some_and(|boot| device.state == DeviceState::Mounted { boot })
+}
+
+/// The mount will be answered with the incarnation that the device had.
+fn keeps_its_life(groups: &Groups, mount: &Mount, incarnation: u64) -> bool {
+    let known = mount.device_id().and_then(|id| groups.devices.get(&id));
+    mount.incarnation == incarnation
+        && known.is_some_and(|known| {
+            known.incarnation.0 == incarnation
+                && known.node.0 == mount.node
+                && known.state != DeviceState::Failed
+                && known.mount_counter < mount.mount_counter
+        })
+}

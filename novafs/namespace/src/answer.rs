@@ -1,0 +1,190 @@
+//! What `apply` answers. Answers are messages because the last ones of each client are part of the state.
+
+/// Why a request was refused; the numbers are those of the wire schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum Code {
+    /// Never answered.
+    Unspecified = 0,
+    /// No such path.
+    NotFound = 1,
+    /// The name is taken.
+    AlreadyExists = 2,
+    /// A name on the way is a file.
+    NotADirectory = 3,
+    /// A file was expected.
+    IsADirectory = 4,
+    /// The directory has entries.
+    NotEmpty = 5,
+    /// A name that may not be.
+    InvalidName = 6,
+    /// The session has ended; open another.
+    Fenced = 7,
+    /// A directory would be moved below itself.
+    Loop = 8,
+    /// Source and target have different keys: copy instead.
+    CrossDomain = 9,
+    /// A limit of the metadata state is reached.
+    Full = 10,
+    /// The request makes no sense.
+    Invalid = 11,
+    /// No replica group can take blocks now.
+    NoGroups = 12,
+    /// No leader now.
+    Unavailable = 13,
+    /// The file has another writer.
+    Busy = 14,
+}
+
+/// A refusal: nothing was changed by the part of the request that `path` names.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct Failure {
+    /// Why; see [`Failure::code`].
+    #[prost(enumeration = "Code", tag = "1")]
+    pub code: i32,
+    /// The part of the request that it concerns.
+    #[prost(string, tag = "2")]
+    pub path: String,
+    /// For people.
+    #[prost(string, tag = "3")]
+    pub message: String,
+}
+
+impl Failure {
+    /// A refusal about `path`.
+    #[must_use]
+    pub fn new(code: Code, path: &str, message: &str) -> Self {
+        Self { code: code.into(), path: path.to_owned(), message: message.to_owned() }
+    }
+}
+
+/// Done, and there is nothing to tell.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
+pub struct Done {}
+
+/// A new writer session.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
+pub struct SessionOpened {
+    /// Its id.
+    #[prost(uint64, tag = "1")]
+    pub session: u64,
+    /// It must be renewed within this time.
+    #[prost(uint32, tag = "2")]
+    pub lease_ms: u32,
+    /// Era of the block ids it will be given.
+    #[prost(uint32, tag = "3")]
+    pub era: u32,
+}
+
+/// Block ids `[first_block, first_block + count)`; block i goes to `groups[i % n]`.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct BlocksReserved {
+    /// The first id.
+    #[prost(uint64, tag = "1")]
+    pub first_block: u64,
+    /// How many.
+    #[prost(uint32, tag = "2")]
+    pub count: u32,
+    /// The groups that may hold them.
+    #[prost(uint32, repeated, tag = "3")]
+    pub groups: Vec<u32>,
+}
+
+/// One outcome for each file of a publish command, in order.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct Published {
+    /// The outcomes.
+    #[prost(message, repeated, tag = "1")]
+    pub outcomes: Vec<Outcome>,
+}
+
+/// What became of one file.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct Outcome {
+    /// Its inode; 0 when it failed.
+    #[prost(uint64, tag = "1")]
+    pub inode: u64,
+    /// Why it was refused.
+    #[prost(message, optional, tag = "2")]
+    pub failure: Option<Failure>,
+}
+
+/// What a sweep did.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
+pub struct Swept {
+    /// Entries it took out.
+    #[prost(uint32, tag = "1")]
+    pub entries: u32,
+    /// There is more to sweep.
+    #[prost(bool, tag = "2")]
+    pub more: bool,
+}
+
+/// The answer to one command.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct Answer {
+    /// What it is.
+    #[prost(oneof = "Reply", tags = "1, 2, 3, 4, 5, 6")]
+    pub result: Option<Reply>,
+}
+
+/// One kind of answer.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Oneof)]
+pub enum Reply {
+    /// Refused.
+    #[prost(message, tag = "1")]
+    Failure(Failure),
+    /// Done.
+    #[prost(message, tag = "2")]
+    Done(Done),
+    /// A session was opened.
+    #[prost(message, tag = "3")]
+    SessionOpened(SessionOpened),
+    /// Blocks were reserved.
+    #[prost(message, tag = "4")]
+    BlocksReserved(BlocksReserved),
+    /// Files were published.
+    #[prost(message, tag = "5")]
+    Published(Published),
+    /// Removed trees were swept.
+    #[prost(message, tag = "6")]
+    Swept(Swept),
+}
+
+impl Answer {
+    /// The refusal in it, if it is one.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Failure> {
+        match &self.result {
+            Some(Reply::Failure(failure)) => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// How many outcomes it holds; at least 1.
+    pub(crate) fn weight(&self) -> usize {
+        match &self.result {
+            Some(Reply::Published(published)) => published.outcomes.len().max(1),
+            Some(Reply::BlocksReserved(reserved)) => reserved.groups.len().max(1),
+            _ => 1,
+        }
+    }
+}
+
+impl From<Reply> for Answer {
+    fn from(result: Reply) -> Self {
+        Self { result: Some(result) }
+    }
+}
+
+impl From<Failure> for Answer {
+    fn from(failure: Failure) -> Self {
+        Reply::Failure(failure).into()
+    }
+}
+
+impl From<Done> for Answer {
+    fn from(done: Done) -> Self {
+        Reply::Done(done).into()
+    }
+}

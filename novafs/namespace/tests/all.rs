@@ -1,0 +1,14 @@
+//! Integration tests of the namespace.
+
+#[path = "all/dedup.rs"]
+mod dedup;
+#[path = "all/kit.rs"]
+mod kit;
+#[path = "all/names.rs"]
+mod names;
+#[path = "all/prop_tree.rs"]
+mod prop_tree;
+#[path = "all/publish.rs"]
+mod publish;
+#[path = "all/snapshot.rs"]
+mod snapshot;

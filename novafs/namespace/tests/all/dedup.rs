@@ -1,0 +1,62 @@
+//! A repeated request is answered again, not applied again.
+
+use novafs_namespace::{ANSWERS_PER_CLIENT_MAX, CLIENTS_MAX, Code, MakeDirectory, Op, OpenSession};
+
+use crate::kit::{Log, done};
+
+fn open() -> Op {
+    Op::OpenSession(OpenSession { lease_ms: 0 })
+}
+
+#[test]
+fn a_repeated_request_gets_the_answer_it_had() {
+    let mut log = Log::default();
+    let first = log.apply_from(7, 1, open());
+    let make = Op::MakeDirectory(MakeDirectory { path: "/hot/a".into(), mode: 0, parents: false });
+    assert_eq!(done(&log.apply_from(7, 2, make.clone())), Ok(()));
+    assert_eq!(
+        done(&log.apply_from(7, 2, make.clone())),
+        Ok(()),
+        "the directory was made by this very request"
+    );
+    assert_eq!(done(&log.apply_from(7, 3, make.clone())), Err(Code::AlreadyExists));
+    assert_eq!(
+        done(&log.apply_from(8, 2, make)),
+        Err(Code::AlreadyExists),
+        "another client's numbers are its own"
+    );
+    assert_eq!(log.apply_from(7, 1, open()), first);
+    assert_eq!(log.namespace.sessions().count(), 1);
+}
+
+#[test]
+fn requests_under_way_together_may_come_in_any_order_within_the_window() {
+    let mut log = Log::default();
+    let window = ANSWERS_PER_CLIENT_MAX as u64;
+    for sequence in (1..=window).rev() {
+        assert_eq!(done(&log.apply_from(7, sequence, open())), Ok(()));
+    }
+    assert_eq!(log.namespace.sessions().count(), ANSWERS_PER_CLIENT_MAX);
+    log.apply_from(7, window + 1, open());
+    assert_eq!(
+        done(&log.apply_from(7, 1, open())),
+        Err(Code::Invalid),
+        "too old to know: refused, not applied"
+    );
+    assert_eq!(log.namespace.sessions().count(), ANSWERS_PER_CLIENT_MAX + 1);
+}
+
+#[test]
+fn the_client_silent_longest_is_forgotten_first() {
+    let mut log = Log::default();
+    let make = |path: &str| Op::MakeDirectory(MakeDirectory { path: path.into(), mode: 0, parents: false });
+    log.apply_from(1, 1, make("/hot/one"));
+    log.apply_from(2, 1, make("/hot/two"));
+    for client in 3..=CLIENTS_MAX as u64 {
+        log.apply_from(client, 1, make("/hot"));
+    }
+    log.apply_from(1, 2, make("/hot"));
+    log.apply_from(999_999, 1, make("/hot"));
+    assert!(log.namespace.remembered(1, 1).is_some(), "client 1 was heard lately");
+    assert!(log.namespace.remembered(2, 1).is_none(), "client 2 made room");
+}
