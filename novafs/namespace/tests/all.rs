@@ -1,4 +1,5 @@
 //! Integration tests of the namespace.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "all/dedup.rs"]
 mod dedup;

@@ -112,12 +112,12 @@ pub(crate) fn check(namespace: &Namespace) {
     assert_eq!(namespace.usage("/").unwrap(), totals);
 }
 
-fn check_directory<'a>(
+fn check_directory(
     namespace: &Namespace,
     path: &str,
     children: u64,
     inodes: &mut BTreeSet<InodeId>,
-    blocks: &mut BTreeMap<BlockId, &'a str>,
+    blocks: &mut BTreeMap<BlockId, &str>,
 ) -> Totals {
     let mut totals = Totals::default();
     let mut after = String::new();
