@@ -51,7 +51,7 @@ const MAY_USE: [(&str, &[&str]); 29] = [
     ("control/groups", &["nova-units"]),
     ("control/state", &["nova-units", "nova-fleet", "nova-groups", "novafs-namespace"]),
     ("control/api", &[]),
-    ("control/raft", &["nova-units", "nova-api"]),
+    ("control/raft", &["nova-units", "nova-api", "nova-security"]),
     ("control/security", &["nova-units"]),
     (
         "control/controller",
