@@ -53,12 +53,10 @@ pub struct MountReport {
     pub first: Duration,
 }
 
-/// A joining member is complete and durable, and its primary commits nothing without it from now on.
+/// A joining member is complete and durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadyReport {
-    /// Who says so; only the primary's word counts.
-    pub reporter: NodeId,
-    /// Who is complete.
+    /// Who.
     pub node: NodeId,
     /// In which group.
     pub group: GroupId,
@@ -167,8 +165,7 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
         .filter_map(|ready| {
             let group = groups.group(ready.group)?;
             let member = group.joining()?;
-            let ripe = ready.reporter == group.primary
-                && member.node == ready.node
+            let ripe = member.node == ready.node
                 && group.epoch == ready.epoch
                 && groups.serves(member.node, member.incarnation);
             (ripe && note(ready.group)).then_some(Joining {

@@ -186,7 +186,7 @@ fn read_placed(reader: &mut Reader<'_>) -> Result<(CommitPoint, LogEntry, Vec<Ce
 }
 
 /// Where a batch belongs: a batch read from elsewhere, or left by an earlier life of the device, does not decode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BatchPlace {
     /// Salt of the device's superblock.
     pub salt: u64,
@@ -258,6 +258,12 @@ impl BatchWriter {
     #[must_use]
     pub const fn padded_bytes(&self) -> usize {
         self.bytes.len().next_multiple_of(PAGE)
+    }
+
+    /// Its length once finished if a record of this length were added.
+    #[must_use]
+    pub const fn padded_bytes_with(&self, record_bytes: usize) -> usize {
+        (self.bytes.len() + record_bytes).next_multiple_of(PAGE)
     }
 
     /// Header, padding and checksum go in: the bytes to write at the batch's position.

@@ -1,1 +1,30 @@
 //! One device's blocks: WAL, cells, tree, checkpoints, recovery.
+//!
+//! Bodies of units go straight to **cells**, once; the **log** refers to them; committed changes wait in memory, over
+//! the copy-on-write **tree** on the device, until a checkpoint merges them into it. The layout is in
+//! docs/novafs-format.md. Everything is generic over the seams of `nova_device`, and runs on one shard.
+#![forbid(unsafe_code)]
+
+mod checkpoint;
+mod commit;
+mod core;
+mod error;
+mod options;
+mod overlay;
+mod pages;
+mod pins;
+mod read;
+mod recover;
+mod ring;
+mod slots;
+mod state;
+mod store;
+mod tree;
+
+pub use crate::core::Counters;
+pub use error::{ReadError, StoreError};
+pub use options::{DEVICE_BYTES_MIN, FormatOptions, OpenOptions, SLOT_LOG2_MAX, WAL_BYTES_MIN};
+pub use read::{Found, Run};
+pub use recover::Suspect;
+pub use slots::Reservation;
+pub use store::{GroupState, Opened, Store, Usage};

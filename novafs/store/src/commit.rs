@@ -1,0 +1,412 @@
+//! Group commit: one batch of the log is on its way, the next one gathers meanwhile.
+//!
+//! The cells of an append are written as soon as it is asked for. A batch takes the entries that wait, writes its
+//! log pages beside their cells, waits for all of them, flushes once, and then answers. Its log pages are written
+//! only after the flush of the batch before: after a power cut only the last batch in the log can therefore name
+//! cells that were not written.
+
+use crate::core::Core;
+use crate::error::StoreError;
+use crate::state::Prepared;
+use nova_buf::SharedBuf;
+use nova_device::sync::{Notify, oneshot};
+use nova_device::{Durability, Shard};
+use nova_units::{CommitPoint, GroupId, IoClass, Seq, TaskClass};
+use novafs_format::{
+    BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BatchPlace, BatchWriter, Cell as UnitCell, GroupRecord,
+};
+use novafs_format::{LogEntry, PAGE, WalRecord};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// Operations that one batch takes at most.
+const BATCH_OPS_MAX: usize = 1024;
+
+/// The writes of one entry's cells.
+#[derive(Debug, Default)]
+pub(crate) struct CellWrites {
+    left: Cell<usize>,
+    done: Notify,
+}
+
+impl CellWrites {
+    async fn finished(&self) {
+        while self.left.get() > 0 {
+            self.done.notified().await;
+        }
+    }
+}
+
+/// What waits for the log.
+#[derive(Debug)]
+pub(crate) enum Op {
+    Append {
+        group: GroupId,
+        prepared: Prepared,
+        writes: Rc<CellWrites>,
+        durability: Durability,
+    },
+    Discard {
+        group: GroupId,
+        above: Seq,
+    },
+    Group {
+        group: GroupId,
+        record: GroupRecord,
+    },
+    Drop {
+        group: GroupId,
+    },
+    Install {
+        group: GroupId,
+        placed: Prepared,
+        writes: Rc<CellWrites>,
+        beneath: Vec<Option<CommitPoint>>,
+    },
+    /// Carried over from the log before a checkpoint.
+    Carry(WalRecord),
+}
+
+impl Op {
+    fn record(&self) -> WalRecord {
+        match self {
+            Self::Append { group, prepared, .. } => prepared.record(*group),
+            Self::Discard { group, above } => WalRecord::Discard { group: *group, above: *above },
+            Self::Group { group, record } => WalRecord::Group { group: *group, record: *record },
+            Self::Drop { group } => WalRecord::Drop { group: *group },
+            Self::Install { group, placed, .. } => WalRecord::Install {
+                group: *group,
+                at: placed.at,
+                entry: (*placed.entry).clone(),
+                cells: placed.cells.to_vec(),
+            },
+            Self::Carry(record) => record.clone(),
+        }
+    }
+
+    /// Log space that this entry takes again with every checkpoint until it is committed.
+    fn carried_bytes(&self, record_bytes: usize) -> usize {
+        match self {
+            Self::Append { .. } => record_bytes,
+            _ => 0,
+        }
+    }
+
+    fn writes(&self) -> Option<&Rc<CellWrites>> {
+        match self {
+            Self::Append { writes, .. } | Self::Install { writes, .. } => Some(writes),
+            _ => None,
+        }
+    }
+}
+
+/// An operation and who waits for it. The answer says whether an install changed anything.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    op: Op,
+    answer: Option<oneshot::Sender<Result<bool, StoreError>>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    waiting: RefCell<VecDeque<Queued>>,
+    /// Carried records go first: they may use the space that is kept for them.
+    carried: RefCell<VecDeque<WalRecord>>,
+    pub(crate) freeze: RefCell<Option<oneshot::Sender<Frozen>>>,
+    carry_done: RefCell<Option<oneshot::Sender<()>>>,
+    head: Cell<Option<(u64, u64)>>,
+    /// A batch is on its way.
+    busy: Cell<bool>,
+    pub(crate) work: Notify,
+    pub(crate) idle: Notify,
+}
+
+/// What a checkpoint takes from the log's side: the changes to write, the cells to free, and when the log behind
+/// the freeze holds all that is carried over.
+#[derive(Debug)]
+pub(crate) struct Frozen {
+    pub(crate) overlay: Rc<crate::overlay::Overlay>,
+    pub(crate) retired: Vec<UnitCell>,
+    pub(crate) carried: oneshot::Receiver<()>,
+}
+
+impl Queue {
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.busy.get() && self.waiting.borrow().is_empty() && self.carried.borrow().is_empty()
+    }
+
+    /// First batch since the last freeze: position and number.
+    pub(crate) fn head(&self) -> Option<(u64, u64)> {
+        self.head.get()
+    }
+}
+
+impl<S: Shard> Core<S> {
+    /// Queues an operation; the receiver resolves when it is durable.
+    pub(crate) fn enqueue(&self, op: Op) -> oneshot::Receiver<Result<bool, StoreError>> {
+        let (answer, receiver) = oneshot::channel();
+        self.queue.waiting.borrow_mut().push_back(Queued { op, answer: Some(answer) });
+        self.queue.work.notify_one();
+        receiver
+    }
+
+    /// Queues and waits.
+    pub(crate) async fn submit(&self, op: Op) -> Result<bool, StoreError> {
+        match self.enqueue(op).await {
+            Ok(answer) => answer,
+            Err(_) if self.has_failed() => Err(StoreError::DeviceFailed),
+            Err(_) => Err(StoreError::Closed),
+        }
+    }
+
+    /// Starts to write the cells of an entry; adjacent cells go out as one write.
+    pub(crate) fn write_cells(
+        self: &Rc<Self>,
+        entry: &LogEntry,
+        cells: &[UnitCell],
+        body: &SharedBuf,
+        class: IoClass,
+    ) -> Rc<CellWrites> {
+        let writes = Rc::new(CellWrites::default());
+        let mut offset = 0;
+        let mut run: Option<(u64, usize, usize)> = None;
+        let mut runs = Vec::new();
+        for (sealed, cell) in entry.units().iter().zip(cells) {
+            let bytes = sealed.padded_bytes();
+            run = match run {
+                Some((at, start, length)) if at + length as u64 == cell.position => {
+                    Some((at, start, length + bytes))
+                }
+                _ => {
+                    runs.extend(run);
+                    Some((cell.position, offset, bytes))
+                }
+            };
+            offset += bytes;
+        }
+        runs.extend(run);
+        writes.left.set(runs.len());
+        for (at, start, length) in runs {
+            let (core, writes, part) =
+                (Rc::clone(self), Rc::clone(&writes), body.slice(start..start + length));
+            self.shard.spawn(TaskClass::Client, async move {
+                // A failure marks the device; the batch sees it there.
+                let _ = core.write(class, at, part).await;
+                writes.left.set(writes.left.get() - 1);
+                writes.done.notify_all();
+            });
+        }
+        writes
+    }
+
+    /// The task that owns the log.
+    pub(crate) async fn run_log(self: Rc<Self>) {
+        loop {
+            let notified = self.queue.work.notified();
+            if self.has_failed() {
+                self.refuse_all();
+                return;
+            }
+            if self.closed.get() && self.queue.is_idle() && self.queue.freeze.borrow().is_none() {
+                return;
+            }
+            self.freeze_if_asked();
+            let Some(batch) = self.compose() else {
+                self.queue.idle.notify_all();
+                notified.await;
+                continue;
+            };
+            self.queue.busy.set(true);
+            let outcome = self.commit_batch(batch).await;
+            self.queue.busy.set(false);
+            if outcome.is_err() {
+                self.refuse_all();
+                return;
+            }
+        }
+    }
+
+    fn refuse_all(&self) {
+        let waiting = core::mem::take(&mut *self.queue.waiting.borrow_mut());
+        for queued in waiting {
+            if let Some(answer) = queued.answer {
+                let _ = answer.send(Err(StoreError::DeviceFailed));
+            }
+        }
+        self.queue.carried.borrow_mut().clear();
+        self.queue.carry_done.take();
+        self.queue.freeze.take();
+        self.queue.idle.notify_all();
+    }
+
+    fn freeze_if_asked(&self) {
+        let Some(asked) = self.queue.freeze.take() else { return };
+        assert!(self.queue.carried.borrow().is_empty(), "a checkpoint waits for what it carried");
+        let (overlay, retired, records) = self.state.borrow_mut().freeze();
+        self.queue.head.set(None);
+        let (done, carried) = oneshot::channel();
+        if records.is_empty() {
+            let _ = done.send(());
+        } else {
+            self.queue.carried.borrow_mut().extend(records);
+            self.queue.carry_done.replace(Some(done));
+        }
+        let _ = asked.send(Frozen { overlay, retired, carried });
+    }
+
+    /// Takes from the queue what one batch can hold. `None`: nothing waits, or there is no room before the next
+    /// checkpoint, which is then asked for.
+    fn compose(&self) -> Option<Batch> {
+        let mut writer = BatchWriter::default();
+        let bytes_max = self.batch_bytes_max();
+        let mut batch = Batch::default();
+        let mut carried = self.queue.carried.borrow_mut();
+        while let Some(record) = carried.front() {
+            if writer.padded_bytes_with(record.encoded_bytes()) > bytes_max {
+                break;
+            }
+            writer.push(record);
+            batch
+                .ops
+                .extend(carried.pop_front().map(|record| Queued { op: Op::Carry(record), answer: None }));
+        }
+        batch.ends_carry = !batch.ops.is_empty() && carried.is_empty();
+        let carrying = !batch.ops.is_empty();
+        drop(carried);
+        let mut state = self.state.borrow_mut();
+        let mut waiting = self.queue.waiting.borrow_mut();
+        let room = |state: &crate::state::State, bytes: usize, kept: usize| {
+            let pages = |bytes: usize| bytes.div_ceil(PAGE) as u64;
+            // A checkpoint carries what is prepared into the log again; a crash in the middle of it, and the
+            // checkpoint of the next open, may do that a second time before anything is released.
+            let spare = 4 * pages(bytes_max) + 4 * pages(kept) + 4;
+            state.ring.used() + pages(bytes) + spare <= state.ring.pages()
+        };
+        let mut kept = state.prepared_bytes;
+        let mut blocked = false;
+        if !carrying && !waiting.is_empty() {
+            // Commit points ride along: they need no batch of their own.
+            for (id, group) in &state.groups {
+                if group.commit.seq > group.commit_logged {
+                    let record = WalRecord::Commit { group: *id, seq: group.commit.seq };
+                    if writer.padded_bytes_with(record.encoded_bytes()) > bytes_max / 2 {
+                        break;
+                    }
+                    writer.push(&record);
+                    batch.commits.push((*id, group.commit.seq));
+                }
+            }
+            while let Some(queued) = waiting.front() {
+                let record = queued.op.record();
+                let bytes = record.encoded_bytes();
+                let full = writer.padded_bytes_with(bytes) > bytes_max || batch.ops.len() == BATCH_OPS_MAX;
+                kept += queued.op.carried_bytes(bytes);
+                blocked = !room(&state, writer.padded_bytes_with(bytes), kept);
+                if full || blocked {
+                    break;
+                }
+                writer.push(&record);
+                batch.ops.extend(waiting.pop_front());
+            }
+        }
+        let wants_checkpoint = blocked || self.checkpoint_is_due(&state);
+        let made = if batch.ops.is_empty() {
+            None
+        } else {
+            let pages = (writer.padded_bytes() / PAGE) as u64;
+            let position = state.ring.push(pages).expect("room was checked, or kept for what is carried");
+            batch.place = BatchPlace { salt: self.salt, number: state.next_batch, position };
+            state.next_batch += 1;
+            if self.queue.head.get().is_none() {
+                self.queue.head.set(Some((position, batch.place.number)));
+            }
+            batch.writer = writer;
+            Some(batch)
+        };
+        drop(state);
+        if wants_checkpoint {
+            self.ask_checkpoint_if_none();
+        }
+        made
+    }
+
+    pub(crate) fn batch_bytes_max(&self) -> usize {
+        let wal_bytes = self.state.borrow().superblock.geometry.wal_bytes;
+        BATCH_BYTES_MAX.min(usize::try_from(wal_bytes / 16).unwrap_or(BATCH_BYTES_MAX)) / PAGE * PAGE
+    }
+
+    async fn commit_batch(&self, batch: Batch) -> Result<(), StoreError> {
+        let Batch { ops, commits, writer, place, ends_carry } = batch;
+        let bytes = writer.finish(place);
+        let mut buffer = self.shard.pool().take(bytes.len()).await;
+        buffer.copy_from_slice(&bytes);
+        self.write(IoClass::Wal, place.position, buffer.freeze()).await?;
+        for queued in &ops {
+            if let Some(writes) = queued.op.writes() {
+                writes.finished().await;
+            }
+        }
+        self.check_not_failed()?;
+        let mut ops = ops;
+        for queued in &mut ops {
+            if let (Op::Append { durability: Durability::Cached, .. }, answer @ Some(_)) =
+                (&queued.op, &mut queued.answer)
+            {
+                let _ = answer.take().map(|answer| answer.send(Ok(true)));
+            }
+        }
+        self.flush().await?;
+        self.check_not_failed()?;
+        self.count(|counters| {
+            counters.batches += 1;
+            counters.log_bytes += bytes.len() as u64;
+        });
+        for (group, seq) in commits {
+            if let Some(group) = self.state.borrow_mut().groups.get_mut(&group) {
+                group.commit_logged = group.commit_logged.max(seq);
+            }
+        }
+        for Queued { op, answer } in ops {
+            let changed = self.apply(op);
+            if let Some(answer) = answer {
+                let _ = answer.send(Ok(changed));
+            }
+        }
+        if ends_carry && let Some(done) = self.queue.carry_done.take() {
+            let _ = done.send(());
+        }
+        Ok(())
+    }
+
+    fn check_not_failed(&self) -> Result<(), StoreError> {
+        if self.has_failed() { Err(StoreError::DeviceFailed) } else { Ok(()) }
+    }
+
+    fn apply(&self, op: Op) -> bool {
+        let mut state = self.state.borrow_mut();
+        match op {
+            Op::Append { group, prepared, .. } => state.prepare(group, prepared),
+            Op::Discard { group, above } => state.discard(group, above),
+            Op::Group { group, record } => state.set_group(group, record),
+            Op::Drop { group } => state.drop_group(group),
+            Op::Install { group, placed, beneath, .. } => {
+                return state.install(group, placed.at, &placed.entry, &placed.cells, &beneath);
+            }
+            Op::Carry(_) => {}
+        }
+        true
+    }
+}
+
+#[derive(Debug, Default)]
+struct Batch {
+    ops: Vec<Queued>,
+    commits: Vec<(GroupId, Seq)>,
+    writer: BatchWriter,
+    place: BatchPlace,
+    ends_carry: bool,
+}
+
+const _: () =
+    assert!(BATCH_HEADER_BYTES + 24 + 16 + 256 * (144 + 8) <= 64 << 10, "a record fits the smallest batch");
