@@ -16,6 +16,7 @@ pub mod mem;
 mod peers;
 mod shard;
 pub mod sync;
+pub mod uring;
 
 pub use disk::{Disk, DiskError, Done, Durability, Position};
 pub use lane::{CONNECT_TIMEOUT, Lane, LaneError, Listener};
