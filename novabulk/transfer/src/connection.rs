@@ -259,6 +259,12 @@ impl Connection {
         takes && self.asked_count() < Self::requests_max(priority)
     }
 
+    /// Whether new requests must go elsewhere, because either side is leaving or gone.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.phase == Phase::Closed || self.leaving()
+    }
+
     /// Own requests that are not settled.
     #[must_use]
     pub fn asked_count(&self) -> usize {

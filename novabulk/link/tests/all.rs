@@ -1,0 +1,9 @@
+//! Integration tests of the link, over connections in memory.
+#[cfg(test)]
+mod all {
+    mod calls;
+    mod failures;
+    mod hostile;
+    mod hosts;
+    mod pressure;
+}
