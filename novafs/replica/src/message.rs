@@ -103,6 +103,8 @@ pub enum Message {
         grant: Grant,
         /// True on the first page: the joiner drops what it holds and starts empty at `through`.
         first: bool,
+        /// True on the last page: the joiner is whole again.
+        last: bool,
         /// The log goes on after this number.
         through: Seq,
         /// Fences in force, sent with the first page.
