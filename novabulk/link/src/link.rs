@@ -117,9 +117,17 @@ impl<S: Shard> Link<S> {
         };
         let config = Config { side: Side::Listener, hello };
         let wire = Wire::start(inner, config, lane, Some(lease), serve);
-        let mut accepted = inner.accepted.borrow_mut();
-        accepted.retain(|wire| wire.strong_count() > 0);
-        accepted.push(Rc::downgrade(&wire));
+        {
+            let mut accepted = inner.accepted.borrow_mut();
+            accepted.retain(|wire| wire.strong_count() > 0);
+            accepted.push(Rc::downgrade(&wire));
+        }
+        let inner = Rc::clone(inner);
+        wire.shard().clone().spawn(TaskClass::Control, async move {
+            if wire.opened().await {
+                inner.meet(&wire);
+            }
+        });
     }
 
     /// Takes no new work in either direction; what is under way ends, and every connection closes within 30 s.
@@ -151,11 +159,13 @@ impl<S: Shard> Link<S> {
         let peer = inner.peers.borrow().get(&to).cloned().ok_or(PeerError::Unreachable)?;
         let role = if request.control && request.body.is_none() { LinkRole::Control } else { LinkRole::Bulk };
         let room = self.room(until, request.reply_bytes_max).await?;
-        let wire = match peer.pick(role, request.priority) {
+        let wire = match peer.pick(role, request.priority, hop) {
             Some(wire) => wire,
-            None => timeout_at(inner.shard.clock(), until, peer.connected(inner, role, request.priority))
-                .await
-                .map_err(|_| PeerError::TimedOut)??,
+            None => {
+                timeout_at(inner.shard.clock(), until, peer.connected(inner, role, request.priority, hop))
+                    .await
+                    .map_err(|_| PeerError::TimedOut)??
+            }
         };
         peer.grow(inner, role);
         let call = Call {
@@ -211,6 +221,21 @@ impl<S: Shard> Inner<S> {
             port_base: self.options.port_base,
             port_count: self.options.port_count,
             grants,
+        }
+    }
+
+    /// A new connection stands. When the peer has restarted since older ones were made, nothing more comes on those,
+    /// even if nobody said so: a host that lost its power does not say good-bye.
+    pub(crate) fn meet(&self, newcomer: &Wire<S>) {
+        let Some((node, boot)) = newcomer.peer_boot() else { return };
+        let mut wires: Vec<Rc<Wire<S>>> = self.accepted.borrow().iter().filter_map(Weak::upgrade).collect();
+        if let Some(peer) = self.peers.borrow().get(&node) {
+            wires.extend(peer.wires());
+        }
+        for wire in wires {
+            if wire.peer_boot().is_some_and(|(other, other_boot)| other == node && other_boot != boot) {
+                wire.on(Input::LaneLost);
+            }
         }
     }
 

@@ -19,8 +19,10 @@ pub const ESTABLISH_TIMEOUT: Duration = Duration::from_secs(5);
 pub const ACCEPTED_MAX: usize = 256;
 /// How long a received body may wait for a slab before its connection is given up.
 pub const BODY_WAIT: Duration = Duration::from_secs(5);
-/// A connection on which a call ran out of time and nothing was heard for this long is dead.
-pub const SILENCE_MAX: Duration = Duration::from_secs(2);
+/// A control connection on which a call ran out of time and nothing was heard for this long is dead.
+pub const CONTROL_SILENCE_MAX: Duration = Duration::from_secs(2);
+/// The same for bulk, where a slow disk may keep every answer back for a while.
+pub const BULK_SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Calls to one peer that may wait for a connection; the next is told that the peer is busy.
 pub const WAITING_MAX: usize = 4096;
 

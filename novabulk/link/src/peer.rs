@@ -8,7 +8,7 @@ use nova_device::{
     sync::{Notify, timeout_at},
 };
 use nova_units::{NodeId, PeerAddr, Priority};
-use novabulk_frame::{HOPS, LinkRole, ResetReason};
+use novabulk_frame::{HOPS, Hop, LinkRole, ResetReason};
 use novabulk_transfer::{Config, Input, REQUESTS_MAX, Side};
 
 use crate::{
@@ -98,19 +98,22 @@ impl<S: Shard> Peer<S> {
     }
 
     fn drain(&self) {
-        for lanes in [&self.control, &self.bulk] {
-            // Draining an idle connection ends its task, which takes it off the list.
-            let wires = lanes.wires.borrow().clone();
-            for wire in wires {
-                wire.on(Input::Drain);
-            }
+        for wire in self.wires() {
+            wire.on(Input::Drain);
         }
     }
 
+    /// Every connection to the peer; a copy, because what is done to one may take it off the list.
+    pub(crate) fn wires(&self) -> Vec<Rc<Wire<S>>> {
+        let control = self.control.wires.borrow();
+        let bulk = self.bulk.wires.borrow();
+        control.iter().chain(bulk.iter()).map(Rc::clone).collect()
+    }
+
     /// The least loaded connection that takes a request of this priority now.
-    pub(crate) fn pick(&self, role: LinkRole, priority: Priority) -> Option<Rc<Wire<S>>> {
+    pub(crate) fn pick(&self, role: LinkRole, priority: Priority, hop: Hop) -> Option<Rc<Wire<S>>> {
         let wires = self.lanes(role).wires.borrow();
-        wires.iter().filter(|wire| wire.has_room(priority)).min_by_key(|wire| wire.load()).map(Rc::clone)
+        wires.iter().filter(|wire| wire.has_room(priority, hop)).min_by_key(|wire| wire.load()).map(Rc::clone)
     }
 
     /// Like [`Peer::pick`], but dials or waits for a connection.
@@ -119,12 +122,13 @@ impl<S: Shard> Peer<S> {
         inner: &Rc<Inner<S>>,
         role: LinkRole,
         priority: Priority,
+        hop: Hop,
     ) -> Result<Rc<Wire<S>>, PeerError> {
         loop {
             if self.retired.get() {
                 return Err(PeerError::Unreachable);
             }
-            if let Some(wire) = self.pick(role, priority) {
+            if let Some(wire) = self.pick(role, priority, hop) {
                 return Ok(wire);
             }
             let lanes = self.lanes(role);
@@ -196,6 +200,7 @@ impl<S: Shard> Peer<S> {
         self.met.set(true);
         self.backoff.borrow_mut().reset();
         lanes.wires.borrow_mut().push(Rc::clone(&wire));
+        inner.meet(&wire);
         if self.retired.get() {
             wire.on(Input::Drain);
         }

@@ -16,13 +16,18 @@ use nova_device::{
     Clock, PeerError, Served, Shard,
     sync::{Notify, oneshot},
 };
-use nova_units::{NodeId, Priority, TaskClass};
+use nova_units::{BootId, NodeId, Priority, TaskClass};
 use novabulk_frame::{FrameError, HEAD_BYTES_MAX, Hop, LinkRole, MessageId, ResetReason};
 use novabulk_transfer::{
     Body, CloseReason, Config, Connection, Effect, Failure, Inbound, Input, Outgoing, Request, Side, Ticket,
 };
 
-use crate::{budget::Lease, counters::Tally, link::Inner, options::SILENCE_MAX};
+use crate::{
+    budget::Lease,
+    counters::Tally,
+    link::Inner,
+    options::{BULK_SILENCE_MAX, CONTROL_SILENCE_MAX},
+};
 
 /// Codes of [`PeerError::Refused`] that come from NovaBulk itself; below 100, which services leave free.
 pub mod refusal {
@@ -97,12 +102,14 @@ pub(crate) struct Wire<S: Shard> {
     idle_timeout: Duration,
     last_used: Cell<Duration>,
     last_heard: Cell<Duration>,
+    /// When the first of the requests that are under way was made.
+    busy_since: Cell<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Greeting,
-    Open { node: NodeId, role: LinkRole },
+    Open { node: NodeId, boot: BootId, role: LinkRole },
     Closed { node: NodeId, reason: CloseReason },
 }
 
@@ -145,6 +152,7 @@ impl<S: Shard> Wire<S> {
             idle_timeout,
             last_used: Cell::new(now),
             last_heard: Cell::new(now),
+            busy_since: Cell::new(now),
         });
         let class = Inner::<S>::class_of(config.hello.role);
         let lane = Rc::new(lane);
@@ -174,8 +182,16 @@ impl<S: Shard> Wire<S> {
         }
     }
 
-    pub(crate) fn has_room(&self, priority: Priority) -> bool {
-        self.machine.borrow().has_room(priority)
+    /// Which start of the peer this connects to, while it does.
+    pub(crate) fn peer_boot(&self) -> Option<(NodeId, BootId)> {
+        match self.state.get() {
+            State::Open { node, boot, .. } => Some((node, boot)),
+            State::Greeting | State::Closed { .. } => None,
+        }
+    }
+
+    pub(crate) fn has_room(&self, priority: Priority, hop: Hop) -> bool {
+        self.machine.borrow().has_room(priority, hop)
     }
 
     pub(crate) fn is_leaving(&self) -> bool {
@@ -221,7 +237,11 @@ impl<S: Shard> Wire<S> {
             .expect("the link checked the body against its limit");
         let pending = Pending { answer: Some(sender), body: call.body, room: call.room };
         self.tables.borrow_mut().calls.insert(ticket, pending);
-        self.last_used.set(self.shard.clock().now());
+        let now = self.shard.clock().now();
+        self.last_used.set(now);
+        if self.load() == 0 {
+            self.busy_since.set(now);
+        }
         let mut guard = CancelOnDrop { wire: self, ticket: Some(ticket) };
         self.on(Input::Request(Request {
             ticket,
@@ -282,7 +302,7 @@ impl<S: Shard> Wire<S> {
                 if let (LinkRole::Control, Some(lease)) = (hello.role, self.lease.borrow_mut().as_mut()) {
                     lease.give_back_bytes();
                 }
-                self.state.set(State::Open { node: hello.node, role: hello.role });
+                self.state.set(State::Open { node: hello.node, boot: hello.boot, role: hello.role });
                 self.changed.notify_all();
             }
             Effect::Send(outgoing) => {
@@ -309,8 +329,7 @@ impl<S: Shard> Wire<S> {
                 if let Some(pending) = tables.calls.get_mut(&ticket) {
                     pending.tell(Err(failure));
                 }
-                let silent = now.saturating_sub(self.last_heard.get()) >= SILENCE_MAX;
-                if silent && failure == (Failure::Deadline { sent: true }) {
+                if self.is_silent(now) && failure == (Failure::Deadline { sent: true }) {
                     self.tally.count(|tally| tally.stuck += 1);
                     return true;
                 }
@@ -324,6 +343,15 @@ impl<S: Shard> Wire<S> {
             }
         }
         false
+    }
+
+    /// Nothing was heard for too long, counted from when there was something to be answered.
+    fn is_silent(&self, now: Duration) -> bool {
+        let silence_max = match self.state.get() {
+            State::Open { role: LinkRole::Control, .. } => CONTROL_SILENCE_MAX,
+            _ => BULK_SILENCE_MAX,
+        };
+        now.saturating_sub(self.last_heard.get().max(self.busy_since.get())) >= silence_max
     }
 
     fn close(&self, reason: CloseReason) {

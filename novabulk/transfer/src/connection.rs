@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use nova_units::Priority;
 use novabulk_frame::{
-    Control, FrameHeader, HEAD_BYTES_MAX, HOPS, Hello, MessageId, MessageKind, Reset, ResetReason, Stop,
+    Control, FrameHeader, HEAD_BYTES_MAX, HOPS, Hello, Hop, MessageId, MessageKind, Reset, ResetReason, Stop,
     StopReason, StreamId,
 };
 
@@ -17,7 +17,10 @@ use crate::credit::{Allowance, Grant, charge_bytes};
 use crate::effect::{Effect, Place};
 use crate::error::{CloseReason, Failure, Violation};
 use crate::input::{Input, Request, Ticket};
-use crate::{ANSWER_GRACE, DRAIN_TIMEOUT, HELLO_TIMEOUT, MESSAGE_STREAMS, REQUESTS_MAX, REQUESTS_RESERVED};
+use crate::{
+    ANSWER_GRACE, DRAIN_TIMEOUT, HELLO_TIMEOUT, MESSAGE_STREAMS, REQUESTS_MAX, REQUESTS_PER_HOP,
+    REQUESTS_RESERVED,
+};
 
 use message::{Asked, Asking, Serving, ServingState};
 
@@ -252,11 +255,11 @@ impl Connection {
         self.phase == Phase::Closed
     }
 
-    /// Whether a request of this priority would be taken now rather than refused.
+    /// Whether a request of this priority and hop would be taken now rather than refused.
     #[must_use]
-    pub fn has_room(&self, priority: Priority) -> bool {
+    pub fn has_room(&self, priority: Priority, hop: Hop) -> bool {
         let takes = matches!(self.phase, Phase::Open | Phase::Greeting { .. }) && !self.leaving();
-        takes && self.asked_count() < Self::requests_max(priority)
+        takes && self.asked_count() < Self::requests_max(priority, hop)
     }
 
     /// Whether new requests must go elsewhere, because either side is leaving or gone.
@@ -283,11 +286,11 @@ impl Connection {
         self.grants.iter().map(Grant::held_bytes).sum()
     }
 
-    const fn requests_max(priority: Priority) -> usize {
-        match priority {
-            Priority::P0 => REQUESTS_MAX,
-            _ => REQUESTS_MAX - REQUESTS_RESERVED,
-        }
+    /// How many may be outstanding when one more of this kind is asked.
+    const fn requests_max(priority: Priority, hop: Hop) -> usize {
+        let further_hops = HOPS - 1 - hop.index();
+        let for_p0 = if matches!(priority, Priority::P0) { 0 } else { REQUESTS_RESERVED };
+        REQUESTS_MAX - REQUESTS_PER_HOP * further_hops - for_p0
     }
 
     /// No new own requests: either side is leaving.
@@ -318,7 +321,7 @@ impl Connection {
     }
 
     fn admit(&self, now: Duration, request: &Request) -> Result<(), Failure> {
-        let requests_max = Self::requests_max(request.priority);
+        let requests_max = Self::requests_max(request.priority, request.hop);
         if self.phase == Phase::Idle || self.leaving() {
             return Err(Failure::GoingAway);
         }

@@ -6,7 +6,7 @@ use nova_device::{
     mem::{Chance, KillMode, NetFaults, World},
 };
 use nova_units::{NodeId, TaskClass};
-use novabulk_link::{ESTABLISH_TIMEOUT, LinkOptions, SILENCE_MAX};
+use novabulk_link::{BULK_SILENCE_MAX, CONTROL_SILENCE_MAX, ESTABLISH_TIMEOUT, LinkOptions};
 
 use super::hosts::{Echo, Gated, Host, addresses, ip, request};
 
@@ -82,7 +82,7 @@ fn calls_to_a_dead_process_fail_at_once_and_a_restarted_one_is_found_again() {
 }
 
 #[test]
-fn a_host_that_went_silent_is_given_up_after_two_seconds() {
+fn a_host_that_lost_its_power_is_known_to_have_restarted_as_soon_as_one_ping_gets_through() {
     let world = World::new(22);
     let caller = Host::start(&world, 1, POOL, LinkOptions::default());
     let server = Host::start(&world, 2, POOL, LinkOptions::default());
@@ -92,13 +92,42 @@ fn a_host_that_went_silent_is_given_up_after_two_seconds() {
     let server = Host::start(&world, 2, POOL, LinkOptions::default());
     server.serve(Rc::new(Echo::default()));
     let began = world.now();
-    let mut tries = 0;
-    while call(&world, &caller, Duration::from_millis(500)).is_err() {
-        tries += 1;
-        assert!(tries < 100, "the old connection is still believed");
+    let lost = begin(&caller, 0..10, 1000, Duration::from_secs(60));
+    let ping = || {
+        let host = caller.clone();
+        let ping = Request { control: true, deadline: Duration::from_millis(500), ..request(0, None, 0) };
+        world.run(&caller.shard, async move { host.link.call(NodeId(2), ping).await })
+    };
+    while ping().is_err() {
+        assert!(
+            world.now() - began < CONTROL_SILENCE_MAX + Duration::from_secs(1),
+            "the old boot is believed"
+        );
     }
-    let took = world.now() - began;
-    assert!(took < SILENCE_MAX + Duration::from_secs(2), "{took:?}");
+    world.run_for(Duration::from_millis(10));
+    assert_eq!(lost.borrow().len(), 10, "calls on bulk connections of the old boot end with it");
+    call(&world, &caller, Duration::from_millis(500)).unwrap();
+}
+
+#[test]
+fn without_pings_a_silent_bulk_connection_is_given_up_after_ten_seconds() {
+    let world = World::new(27);
+    let caller = Host::start(&world, 1, POOL, LinkOptions::default());
+    let server = Host::start(&world, 2, POOL, LinkOptions::default());
+    server.serve(Rc::new(Echo::default()));
+    call(&world, &caller, Duration::from_secs(5)).unwrap();
+    world.run_for(Duration::from_secs(100));
+    world.kill(&server.shard, KillMode::Power);
+    let server = Host::start(&world, 2, POOL, LinkOptions::default());
+    server.serve(Rc::new(Echo::default()));
+    let began = world.now();
+    while call(&world, &caller, Duration::from_millis(500)).is_err() {
+        assert!(world.now() - began < BULK_SILENCE_MAX + Duration::from_secs(1), "the old boot is believed");
+    }
+    assert!(
+        world.now() - began >= BULK_SILENCE_MAX,
+        "one late answer after a long rest is no proof of death"
+    );
 }
 
 #[test]
