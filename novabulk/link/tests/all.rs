@@ -5,5 +5,6 @@ mod all {
     mod failures;
     mod hostile;
     mod hosts;
+    mod kernel_tcp;
     mod pressure;
 }
