@@ -5,3 +5,5 @@
 mod rig;
 #[path = "all/round_trip.rs"]
 mod round_trip;
+#[path = "all/crash.rs"]
+mod crash;
