@@ -123,6 +123,11 @@ impl State {
         Err(())
     }
 
+    /// Whether a checkpoint may free space: it replaces or removes units, or has done so already.
+    pub(crate) fn may_free_space(&self) -> bool {
+        self.frozen.is_some() || !self.retired.is_empty() || !self.active.is_empty()
+    }
+
     /// A durable entry joins its group's tail.
     pub(crate) fn prepare(&mut self, group: GroupId, prepared: Prepared) {
         self.prepared_bytes += prepared.record_bytes();

@@ -82,8 +82,9 @@ async fn perform(store: &Rc<Store<MemShard>>, shard: &MemShard, next_seq: u64, s
                 let (entry, stored) = entry(&names);
                 let body = body(&shard, &stored);
                 // Polled here once, so that they are queued in the order of their numbers.
-                let mut append =
-                    Box::pin(async move { store.append(GROUP, at(seq), &entry, Some(body), Durability::Synced).await });
+                let mut append = Box::pin(async move {
+                    store.append(GROUP, at(seq), &entry, Some(body), Durability::Synced).await
+                });
                 let polled = futures_poll(&mut append).await;
                 let task_shard = shard.clone();
                 task_shard.spawn(TaskClass::Client, async move {
@@ -105,7 +106,8 @@ async fn perform(store: &Rc<Store<MemShard>>, shard: &MemShard, next_seq: u64, s
         Step::Commit(seq) => store.commit(GROUP, Seq(*seq)),
         Step::Discard(above) => store.discard_above(GROUP, Seq(*above)).await.unwrap(),
         Step::Epoch(epoch) => {
-            let record = GroupRecord { epoch: Epoch(*epoch), promised: Epoch(*epoch), ..GroupRecord::default() };
+            let record =
+                GroupRecord { epoch: Epoch(*epoch), promised: Epoch(*epoch), ..GroupRecord::default() };
             store.set_group(GROUP, record).await.unwrap();
         }
         Step::Checkpoint => store.checkpoint().await.unwrap(),
@@ -147,7 +149,11 @@ fn matches(seen: &Seen, allowed: &Expected) -> bool {
     seen.last.seq.0 == length
         && (allowed.commit_durable..=allowed.commit_asked).contains(&seen.commit.0)
         && seen.epoch.0 == allowed.epoch
-        && seen.prepared.iter().map(|(point, entry)| (*point, entry)).eq(behind.map(|((entry, _), seq)| (at(seq), entry)))
+        && seen
+            .prepared
+            .iter()
+            .map(|(point, entry)| (*point, entry))
+            .eq(behind.map(|((entry, _), seq)| (at(seq), entry)))
 }
 
 async fn check_units(store: Rc<Store<MemShard>>, allowed: Expected) {
@@ -157,7 +163,8 @@ async fn check_units(store: Rc<Store<MemShard>>, allowed: Expected) {
         expect_unit(&store, GROUP, *name).await;
     }
     let scanned = store.scan(GROUP, None, 10_000).await.unwrap();
-    let scanned: Vec<_> = scanned.iter().map(|record| (record.sealed.block.0, record.sealed.unit.0)).collect();
+    let scanned: Vec<_> =
+        scanned.iter().map(|record| (record.sealed.block.0, record.sealed.unit.0)).collect();
     assert_eq!(scanned, units.into_keys().collect::<Vec<_>>());
 }
 
@@ -204,7 +211,8 @@ fn enumerate(seed: u64, steps: &[Step]) -> usize {
         // Steps that wrote nothing begin at the same event: any of their states may be found.
         let last = spans.partition_point(|(start, _)| *start <= events) - 1;
         let first = spans.partition_point(|(start, _)| *start < spans[last].0);
-        let allowed: Vec<Expected> = spans[first..=last].iter().flat_map(|(_, states)| states.iter().cloned()).collect();
+        let allowed: Vec<Expected> =
+            spans[first..=last].iter().flat_map(|(_, states)| states.iter().cloned()).collect();
         let mut rng = fastrand::Rng::with_seed(seed << 32 | events as u64);
         for policy in 0..10 {
             let image = trace.crash_image(events, |_, _| match policy {
@@ -259,7 +267,11 @@ fn discards_epochs_trims_and_deletes() {
         23,
         &[
             Step::Epoch(3),
-            Step::Append(vec![vec![(1, 0, 1, 5000), (1, 1, 1, 5000)], vec![(2, 0, 1, 100)], vec![(2, 1, 1, 100)]]),
+            Step::Append(vec![
+                vec![(1, 0, 1, 5000), (1, 1, 1, 5000)],
+                vec![(2, 0, 1, 100)],
+                vec![(2, 1, 1, 100)],
+            ]),
             Step::Commit(1),
             Step::Discard(2),
             Step::Append(vec![vec![(2, 1, 9, 9000)]]),
@@ -301,7 +313,11 @@ fn a_power_cut_during_recovery_changes_nothing() {
         let recovery = recovering.disk.trace().unwrap();
         for events in 0..=recovery.len() {
             let again = Rig::with_image(4, recovery.crash_image(events, |_, _| rng.bool()));
-            assert_eq!(see(&again.try_open().unwrap().store), expected, "cut after {events} events of the recovery");
+            assert_eq!(
+                see(&again.try_open().unwrap().store),
+                expected,
+                "cut after {events} events of the recovery"
+            );
         }
     }
 }
