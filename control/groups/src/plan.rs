@@ -53,10 +53,12 @@ pub struct MountReport {
     pub first: Duration,
 }
 
-/// A joining member is complete and durable.
+/// A joining member is complete and durable, and its primary commits nothing without it from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadyReport {
-    /// Who.
+    /// Who says so; only the primary's word counts.
+    pub reporter: NodeId,
+    /// Who is complete.
     pub node: NodeId,
     /// In which group.
     pub group: GroupId,
@@ -165,7 +167,8 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
         .filter_map(|ready| {
             let group = groups.group(ready.group)?;
             let member = group.joining()?;
-            let ripe = member.node == ready.node
+            let ripe = ready.reporter == group.primary
+                && member.node == ready.node
                 && group.epoch == ready.epoch
                 && groups.serves(member.node, member.incarnation);
             (ripe && note(ready.group)).then_some(Joining {
