@@ -72,7 +72,9 @@ impl Host {
 
 pub(crate) fn pattern(key: u64, bytes: usize) -> Vec<u8> {
     let word = key.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
-    word.iter().copied().cycle().take(bytes).collect()
+    let mut pattern = word.repeat(bytes.div_ceil(8));
+    pattern.truncate(bytes);
+    pattern
 }
 
 pub(crate) fn request(key: u64, body: Option<SharedBuf>, reply_bytes_max: u32) -> Request {
