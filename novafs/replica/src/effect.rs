@@ -155,12 +155,12 @@ pub enum StoreRequest<B> {
         /// Number before it.
         after: Seq,
     },
-    /// A page of committed units in key order, with their bytes.
+    /// A page of fences, or of committed units in key order with their bytes.
     Scan {
         /// Group.
         group: GroupId,
-        /// Last unit of the page before; `None` for the first page.
-        after: Option<(BlockId, UnitIndex)>,
+        /// Where the page begins.
+        from: ScanFrom,
     },
     /// Store committed units of a page, durably, where nothing newer is.
     PutPage {
@@ -173,6 +173,19 @@ pub enum StoreRequest<B> {
         /// Their sealed bytes.
         body: Option<B>,
     },
+}
+
+/// Where a page of a scan begins: fences come first, then units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanFrom {
+    /// With the first fence.
+    Start,
+    /// With the fence behind this block.
+    FencesAfter(BlockId),
+    /// With the first unit.
+    Units,
+    /// With the unit behind this one.
+    UnitsAfter(BlockId, UnitIndex),
 }
 
 /// What the store answers.
@@ -190,10 +203,10 @@ pub enum Stored<B> {
         units: Vec<Versioned>,
         /// Their sealed bytes.
         body: Option<B>,
-        /// Fences in force of the group; asked for with the first page.
+        /// Fences in force, at most [`crate::message::FENCES_MAX`]; a deleted block has the highest there is.
         fences: Vec<(BlockId, Generation)>,
         /// Where the next page begins; `None` after the last one.
-        next: Option<(BlockId, UnitIndex)>,
+        next: Option<ScanFrom>,
     },
 }
 

@@ -7,9 +7,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use nova_units::{BlockId, BootId, Epoch, GroupId, Incarnation, NodeId, Seq, UnitIndex};
+use nova_units::{BootId, Epoch, GroupId, Incarnation, NodeId, Seq};
 
-use crate::effect::{CallId, Effect, Input, OpId, RecoveredGroup, StoreFault, StoreRequest, Stored, Ticket};
+use crate::effect::{
+    CallId, Effect, Input, OpId, RecoveredGroup, ScanFrom, StoreFault, StoreRequest, Stored, Ticket,
+};
 use crate::{Answer, Configuration, Message, Report};
 
 mod adopt;
@@ -96,7 +98,7 @@ pub(crate) enum CallFor {
 pub(crate) enum StreamCall {
     Open,
     Prepare { opened: u64, seq: Seq },
-    Page { opened: u64, next: Option<(BlockId, UnitIndex)> },
+    Page { opened: u64, next: Option<ScanFrom> },
     Fetch,
 }
 

@@ -13,8 +13,8 @@ mod report;
 
 pub use configuration::{Configuration, GroupView, MemberView, NodeView, Role};
 pub use effect::{
-    CallId, Effect, Input, KnownUnit, Loaded, OpId, RecoveredGroup, SavedGroup, Standing, StoreFault,
-    StoreRequest, Stored, Ticket, Trust, Version,
+    CallId, Effect, Input, KnownUnit, Loaded, OpId, RecoveredGroup, SavedGroup, ScanFrom, Standing,
+    StoreFault, StoreRequest, Stored, Ticket, Trust, Version,
 };
 pub use host::{Host, HostCounters, HostIdentity, ReadEnd, ReadPermit};
 pub use message::{Answer, Grant, HeadError, LocatedUnit, Message, Pulse, Versioned};

@@ -21,6 +21,8 @@ pub const HEAD_BYTES_MAX: usize = 64 << 10;
 pub const UNITS_MAX: usize = ENTRY_UNITS_MAX;
 /// Most bytes of sealed units in one message.
 pub const BODY_BYTES_MAX: usize = ENTRY_BODY_BYTES_MAX;
+/// Most fences in one page.
+pub const FENCES_MAX: usize = 2_048;
 /// Most groups in one ping or one round of commits; a pair of hosts that shares more sends several.
 pub const PULSES_MAX: usize = 2_048;
 
@@ -107,7 +109,8 @@ pub enum Message {
         last: bool,
         /// The log goes on after this number.
         through: Seq,
-        /// Fences in force, sent with the first page.
+        /// Fences in force, at most [`FENCES_MAX`]; a deleted block has the highest generation there is. Pages of
+        /// fences come before those of units.
         fences: Vec<(BlockId, Generation)>,
         /// The units, in key order.
         units: Vec<Versioned>,

@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use nova_units::{BlockId, NodeId, Seq, UnitIndex};
+use nova_units::{NodeId, Seq};
 
 use super::group::Group;
 use super::{CallFor, Cx, OpFor, StreamCall};
-use crate::effect::{Loaded, StoreFault, StoreRequest, Stored};
+use crate::effect::{Loaded, ScanFrom, StoreFault, StoreRequest, Stored};
 use crate::options::{
     OPEN_DEADLINE, PREPARE_DEADLINE, REOPEN_AFTER, STALL, STREAM_BYTES_MAX, STREAM_ENTRIES_MAX,
 };
@@ -76,7 +76,7 @@ struct Flow {
 #[derive(Debug)]
 struct Fill {
     /// Where the next page begins.
-    after: Option<(BlockId, UnitIndex)>,
+    from: ScanFrom,
     first: bool,
     /// What was committed when the first page was read: the log goes on from there.
     through: Seq,
@@ -85,7 +85,7 @@ struct Fill {
 }
 
 impl Fill {
-    const START: Self = Self { after: None, first: true, through: Seq(0), busy: false };
+    const START: Self = Self { from: ScanFrom::Start, first: true, through: Seq(0), busy: false };
 }
 
 impl<B> Stream<B> {
@@ -275,7 +275,7 @@ impl<B: Clone> Group<B> {
                         fill.through = self.log.commit.seq;
                     }
                     let why = OpFor::Scan { group: id, turn, node, opened: flow.opened };
-                    cx.store(StoreRequest::Scan { group: id, after: fill.after }, why);
+                    cx.store(StoreRequest::Scan { group: id, from: fill.from }, why);
                     return;
                 }
             }
@@ -364,7 +364,6 @@ impl<B: Clone> Group<B> {
             flow.sent = fill.through;
             flow.out.clear();
         }
-        let fences = if first { fences } else { Vec::new() };
         let (grant, last, through) = (flow.grant, next.is_none(), flow.sent);
         let message = Message::Page { group, epoch, grant, first, last, through, fences, units };
         stream.waiting_since.get_or_insert(cx.now);
@@ -377,7 +376,7 @@ impl<B: Clone> Group<B> {
         cx: &mut Cx<'_, B>,
         node: NodeId,
         opened: u64,
-        next: Option<(BlockId, UnitIndex)>,
+        next: Option<ScanFrom>,
         answer: Option<Answer>,
     ) {
         let Some(stream) = self.lead.as_mut().and_then(|lead| lead.streams.get_mut(&node)) else { return };
@@ -393,7 +392,7 @@ impl<B: Clone> Group<B> {
         }
         let sent = flow.sent;
         match (&mut flow.fill, next) {
-            (Some(fill), Some(_)) => (fill.after, fill.first, fill.busy) = (next, false, false),
+            (Some(fill), Some(next)) => (fill.from, fill.first, fill.busy) = (next, false, false),
             (fill, None) => *fill = None,
             (None, Some(_)) => {}
         }

@@ -10,8 +10,8 @@ use novafs_format::{Codec, LogEntry, SealedUnit};
 
 use super::{Host, HostIdentity};
 use crate::effect::{
-    CallId, Effect, Input, KnownUnit, Loaded, RecoveredGroup, SavedGroup, StoreFault, StoreRequest, Stored,
-    Ticket, Trust, Version,
+    CallId, Effect, Input, KnownUnit, Loaded, RecoveredGroup, SavedGroup, ScanFrom, StoreFault, StoreRequest,
+    Stored, Ticket, Trust, Version,
 };
 use crate::{Answer, Configuration, GroupView, MemberView, Message, NodeView, Report, Role, Versioned};
 
@@ -363,13 +363,21 @@ impl Net {
                     }
                 })
             }
-            StoreRequest::Scan { group, after } => {
+            StoreRequest::Scan { group, from } => {
                 let held = store.entry(group).or_default();
+                let after = match from {
+                    ScanFrom::Start | ScanFrom::FencesAfter(_) => {
+                        let fences = held.fences.iter().map(|(block, fence)| (*block, *fence)).collect();
+                        let next = Some(ScanFrom::Units);
+                        return Ok(Stored::Scanned { units: Vec::new(), body: None, fences, next });
+                    }
+                    ScanFrom::Units => None,
+                    ScanFrom::UnitsAfter(block, unit) => Some((block, unit)),
+                };
                 let above = held.units.iter().filter(|(key, _)| after.is_none_or(|after| **key > after));
                 let units: Vec<_> = above.map(|(_, unit)| unit.clone()).take(2).collect();
-                let next = units.last().map(|unit| (unit.sealed.block, unit.sealed.unit));
-                let fences = held.fences.iter().map(|(block, generation)| (*block, *generation)).collect();
-                Stored::Scanned { units, body: Some(1), fences, next }
+                let next = units.last().map(|unit| ScanFrom::UnitsAfter(unit.sealed.block, unit.sealed.unit));
+                Stored::Scanned { units, body: Some(1), fences: Vec::new(), next }
             }
             StoreRequest::PutPage { group, fences, units, .. } => {
                 let held = store.entry(group).or_default();

@@ -3,7 +3,7 @@
 use nova_units::BootId;
 
 use super::wire::{Reader, Writer};
-use super::{HeadError, Message, UNITS_MAX};
+use super::{FENCES_MAX, HeadError, Message};
 
 mod kind {
     pub(super) const WRITE: u8 = 1;
@@ -138,7 +138,7 @@ pub(super) fn decode(head: &[u8]) -> Result<Message, HeadError> {
             last: r.flag()?,
             through: r.seq()?,
             fences: {
-                let count = r.count(UNITS_MAX)?;
+                let count = r.count(FENCES_MAX)?;
                 (0..count).map(|_| Ok((r.block()?, r.generation()?))).collect::<Result<_, HeadError>>()?
             },
             units: r.versions()?,
