@@ -363,3 +363,27 @@ impl Answer {
         answer::decode(head)
     }
 }
+
+impl Message {
+    /// The sealed units whose bytes travel beside this head, in order.
+    pub fn body_units(&self) -> impl Iterator<Item = &SealedUnit> {
+        let (entry, page): (&[SealedUnit], &[Versioned]) = match self {
+            Self::Write { entry, .. } | Self::Prepare { entry, .. } => (entry.units(), &[]),
+            Self::Page { units, .. } => (&[], units),
+            _ => (&[], &[]),
+        };
+        entry.iter().chain(page.iter().map(|unit| &unit.sealed))
+    }
+}
+
+impl Answer {
+    /// The sealed units whose bytes travel beside this head, in order.
+    pub fn body_units(&self) -> impl Iterator<Item = &SealedUnit> {
+        let (entry, units): (&[SealedUnit], &[Versioned]) = match self {
+            Self::Entry { entry, .. } => (entry.units(), &[]),
+            Self::Units { units } => (&[], units),
+            _ => (&[], &[]),
+        };
+        entry.iter().chain(units.iter().map(|unit| &unit.sealed))
+    }
+}
