@@ -186,12 +186,14 @@ fn check_image(image: &DiskImage, allowed: &[Expected], context: &str) {
     rig.run(check_units(opened.store, state.clone()));
 }
 
+/// Events before a step, and the states that a cut during it may leave.
+type Span = (usize, Vec<Expected>);
+
 fn enumerate(seed: u64, steps: &[Step]) -> usize {
     let rig = Rig::new(seed, 16 * MIB);
     let (store, shard, disk) = (rig.open(), rig.shard.clone(), rig.disk.clone());
     disk.start_trace();
-    // For each step: events before it, and the states that a cut during it may leave.
-    let spans: Rc<RefCell<Vec<(usize, Vec<Expected>)>>> = Rc::default();
+    let spans: Rc<RefCell<Vec<Span>>> = Rc::default();
     let (log, steps) = (spans.clone(), steps.to_vec());
     rig.run(async move {
         let mut expected = Expected::default();
