@@ -302,8 +302,17 @@ fn joiner(groups: &Groups, group: &Group, observed: &Observed) -> Option<NodeId>
 
 /// Takes mounts whose groups can be judged: another in-sync member runs, or all restarted, or the wait is over.
 fn plan_restart(groups: &Groups, observed: &Observed) -> Option<Restart> {
-    let mounted: BTreeMap<NodeId, &MountReport> =
-        observed.mounts.iter().map(|report| (NodeId(report.mount.node), report)).collect();
+    // A device that failed under this very mount is never answered.
+    let given_up = |mount: &Mount| {
+        let known = mount.device_id().and_then(|id| groups.devices.get(&id));
+        known.is_some_and(|it| it.state == DeviceState::Failed && it.mount_counter == mount.mount_counter)
+    };
+    let mounted: BTreeMap<NodeId, &MountReport> = observed
+        .mounts
+        .iter()
+        .filter(|report| !given_up(&report.mount))
+        .map(|report| (NodeId(report.mount.node), report))
+        .collect();
     let mut taken: BTreeSet<NodeId> = mounted.keys().copied().collect();
     let in_sync_of = |node: NodeId| groups.iter().filter(move |(_, group)| is_in_sync(group, node));
     // A mount waits for the slowest of its groups, and whoever shares a group with one that waits waits too:
