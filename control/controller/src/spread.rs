@@ -12,7 +12,7 @@ use crate::cluster_service::is_reachable;
 use crate::machine::{Cluster, Files};
 
 /// How often a controller looks whether it leads both.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(2);
 /// How long a controller that stops waits for another to lead.
 const HAND_OVER_MAX: Duration = Duration::from_millis(1000);
 
