@@ -7,6 +7,8 @@ mod crash;
 mod full;
 #[path = "all/model.rs"]
 mod model;
+#[path = "all/real.rs"]
+mod real;
 #[path = "all/rig.rs"]
 mod rig;
 #[path = "all/round_trip.rs"]
