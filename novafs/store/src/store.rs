@@ -119,9 +119,10 @@ impl<S: Shard> Store<S> {
         }
         core.shard.spawn(TaskClass::Background, Rc::clone(&core).run_checkpoints());
         let superblock = core.state.borrow().superblock;
-        let appends = Semaphore::new(options.appends_in_flight_max.max(1), usize::MAX);
+        let in_flight = options.appends_in_flight_max.max(1);
+        let appends = Semaphore::new(in_flight, options.appends_waiting_max);
         Ok(Opened {
-            store: Rc::new(Self { core, appends, placing: Semaphore::new(1, usize::MAX) }),
+            store: Rc::new(Self { core, appends, placing: Semaphore::new(1, in_flight) }),
             device: superblock.device,
             mount_counter: superblock.mount_counter,
             incarnation: superblock.incarnation,
@@ -222,8 +223,8 @@ impl<S: Shard> Store<S> {
         durability: Durability,
     ) -> Result<(), StoreError> {
         check_body(entry, body.as_ref())?;
-        let _permit = self.appends.acquire(1).await.expect("its queue has no bound");
-        let place = self.placing.acquire(1).await.expect("its queue has no bound");
+        let _permit = self.appends.acquire(1).await.map_err(|_| StoreError::Busy)?;
+        let place = self.placing.acquire(1).await.map_err(|_| StoreError::Busy)?;
         self.core.check_usable()?;
         {
             let state = self.core.state.borrow();
@@ -240,7 +241,7 @@ impl<S: Shard> Store<S> {
         let cells = self.take_cells(entry, Purpose::Client).await?;
         self.core.state.borrow_mut().groups.entry(group).or_default().newest = at.seq;
         drop(place);
-        let writes = self.write_cells(entry, &cells, body.as_ref());
+        let writes = self.write_cells(entry, &cells, body.as_ref(), IoClass::Client);
         self.core.count(|counters| {
             counters.appends += 1;
             counters.body_bytes += entry.body_bytes() as u64;
@@ -375,23 +376,12 @@ impl<S: Shard> Store<S> {
         body: Option<SharedBuf>,
     ) -> Result<bool, StoreError> {
         check_body(entry, body.as_ref())?;
-        let _permit = self.appends.acquire(1).await.expect("its queue has no bound");
+        let _permit = self.appends.acquire(1).await.map_err(|_| StoreError::Busy)?;
         self.core.check_usable()?;
         let cells = self.take_cells(entry, Purpose::Repair).await?;
-        let pin = self.core.pin();
-        let beneath = self.core.commits_in_tree(group, entry).await;
-        drop(pin);
-        let beneath = match beneath {
-            Ok(beneath) => beneath,
-            Err(error) => {
-                let mut state = self.core.state.borrow_mut();
-                cells.into_iter().for_each(|cell| state.slots.free(cell));
-                return Err(error);
-            }
-        };
-        let writes = self.write_cells(entry, &cells, body.as_ref());
+        let writes = self.write_cells(entry, &cells, body.as_ref(), IoClass::Repair);
         let placed = Prepared { at, entry: Rc::new(entry.clone()), cells: cells.into() };
-        let changed = self.core.submit(Op::Install { group, placed, writes, beneath }).await?;
+        let changed = self.core.submit(Op::Install { group, placed, writes }).await?;
         self.core
             .count(|counters| counters.units_installed += entry.units().len() as u64 * u64::from(changed));
         Ok(changed)
@@ -542,9 +532,15 @@ impl<S: Shard> Store<S> {
         Err(StoreError::Full { needed_bytes: classes.iter().map(|class| class.bytes()).sum() })
     }
 
-    fn write_cells(&self, entry: &LogEntry, cells: &[Cell], body: Option<&SharedBuf>) -> Rc<CellWrites> {
+    fn write_cells(
+        &self,
+        entry: &LogEntry,
+        cells: &[Cell],
+        body: Option<&SharedBuf>,
+        class: IoClass,
+    ) -> Rc<CellWrites> {
         match body {
-            Some(body) => self.core.write_cells(entry, cells, body, IoClass::Client),
+            Some(body) => self.core.write_cells(entry, cells, body, class),
             None => Rc::default(),
         }
     }
@@ -589,5 +585,5 @@ fn has_metadata_room(state: &State) -> bool {
     /// Fewest entries a new leaf has, when the worst comes to the worst.
     const LEAF_ENTRIES_MIN: usize = 8;
     let pending = state.active.len() + state.frozen.as_ref().map_or(0, |frozen| frozen.len());
-    state.pages.used() + pending / LEAF_ENTRIES_MIN + 4 <= state.pages.total() / 2
+    state.tree_pages + pending / LEAF_ENTRIES_MIN + 4 <= state.pages.total() / 2
 }
