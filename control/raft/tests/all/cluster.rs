@@ -230,3 +230,45 @@ fn only_controllers_reach_the_group_and_only_under_its_own_name() {
         "a stale vote is answered, not granted"
     );
 }
+
+#[test]
+fn two_groups_behind_one_port_keep_apart() {
+    let region = Region::start(Timing::default());
+    let files = region.open_second_group();
+    region.put(1, b"cluster");
+    let (leader, group) = wait("a leader of the second group", || {
+        files.iter().find(|(id, group)| group.is_leader() && region.node(*id).run(group.read()).is_ok())
+    });
+    let node = region.node(*leader);
+    assert_eq!(node.run(group.propose(Put { key: 1, value: b"files".to_vec() })), Ok(None));
+    assert_eq!(node.run(group.read()).unwrap().values[&1], b"files");
+    let leader = region.leader();
+    let node = region.node(leader);
+    assert_eq!(node.run(node.group.read()).unwrap().values[&1], b"cluster");
+    for (id, group) in &files {
+        region.node(*id).run(group.shutdown()).unwrap();
+    }
+    assert_eq!(
+        region.put(1, b"goes on"),
+        Some(b"cluster".to_vec()),
+        "the first group goes on without the second"
+    );
+}
+
+#[test]
+fn a_stopped_group_says_so() {
+    let region = Region::start(Timing::default());
+    let leader = region.leader();
+    let node = region.node(leader);
+    let failed = node.group.clone();
+    let group = node.group.clone();
+    let reason = node.run(async move {
+        let waiting = tokio::spawn(async move { failed.failed().await });
+        group.shutdown().await.unwrap();
+        waiting.await.unwrap()
+    });
+    assert!(reason.contains("stopped"), "{reason}");
+    let put = Put { key: 1, value: vec![] };
+    assert!(matches!(node.run(node.group.propose(put)), Err(ProposeError::Unavailable { .. })));
+    assert!(node.run(node.group.read()).is_err());
+}

@@ -11,7 +11,7 @@ use nova_api::raft::raft_peer_client::RaftPeerClient;
 use nova_raft::{Group, GroupOptions, Peers, ProposeError, RaftError, StateMachine, Timing};
 use nova_security::{Authority, Credentials, Identity, Role, Zone};
 use tokio::runtime::Runtime;
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Endpoint, Server};
 use tonic::{Request, Status};
 
@@ -72,6 +72,7 @@ impl StateMachine for Map {
 /// A controller that runs.
 pub(crate) struct Node {
     pub(crate) group: Group<Map>,
+    peers: Peers,
     runtime: Runtime,
 }
 
@@ -135,13 +136,25 @@ impl Region {
         let (address, tls) = (self.members[&id].clone(), options.credentials.server_tls());
         let group = runtime.block_on(async {
             let listener = bind(&address).await;
-            let server =
-                Server::builder().tcp_nodelay(true).tls_config(tls).unwrap().add_service(peers.service());
-            tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+            let server = Server::builder().tls_config(tls).unwrap().add_service(peers.service());
+            tokio::spawn(server.serve_with_incoming(incoming(listener)));
             Group::open(options, Map::default()).await
         })?;
-        self.nodes.insert(id, Node { group, runtime });
+        self.nodes.insert(id, Node { group, peers, runtime });
         Ok(())
+    }
+
+    /// Opens a second group, `files`, on every member that runs, behind the same service.
+    pub(crate) fn open_second_group(&self) -> Vec<(u64, Group<Map>)> {
+        let open = |(id, node): (&u64, &Node)| {
+            let options = GroupOptions {
+                name: "files".to_owned(),
+                folder: self.folder_of(*id).join("files"),
+                ..self.options(*id, node.peers.clone())
+            };
+            (*id, node.run(Group::open(options, Map::default())).unwrap())
+        };
+        self.nodes.iter().map(open).collect()
     }
 
     /// Starts a member the group does not know yet; gives its address.
@@ -261,6 +274,12 @@ impl Node {
 fn issue(authority: &Authority, folder: &Path, role: Role, node: &str) {
     let identity = Identity::new("test", Zone::Management, role, node).unwrap();
     authority.issue(folder, node, &identity, &[]).unwrap();
+}
+
+/// Connections without Nagle's delay. The server's own option for it is not used for a listener made outside, and a
+/// follower's small answers would wait 40 ms for an acknowledgement.
+fn incoming(listener: tokio::net::TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 
 async fn bind(address: &str) -> tokio::net::TcpListener {
