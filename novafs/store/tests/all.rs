@@ -3,6 +3,8 @@
 
 #[path = "all/crash.rs"]
 mod crash;
+#[path = "all/damage.rs"]
+mod damage;
 #[path = "all/full.rs"]
 mod full;
 #[path = "all/model.rs"]
