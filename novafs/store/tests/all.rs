@@ -15,3 +15,5 @@ mod real;
 mod rig;
 #[path = "all/round_trip.rs"]
 mod round_trip;
+#[path = "all/together.rs"]
+mod together;
