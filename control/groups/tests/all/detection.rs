@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nova_groups::{GATHER, Op, REPLACE_AFTER, ReadyReport, Role};
+use nova_groups::{GATHER, Op, REPLACE_AFTER, REPORT_FRESH, ReadyReport, Role};
 use nova_units::{GroupId, NodeId};
 
 use crate::kit::{Region, secs};
@@ -169,4 +169,18 @@ fn a_lost_lone_survivor_is_replaced_only_after_its_lease_ran_out() {
     region.pass(secs(1), &[2, 3]);
     region.settle();
     assert_eq!(region.in_sync(1), [2, 3], "both are complete, so the group takes writes at once");
+}
+
+#[test]
+fn what_was_said_about_a_host_before_it_joined_does_not_drop_it() {
+    let mut region = Region::new(3, 1);
+    region.report(1, &[2]);
+    region.pass(GATHER, &[1, 3]);
+    region.round();
+    region.start(2, 2001);
+    let ops = region.settle();
+    assert!(!ops.iter().any(|op| matches!(op, Op::AddJoining(_))), "the report is 50 ms old: {ops:?}");
+    region.pass(REPORT_FRESH, &[1, 2, 3]);
+    region.settle();
+    assert_eq!(region.group(1).member(NodeId(2)).unwrap().role, Role::Joining);
 }
