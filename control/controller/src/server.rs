@@ -33,7 +33,7 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 /// Requests of one connection at a time.
 const REQUESTS_PER_CONNECTION_MAX: u32 = 1024;
 /// How long requests under way may take when the controller stops.
-const DRAIN_MAX: Duration = Duration::from_secs(2);
+const DRAIN_MAX: Duration = Duration::from_secs(1);
 
 /// Runs a controller until it is told to stop.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
@@ -123,13 +123,14 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     }
     step_down(&cluster, &members).await;
     step_down(&files, &members).await;
+    tasks.shutdown().await;
     let _ = drain.send(());
+    // The other controllers keep streams open to a group for as long as it is there.
+    files.shutdown().await.context("stop the files group")?;
+    cluster.shutdown().await.context("stop the cluster group")?;
     if timeout(DRAIN_MAX, &mut serving).await.is_err() {
         serving.abort();
     }
-    tasks.shutdown().await;
-    files.shutdown().await.context("stop the files group")?;
-    cluster.shutdown().await.context("stop the cluster group")?;
     tracing::info!("stopped");
     Ok(())
 }
