@@ -297,6 +297,11 @@ impl Reactor {
         self.clear_event();
     }
 
+    /// Makes [`Reactor::event`] readable, as a completion would: to end who waits for it.
+    pub fn signal(&self) {
+        let _ = rustix::io::write(&self.inner.event, &1u64.to_le_bytes());
+    }
+
     /// Makes [`Reactor::event`] unreadable until the next signal.
     pub fn clear_event(&self) {
         let mut count = [0; 8];

@@ -1,4 +1,7 @@
 //! Waits until a descriptor that somebody else writes to becomes readable.
+//!
+//! Under a driver that parks on [`Reactor::event`], do not watch an eventfd this way: the kernel signals one eventfd
+//! from within the wake-up of another only after an RCU grace period. `nova-shard` has a watch of its own for that.
 
 use core::fmt;
 use std::{
