@@ -53,10 +53,12 @@ pub struct MountReport {
     pub first: Duration,
 }
 
-/// A joining member is complete and durable.
+/// A joining member is complete and durable, and its primary commits nothing without it from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadyReport {
-    /// Who.
+    /// Who says so; only the primary's word counts.
+    pub reporter: NodeId,
+    /// Who is complete.
     pub node: NodeId,
     /// In which group.
     pub group: GroupId,
@@ -165,7 +167,8 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
         .filter_map(|ready| {
             let group = groups.group(ready.group)?;
             let member = group.joining()?;
-            let ripe = member.node == ready.node
+            let ripe = ready.reporter == group.primary
+                && member.node == ready.node
                 && group.epoch == ready.epoch
                 && groups.serves(member.node, member.incarnation);
             (ripe && note(ready.group)).then_some(Joining {
@@ -204,19 +207,10 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
 /// Members to drop: those outside the largest set of in-sync members that all hear each other, and a joining one
 /// that this set does not hear. Nothing is decided before [`GATHER`] has passed since the first report.
 fn lost_members(group: &Group, observed: &Observed) -> BTreeSet<NodeId> {
-    let fresh: BTreeMap<NodeId, &SilenceReport> = observed
-        .silences
-        .iter()
-        .filter(|report| observed.now.saturating_sub(report.last) <= REPORT_FRESH)
-        .filter(|report| group.member(report.reporter).is_some())
-        .map(|report| (report.reporter, report))
-        .collect();
-    let cut = |a: NodeId, b: NodeId| {
-        let says =
-            |one: NodeId, other: NodeId| fresh.get(&one).is_some_and(|report| report.silent.contains(&other));
-        says(a, b) || says(b, a)
-    };
-    let ripe = fresh.values().any(|report| {
+    let fresh = fresh_reports(observed);
+    let cut = |a: NodeId, b: NodeId| is_cut(&fresh, a, b);
+    let of_member = |report: &&&SilenceReport| group.member(report.reporter).is_some();
+    let ripe = fresh.values().filter(of_member).any(|report| {
         observed.now.saturating_sub(report.first) >= GATHER
             && report.silent.iter().any(|silent| group.member(*silent).is_some())
     });
@@ -239,6 +233,23 @@ fn lost_members(group: &Group, observed: &Observed) -> BTreeSet<NodeId> {
         lost.insert(joining.node);
     }
     lost
+}
+
+/// Reports of silence that still count, by reporter.
+fn fresh_reports(observed: &Observed) -> BTreeMap<NodeId, &SilenceReport> {
+    observed
+        .silences
+        .iter()
+        .filter(|report| observed.now.saturating_sub(report.last) <= REPORT_FRESH)
+        .map(|report| (report.reporter, report))
+        .collect()
+}
+
+/// One of the two does not hear the other.
+fn is_cut(fresh: &BTreeMap<NodeId, &SilenceReport>, a: NodeId, b: NodeId) -> bool {
+    let says =
+        |one: NodeId, other: NodeId| fresh.get(&one).is_some_and(|report| report.silent.contains(&other));
+    says(a, b) || says(b, a)
 }
 
 /// Every set of at least one of `nodes`, which are at most [`MEMBERS_MAX`].
@@ -278,9 +289,12 @@ fn joiner(groups: &Groups, group: &Group, observed: &Observed) -> Option<NodeId>
     if !group.in_sync().any(|member| observed.is_running(member.node)) {
         return None;
     }
+    // Silence reported about its last turn as a member would end the next one too.
+    let fresh = fresh_reports(observed);
     let able = |node: &NodeId| {
         let flaps = groups.flaps(*node);
         group.member(*node).is_none()
+            && !group.members.iter().any(|member| is_cut(&fresh, member.node, *node))
             && observed.storage.contains(node)
             && observed.is_running(*node)
             && groups.device_of(*node).is_some()
@@ -299,8 +313,17 @@ fn joiner(groups: &Groups, group: &Group, observed: &Observed) -> Option<NodeId>
 
 /// Takes mounts whose groups can be judged: another in-sync member runs, or all restarted, or the wait is over.
 fn plan_restart(groups: &Groups, observed: &Observed) -> Option<Restart> {
-    let mounted: BTreeMap<NodeId, &MountReport> =
-        observed.mounts.iter().map(|report| (NodeId(report.mount.node), report)).collect();
+    // A device that failed under this very mount is never answered.
+    let given_up = |mount: &Mount| {
+        let known = mount.device_id().and_then(|id| groups.devices.get(&id));
+        known.is_some_and(|it| it.state == DeviceState::Failed && it.mount_counter == mount.mount_counter)
+    };
+    let mounted: BTreeMap<NodeId, &MountReport> = observed
+        .mounts
+        .iter()
+        .filter(|report| !given_up(&report.mount))
+        .map(|report| (NodeId(report.mount.node), report))
+        .collect();
     let mut taken: BTreeSet<NodeId> = mounted.keys().copied().collect();
     let in_sync_of = |node: NodeId| groups.iter().filter(move |(_, group)| is_in_sync(group, node));
     // A mount waits for the slowest of its groups, and whoever shares a group with one that waits waits too:

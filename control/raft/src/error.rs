@@ -54,6 +54,9 @@ pub enum RaftError {
         /// What is wrong with them.
         reason: String,
     },
+    /// A change of members was refused.
+    #[error("change the members of the group: {0}")]
+    Membership(String),
     /// The options contradict each other.
     #[error("{0}")]
     Options(String),

@@ -4,7 +4,7 @@ mod cadence;
 
 use core::fmt;
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -137,6 +137,13 @@ struct Inner<S: StateMachine> {
     peers: Peers,
     cadence: AbortHandle,
     wal_thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl<S: StateMachine> Drop for Inner<S> {
+    fn drop(&mut self) {
+        // It holds handles on the rest and would keep them alive.
+        self.cadence.abort();
+    }
 }
 
 impl<S: StateMachine> Clone for Group<S> {
@@ -314,6 +321,34 @@ impl<S: StateMachine> Group<S> {
         self.0.machine.watch()
     }
 
+    /// Resolves when the group has failed on this member, with the reason; the process should then end, for a restart
+    /// reads everything back. Never resolves while the group runs.
+    pub async fn failed(&self) -> String {
+        let mut metrics = self.0.raft.metrics();
+        loop {
+            if let Err(error) = &metrics.borrow_watched().running_state {
+                return error.to_string();
+            }
+            if metrics.changed().await.is_err() {
+                return "its task has ended".to_owned();
+            }
+        }
+    }
+
+    /// Puts a new member in the place of one that is lost: it learns the log first, then one change of members swaps
+    /// them. Ids are never used again, for a member that forgot what it acknowledged must not vote under its old one.
+    ///
+    /// # Errors
+    /// [`RaftError::Membership`] when this member does not lead, or another change is under way.
+    pub async fn replace_member(&self, gone: u64, id: u64, address: String) -> Result<(), RaftError> {
+        let refused = |error: &dyn fmt::Display| RaftError::Membership(error.to_string());
+        self.0.raft.add_learner(id, Address(address), true).await.map_err(|error| refused(&error))?;
+        let voters: BTreeSet<u64> =
+            self.0.raft.voter_ids().filter(|voter| *voter != gone).chain(core::iter::once(id)).collect();
+        self.0.raft.change_membership(voters, false).await.map_err(|error| refused(&error))?;
+        Ok(())
+    }
+
     /// Makes a snapshot soon, whatever the cadence says.
     ///
     /// # Errors
@@ -335,9 +370,10 @@ impl<S: StateMachine> Group<S> {
     /// # Errors
     /// [`RaftError::Stopped`] when a task had failed before.
     pub async fn shutdown(&self) -> Result<(), RaftError> {
-        self.0.peers.remove(&self.0.name);
         self.0.cadence.abort();
         let ended = self.0.raft.shutdown().await.map_err(|error| RaftError::Stopped(error.to_string()));
+        // From here on callers hear that there is no such group, rather than that it has failed.
+        self.0.peers.remove(&self.0.name);
         self.0.log.close().await;
         let thread = self.0.wal_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {

@@ -8,6 +8,8 @@
 //! snapshot file. State itself is in memory, rebuilt at start from the newest snapshot and the log after it.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod conformance;
 mod convert;
 mod error;
 mod group;

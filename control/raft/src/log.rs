@@ -21,6 +21,8 @@ use crate::types::{Entry, LogId, Types, Vote};
 use crate::wal::recover::{LogContent, Owner, recover};
 use crate::wal::writer::{self, Counters, Limits, Request};
 
+/// Folders above a new one whose names may be as new: group, member, data folder.
+const NEW_FOLDERS_MAX: usize = 3;
 /// Entries sent to a follower in one message add up to about this.
 pub(crate) const APPEND_BYTES_TARGET: usize = 1 << 20;
 
@@ -46,11 +48,7 @@ impl LogStore {
         group: &str,
         limits: Limits,
     ) -> Result<OpenLog, RaftError> {
-        fs::create_dir_all(folder).map_err(|source| RaftError::Io {
-            what: "create",
-            path: folder.to_owned(),
-            source,
-        })?;
+        create_folder(folder)?;
         let lock = lock(folder)?;
         let owner = Owner { member, group_sum: crc32fast::hash(group.as_bytes()) };
         let recovered = recover(folder, owner)?;
@@ -73,6 +71,12 @@ impl LogStore {
     /// What the WAL thread has done.
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// What the log holds in memory.
+    #[cfg(test)]
+    pub(crate) fn content(&self) -> LogContent {
+        self.read().clone()
     }
 
     /// The last entry that is not in the log any more.
@@ -104,6 +108,20 @@ impl LogStore {
     async fn send(&self, request: Request) -> io::Result<()> {
         self.requests.send(request).await.map_err(|_| io::Error::other("the log is closed"))
     }
+}
+
+/// Makes a folder whose name outlives a crash: what is inside counts only as long as the folder does.
+pub(crate) fn create_folder(folder: &Path) -> Result<(), RaftError> {
+    let make = || -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        for ancestor in
+            folder.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()).take(NEW_FOLDERS_MAX)
+        {
+            File::open(ancestor)?.sync_all()?;
+        }
+        Ok(())
+    };
+    make().map_err(|source| RaftError::Io { what: "create", path: folder.to_owned(), source })
 }
 
 /// Takes the log for this process alone; the lock goes with the file.
@@ -195,9 +213,13 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
         let content = self.read();
-        // The mark may be durable when the entries it names are not yet, in a batch that was torn between them.
-        let last = content.entries.back().map(|entry| entry.log_id).or(content.purged);
-        Ok(content.committed.min(last))
+        // A snapshot taken over moves the mark past the log before the log is purged; a crash in between leaves a
+        // mark that names no entry here, and then the leader tells how far the log is committed.
+        let named = |id: &LogId| {
+            let entry = select(&content, &(id.index..=id.index)).next();
+            content.purged == Some(*id) || entry.is_some_and(|entry| entry.log_id == *id)
+        };
+        Ok(content.committed.filter(named))
     }
 
     async fn append<I>(&mut self, entries: I, flushed: IOFlushed<Types>) -> Result<(), io::Error>

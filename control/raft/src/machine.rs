@@ -51,6 +51,7 @@ impl<S: StateMachine> Machine<S> {
         })?;
         let mut applied = Applied { state: initial, last: None, membership: StoredMembership::default() };
         let mut reason = "there is none".to_owned();
+        let mut rotten = Vec::new();
         for (_, path) in listed {
             let loaded = snapshot::read(&path)
                 .map_err(|error| error.to_string())
@@ -63,12 +64,22 @@ impl<S: StateMachine> Machine<S> {
                 Err(error) => {
                     tracing::error!(path = %path.display(), error, "a snapshot does not read; trying an older one");
                     reason = error;
+                    rotten.push(path);
                 }
             }
         }
         // Entries after the snapshot must all be in the log.
         if purged.map(|id| id.index) > applied.last.map(|id| id.index) {
             return Err(RaftError::NoSnapshot { folder, reason });
+        }
+        // Out of the way, or they would count as snapshots kept; for an operator to look at.
+        for path in rotten {
+            let aside = path.with_extension("rotten");
+            std::fs::rename(&path, &aside).map_err(|source| RaftError::Io {
+                what: "set aside",
+                path,
+                source,
+            })?;
         }
         let (index, _) = watch::channel(applied.last.map_or(0, |id| id.index));
         Ok(Self(Arc::new(Shared { applied: RwLock::new(applied), index, snapshots })))
@@ -201,8 +212,7 @@ impl<S: StateMachine> RaftStateMachine<Types> for Machine<S> {
         let newest = tokio::task::spawn_blocking(move || {
             for (_, path) in machine.snapshots().list()? {
                 // A rotten one is not sent on; the next older one, or a new one, is.
-                if let Ok((meta, state)) = snapshot::read(&path) {
-                    drop(state);
+                if let Ok(meta) = snapshot::verify(&path) {
                     let bytes = std::fs::metadata(&path)?.len();
                     return Ok(Some(Snapshot { meta, snapshot: SnapshotFile { path, bytes } }));
                 }

@@ -16,6 +16,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,6 +34,10 @@ const FORMAT_VERSION: u32 = 1;
 const DONE: [u8; 4] = *b"DONE";
 const HEAD_BYTES: usize = 16;
 const TAIL_BYTES: usize = 16;
+const HEAD_BYTES_U64: u64 = 16;
+const TAIL_BYTES_U64: u64 = 16;
+/// Files are read through in pieces of this size.
+const READ_BYTES: usize = 1 << 20;
 /// Snapshots that are kept.
 pub(crate) const SNAPSHOTS_KEPT: usize = 2;
 /// Names and memberships are small; a larger description is not one of ours.
@@ -61,7 +66,7 @@ impl SnapshotFolder {
             let path = path.clone();
             move |source| RaftError::Io { what, path, source }
         };
-        fs::create_dir_all(&path).map_err(io("create"))?;
+        crate::log::create_folder(&path)?;
         for file in fs::read_dir(&path).map_err(io("list"))? {
             let file = file.map_err(io("list"))?.path();
             if file.extension().is_some_and(|extension| extension == "tmp") {
@@ -127,8 +132,9 @@ impl SnapshotFolder {
 
     /// Gives a whole temporary file its name, and removes snapshots beyond the newest [`SNAPSHOTS_KEPT`].
     pub(crate) fn adopt(&self, temporary: &Path, meta: &SnapshotMeta) -> io::Result<SnapshotFile> {
-        let id = meta.last_log_id.ok_or_else(|| io::Error::other("a snapshot of nothing"))?;
-        let name = format!("{:016x}-{:x}-{:x}.snap", id.index, id.leader_id.term, id.leader_id.node_id);
+        let (index, term, node) =
+            meta.last_log_id.map_or((0, 0, 0), |id| (id.index, id.leader_id.term, id.leader_id.node_id));
+        let name = format!("{index:016x}-{term:x}-{node:x}.snap");
         let path = self.path.join(name);
         fs::rename(temporary, &path)?;
         File::open(&self.path)?.sync_all()?;
@@ -156,6 +162,46 @@ pub(crate) fn read(path: &Path) -> io::Result<(SnapshotMeta, Vec<u8>)> {
     bytes.truncate(state.end);
     bytes.drain(..state.start);
     Ok((meta, bytes))
+}
+
+/// Reads a snapshot file through without keeping it; gives what it holds.
+pub(crate) fn verify(path: &Path) -> io::Result<SnapshotMeta> {
+    let refuse = |reason: String| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{} is not a whole snapshot: {reason}", path.display()),
+        )
+    };
+    let file = File::open(path)?;
+    let bytes = file.metadata()?.len();
+    let tail_at = bytes.checked_sub(TAIL_BYTES_U64).ok_or_else(|| refuse("it is too short".to_owned()))?;
+    let mut tail = [0; TAIL_BYTES];
+    file.read_exact_at(&mut tail, tail_at)?;
+    let mut head = [0; HEAD_BYTES];
+    file.read_exact_at(&mut head, 0)?;
+    let count =
+        usize::try_from(u32::from_le_bytes([head[12], head[13], head[14], head[15]])).unwrap_or(usize::MAX);
+    if count > META_BYTES_MAX {
+        return Err(refuse("its description is too long".to_owned()));
+    }
+    let mut description = vec![0; count];
+    file.read_exact_at(&mut description, HEAD_BYTES_U64)?;
+
+    let mut sum = crc32fast::Hasher::new();
+    let mut buffer = vec![0; READ_BYTES];
+    let mut left = tail_at + 8;
+    let mut input = &file;
+    while left > 0 {
+        let want = usize::try_from(left).unwrap_or(READ_BYTES).min(READ_BYTES);
+        input.read_exact(&mut buffer[..want])?;
+        sum.update(&buffer[..want]);
+        left -= u64::try_from(want).expect("a buffer is small");
+    }
+    if tail[8..12] != sum.finalize().to_le_bytes() || tail[12..] != DONE || head[0..8] != MAGIC {
+        return Err(refuse("it fails its sum".to_owned()));
+    }
+    let meta = pb::SnapshotMeta::decode(description.as_slice()).map_err(|error| refuse(error.to_string()))?;
+    decode_meta(meta).map_err(refuse)
 }
 
 /// Checks a snapshot file; gives what it holds and where the state stands in it.

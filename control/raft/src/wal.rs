@@ -10,3 +10,6 @@ pub(crate) mod recover;
 pub(crate) mod writer;
 
 pub use writer::{BATCH_BYTES_MAX, PREALLOCATE_BYTES, QUEUE_MAX, SEGMENT_AGE_MAX, SEGMENT_BYTES_MAX};
+
+#[cfg(test)]
+mod tests;

@@ -2,5 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too, say what they expect by unwrapping it")]
 mod all {
     mod cluster;
+    mod fuzz_record;
+    mod golden;
     mod support;
 }

@@ -3,13 +3,14 @@
 mod message;
 mod receive;
 mod send;
+mod slots;
 
 use core::time::Duration;
 use std::collections::VecDeque;
 
 use nova_units::Priority;
 use novabulk_frame::{
-    Control, FrameHeader, HEAD_BYTES_MAX, HOPS, Hello, MessageId, MessageKind, Reset, ResetReason, Stop,
+    Control, FrameHeader, HEAD_BYTES_MAX, HOPS, Hello, Hop, MessageId, MessageKind, Reset, ResetReason, Stop,
     StopReason, StreamId,
 };
 
@@ -17,9 +18,13 @@ use crate::credit::{Allowance, Grant, charge_bytes};
 use crate::effect::{Effect, Place};
 use crate::error::{CloseReason, Failure, Violation};
 use crate::input::{Input, Request, Ticket};
-use crate::{ANSWER_GRACE, DRAIN_TIMEOUT, HELLO_TIMEOUT, MESSAGE_STREAMS, REQUESTS_MAX, REQUESTS_RESERVED};
+use crate::{
+    ANSWER_GRACE, DRAIN_TIMEOUT, HELLO_TIMEOUT, MESSAGE_STREAMS, REQUESTS_MAX, REQUESTS_PER_HOP,
+    REQUESTS_RESERVED,
+};
 
 use message::{Asked, Asking, Serving, ServingState};
+use slots::Slots;
 
 /// The protocol versions this build speaks.
 const VERSION: u8 = novabulk_frame::VERSION;
@@ -106,9 +111,11 @@ pub struct Connection {
     writable: bool,
     hello_due: bool,
     /// Own requests; at most [`REQUESTS_MAX`].
-    asked: Vec<Option<Asked>>,
+    asked: Slots<Asked>,
+    /// The number under which the request of each place last left.
+    asked_ids: Vec<u64>,
     /// The peer's requests; at most [`REQUESTS_MAX`].
-    serving: Vec<Option<Serving>>,
+    serving: Slots<Serving>,
     /// Messages under way on the peer's streams.
     incoming: Vec<Option<Incoming>>,
     /// Own messages that wait, per priority; each at most once.
@@ -169,8 +176,9 @@ impl Connection {
             peer: None,
             writable: false,
             hello_due: false,
-            asked: (0..REQUESTS_MAX).map(|_| None).collect(),
-            serving: (0..REQUESTS_MAX).map(|_| None).collect(),
+            asked: Slots::new(REQUESTS_MAX),
+            asked_ids: vec![0; REQUESTS_MAX],
+            serving: Slots::new(REQUESTS_MAX),
             incoming: vec![None; streams],
             ready: Default::default(),
             urgent: VecDeque::new(),
@@ -252,23 +260,29 @@ impl Connection {
         self.phase == Phase::Closed
     }
 
-    /// Whether a request of this priority would be taken now rather than refused.
+    /// Whether a request of this priority and hop would be taken now rather than refused.
     #[must_use]
-    pub fn has_room(&self, priority: Priority) -> bool {
+    pub fn has_room(&self, priority: Priority, hop: Hop) -> bool {
         let takes = matches!(self.phase, Phase::Open | Phase::Greeting { .. }) && !self.leaving();
-        takes && self.asked_count() < Self::requests_max(priority)
+        takes && self.asked_count() < Self::requests_max(priority, hop)
+    }
+
+    /// Whether new requests must go elsewhere, because either side is leaving or gone.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.phase == Phase::Closed || self.leaving()
     }
 
     /// Own requests that are not settled.
     #[must_use]
     pub fn asked_count(&self) -> usize {
-        self.asked.iter().flatten().count()
+        self.asked.count()
     }
 
     /// Requests of the peer that are not answered.
     #[must_use]
     pub fn serving_count(&self) -> usize {
-        self.serving.iter().flatten().count()
+        self.serving.count()
     }
 
     /// Bytes of slabs that requests of the peer hold, over all hops.
@@ -277,11 +291,11 @@ impl Connection {
         self.grants.iter().map(Grant::held_bytes).sum()
     }
 
-    const fn requests_max(priority: Priority) -> usize {
-        match priority {
-            Priority::P0 => REQUESTS_MAX,
-            _ => REQUESTS_MAX - REQUESTS_RESERVED,
-        }
+    /// How many may be outstanding when one more of this kind is asked.
+    const fn requests_max(priority: Priority, hop: Hop) -> usize {
+        let further_hops = HOPS - 1 - hop.index();
+        let for_p0 = if matches!(priority, Priority::P0) { 0 } else { REQUESTS_RESERVED };
+        REQUESTS_MAX - REQUESTS_PER_HOP * further_hops - for_p0
     }
 
     /// No new own requests: either side is leaving.
@@ -300,19 +314,18 @@ impl Connection {
 
     fn ask(&mut self, now: Duration, request: Request, out: &mut Vec<Effect>) {
         let ticket = request.ticket;
-        assert!(self.place_of(ticket).is_none(), "{ticket} twice");
         if let Err(failure) = self.admit(now, &request) {
             return fail(ticket, failure, out);
         }
-        let slot =
-            self.asked.iter().position(Option::is_none).expect("fewer are asked than there are places");
         self.arm(request.deadline);
-        self.ready[request.priority as usize].push_back(Ready::Request(slot));
-        self.asked[slot] = Some(Asked { request, state: Asking::Queued, given_up: None });
+        let priority = request.priority;
+        let asked = Asked { request, state: Asking::Queued, given_up: None };
+        let slot = self.asked.insert(ticket.0, asked).expect("fewer are asked than there are places");
+        self.ready[priority as usize].push_back(Ready::Request(slot));
     }
 
     fn admit(&self, now: Duration, request: &Request) -> Result<(), Failure> {
-        let requests_max = Self::requests_max(request.priority);
+        let requests_max = Self::requests_max(request.priority, request.hop);
         if self.phase == Phase::Idle || self.leaving() {
             return Err(Failure::GoingAway);
         }
@@ -357,7 +370,7 @@ impl Connection {
         failure: Failure,
         out: &mut Vec<Effect>,
     ) {
-        let Some(asked) = self.asked[slot].as_mut() else { return };
+        let Some(asked) = self.asked.get_mut(slot) else { return };
         if asked.given_up.is_some() {
             return;
         }
@@ -365,12 +378,12 @@ impl Connection {
         match asked.state {
             Asking::Queued => {
                 self.unqueue(Ready::Request(slot));
-                self.asked[slot] = None;
+                self.asked.remove(slot);
                 fail(ticket, failure, out);
             }
             Asking::Sending { id, .. } => {
                 self.unqueue(Ready::Request(slot));
-                self.asked[slot] = None;
+                self.asked.remove(slot);
                 let reset = Reset { kind: MessageKind::Request, reason: ResetReason::Stopped, id };
                 self.urgent.push_back((StreamId::CONNECTION, Control::Reset(reset)));
                 fail(ticket, failure, out);
@@ -387,7 +400,7 @@ impl Connection {
 
     fn answer(&mut self, id: MessageId, head: Vec<u8>, body_bytes: u32, out: &mut Vec<Effect>) {
         let slot = self.served_place(id);
-        let serving = self.serving[slot].as_mut().expect("served_place points at a request");
+        let serving = self.serving.get_mut(slot).expect("served_place points at a request");
         assert!(matches!(serving.state, ServingState::Serving), "{id} answered twice");
         assert!(head.len() <= HEAD_BYTES_MAX, "answer with a head of {} bytes", head.len());
         if serving.stopped || body_bytes > serving.inbound.reply_max {
@@ -405,7 +418,7 @@ impl Connection {
     fn refuse(&mut self, id: MessageId, reason: ResetReason) {
         let slot = self.served_place(id);
         self.release_place(slot);
-        self.serving[slot] = None;
+        self.serving.remove(slot);
         self.resets_due += 1;
         let reset = Reset { kind: MessageKind::Reply, reason, id };
         self.urgent.push_back((StreamId::CONNECTION, Control::Reset(reset)));
@@ -418,7 +431,7 @@ impl Connection {
 
     /// Gives back the credit of a request, once.
     fn release_place(&mut self, slot: usize) {
-        if let Some(serving) = self.serving[slot].as_mut() {
+        if let Some(serving) = self.serving.get_mut(slot) {
             let charge = core::mem::take(&mut serving.charge);
             self.grants[serving.inbound.hop.index()].free(charge);
         }
@@ -445,7 +458,7 @@ impl Connection {
         if self.leaves_at().is_some_and(|until| until <= now) {
             return self.close(CloseReason::DrainTimeout, out);
         }
-        for slot in 0..self.asked.len() {
+        for slot in 0..self.asked.places() {
             let Some(asked) = &self.asked[slot] else { continue };
             match asked.given_up {
                 Some(until) if until <= now => return self.close(CloseReason::Stuck, out),
@@ -468,8 +481,7 @@ impl Connection {
             Phase::Greeting { until } => Some(until),
             _ => None,
         };
-        let requests =
-            self.asked.iter().flatten().map(|asked| asked.given_up.unwrap_or(asked.request.deadline));
+        let requests = self.asked.iter().map(|asked| asked.given_up.unwrap_or(asked.request.deadline));
         self.timer = requests.chain(greeting).chain(self.leaves_at()).min();
     }
 
@@ -481,14 +493,17 @@ impl Connection {
     }
 
     fn close(&mut self, reason: CloseReason, out: &mut Vec<Effect>) {
-        for asked in self.asked.iter_mut().filter_map(Option::take) {
+        for slot in 0..self.asked.places() {
+            let Some(asked) = self.asked.remove(slot) else { continue };
             let (ticket, sent) = (asked.request.ticket, asked.state != Asking::Queued);
             if asked.given_up.is_none() {
                 out.push(Effect::Failed { ticket, failure: Failure::Closed { sent } });
             }
             out.push(Effect::Settled(ticket));
         }
-        self.serving.fill_with(|| None);
+        for slot in 0..self.serving.places() {
+            self.serving.remove(slot);
+        }
         self.incoming.fill(None);
         self.ready.iter_mut().for_each(VecDeque::clear);
         self.urgent.clear();
@@ -509,17 +524,16 @@ impl Connection {
     }
 
     fn place_of(&self, ticket: Ticket) -> Option<usize> {
-        self.asked.iter().position(|asked| asked.as_ref().is_some_and(|asked| asked.request.ticket == ticket))
+        self.asked.find(ticket.0)
     }
 
     fn asked_place(&self, id: MessageId) -> Option<usize> {
-        self.asked.iter().position(|asked| asked.as_ref().is_some_and(|asked| asked.state.id() == Some(id)))
+        let slot = self.asked_ids.iter().position(|other| *other == id.0)?;
+        self.asked[slot].as_ref().is_some_and(|asked| asked.state.id() == Some(id)).then_some(slot)
     }
 
     fn serving_place(&self, id: MessageId) -> Option<usize> {
-        self.serving
-            .iter()
-            .position(|serving| serving.as_ref().is_some_and(|serving| serving.inbound.id == id))
+        self.serving.find(id.0)
     }
 
     fn served_place(&self, id: MessageId) -> usize {

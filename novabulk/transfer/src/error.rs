@@ -156,7 +156,7 @@ pub enum Failure {
     /// All places are taken on this connection; use another one or come back.
     #[error("{requests_max} requests are outstanding on the connection")]
     Busy {
-        /// The limit for the request's priority.
+        /// The limit for the request's priority and hop.
         requests_max: usize,
     },
     /// The peer never takes a body of this length on this hop; cut it.

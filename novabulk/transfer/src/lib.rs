@@ -10,7 +10,7 @@
 //!
 //! | what | bound |
 //! | --- | --- |
-//! | requests outstanding each way | [`REQUESTS_MAX`], of which [`REQUESTS_RESERVED`] for P0 and control |
+//! | requests outstanding each way | [`REQUESTS_MAX`], of which [`REQUESTS_RESERVED`] for P0 and [`REQUESTS_PER_HOP`] for each further hop |
 //! | request bodies held for a peer | the grants of its HELLO, per hop |
 //! | heads held for a peer | [`REQUESTS_MAX`] x 64 KiB |
 //! | unanswered OPENs of a peer | [`OPENS_MAX`] |
@@ -37,6 +37,9 @@ use core::time::Duration;
 pub const REQUESTS_MAX: usize = 128;
 /// Of those, kept for P0: bulk work never locks out what is critical.
 pub const REQUESTS_RESERVED: usize = 8;
+/// And kept for each further hop: requests that are passed on find a place when those that wait for them have taken
+/// theirs, so that places lock hosts as little as credit does.
+pub const REQUESTS_PER_HOP: usize = 16;
 /// OPENs that may wait for their REJECT; a peer that sends more without reading is closed.
 pub const OPENS_MAX: usize = 16;
 /// Spec B.2: a connection stands within 5 s or not at all.
@@ -49,4 +52,4 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 pub const MESSAGE_STREAMS: u32 = 2 * 128;
 
 const _: () = assert!(MESSAGE_STREAMS as usize == 2 * REQUESTS_MAX);
-const _: () = assert!(REQUESTS_RESERVED < REQUESTS_MAX);
+const _: () = assert!(REQUESTS_RESERVED + 2 * REQUESTS_PER_HOP < REQUESTS_MAX);

@@ -130,11 +130,14 @@ impl<S: Shard, P: Peers> Edge<S, P> {
 
     /// Opens a writer: a fresh salt from the shard's secret randomness, so that no key of an earlier writer, of this
     /// run or another, can come up again (docs/adr/0006).
-    #[must_use]
-    pub fn open_writer(&self) -> WriterOpened {
+    ///
+    /// # Errors
+    /// `NoKey` when this edge holds none to seal with.
+    pub fn open_writer(&self) -> Result<WriterOpened, EdgeError> {
+        let key = self.keys.current().ok_or(EdgeError::NoKey { domain: 0, version: 0 })?;
         let mut salt = [0; 16];
         self.shard.fill_secret(&mut salt);
-        self.writers.open(salt)
+        Ok(self.writers.open(salt, (key.domain(), key.version())))
     }
 
     /// Ends a writer and forgets the blocks that it left open. Writes in flight are still carried out.

@@ -11,6 +11,9 @@ const SMOOTHING: u32 = 8;
 /// A failed attempt counts as this long, so that the next request goes elsewhere first.
 const FAILURE_PENALTY: Duration = Duration::from_millis(200);
 
+/// How rarely the nearest host is passed over.
+const EXPLORE_ONE_IN: u64 = 16;
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     latency: Duration,
@@ -25,12 +28,20 @@ pub(crate) struct Nearest {
 
 impl Nearest {
     /// Sorts `hosts` by expected wait: smoothed latency times one more than what is in flight there.
-    pub(crate) fn sort(&self, hosts: &mut [NodeId]) {
+    ///
+    /// One request in [`EXPLORE_ONE_IN`] begins elsewhere, by `chance`: a host that was slow once is seen to be quick
+    /// again, and no replica goes unread for ever, where its rot would wait for the scrub.
+    pub(crate) fn sort(&self, hosts: &mut [NodeId], chance: u64) {
         let seen = self.seen.borrow();
         hosts.sort_by_key(|host| {
             let seen = seen.get(host).copied().unwrap_or_default();
             (seen.latency.max(Duration::from_micros(50)) * (seen.in_flight + 1), *host)
         });
+        if hosts.len() > 1 && chance.is_multiple_of(EXPLORE_ONE_IN) {
+            let others = hosts.len() as u64 - 1;
+            let other = usize::try_from(chance / EXPLORE_ONE_IN % others).expect("below the count of hosts");
+            hosts.swap(0, 1 + other);
+        }
     }
 
     pub(crate) fn begin(&self, host: NodeId) {
@@ -59,13 +70,25 @@ mod tests {
             nearest.end(host, Duration::from_millis(took), well);
         }
         let mut hosts = [slow, quick];
-        nearest.sort(&mut hosts);
+        nearest.sort(&mut hosts, 1);
         assert_eq!(hosts, [quick, slow]);
 
         for _ in 0..2000 {
             nearest.begin(quick);
         }
-        nearest.sort(&mut hosts);
+        nearest.sort(&mut hosts, 1);
         assert_eq!(hosts, [slow, quick], "a long queue at the quick host makes the other one nearer");
+    }
+    #[test]
+    fn now_and_then_every_other_host_is_asked_first() {
+        let nearest = Nearest::default();
+        let firsts: std::collections::BTreeSet<NodeId> = (0..64)
+            .map(|chance| {
+                let mut hosts = [NodeId(1), NodeId(2), NodeId(3)];
+                nearest.sort(&mut hosts, chance);
+                hosts[0]
+            })
+            .collect();
+        assert_eq!(firsts.len(), 3);
     }
 }

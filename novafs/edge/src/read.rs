@@ -143,7 +143,7 @@ impl<S: Shard, P: Peers> Edge<S, P> {
             let map = self.map();
             if let Some(view) = map.group(request.group) {
                 let mut hosts: Vec<NodeId> = view.in_sync().collect();
-                self.nearest.sort(&mut hosts);
+                self.nearest.sort(&mut hosts, self.shard.random());
                 for host in hosts {
                     asked += 1;
                     match self.read_from(host, view, request, key, &run, give).await {

@@ -22,6 +22,8 @@ pub struct WriterOpened {
     pub writer: WriterId,
     /// Goes into the metadata of every block: readers derive the block's key from it.
     pub salt: [u8; 16],
+    /// Domain and version of the key that new blocks are sealed with.
+    pub key: (u32, u32),
 }
 
 /// The sums of a closed block, for its file's metadata.
@@ -82,11 +84,11 @@ impl Writers {
         Self { next: Cell::new(1), open: RefCell::default(), blocks: Cell::new(0), blocks_max }
     }
 
-    pub(crate) fn open(&self, salt: [u8; 16]) -> WriterOpened {
+    pub(crate) fn open(&self, salt: [u8; 16], key: (u32, u32)) -> WriterOpened {
         let writer = WriterId(self.next.get());
         self.next.set(writer.0 + 1);
         self.open.borrow_mut().insert(writer, Writer { salt, blocks: HashMap::new() });
-        WriterOpened { writer, salt }
+        WriterOpened { writer, salt, key }
     }
 
     pub(crate) fn close(&self, writer: WriterId) {

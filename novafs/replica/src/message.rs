@@ -21,6 +21,8 @@ pub const HEAD_BYTES_MAX: usize = 64 << 10;
 pub const UNITS_MAX: usize = ENTRY_UNITS_MAX;
 /// Most bytes of sealed units in one message.
 pub const BODY_BYTES_MAX: usize = ENTRY_BODY_BYTES_MAX;
+/// Most fences in one page.
+pub const FENCES_MAX: usize = 2_048;
 /// Most groups in one ping or one round of commits; a pair of hosts that shares more sends several.
 pub const PULSES_MAX: usize = 2_048;
 
@@ -103,9 +105,12 @@ pub enum Message {
         grant: Grant,
         /// True on the first page: the joiner drops what it holds and starts empty at `through`.
         first: bool,
+        /// True on the last page: the joiner is whole again.
+        last: bool,
         /// The log goes on after this number.
         through: Seq,
-        /// Fences in force, sent with the first page.
+        /// Fences in force, at most [`FENCES_MAX`]; a deleted block has the highest generation there is. Pages of
+        /// fences come before those of units.
         fences: Vec<(BlockId, Generation)>,
         /// The units, in key order.
         units: Vec<Versioned>,
@@ -356,5 +361,29 @@ impl Answer {
     /// [`HeadError`] when the bytes are not a head that [`Answer::encode`] makes.
     pub fn decode(head: &[u8]) -> Result<Self, HeadError> {
         answer::decode(head)
+    }
+}
+
+impl Message {
+    /// The sealed units whose bytes travel beside this head, in order.
+    pub fn body_units(&self) -> impl Iterator<Item = &SealedUnit> {
+        let (entry, page): (&[SealedUnit], &[Versioned]) = match self {
+            Self::Write { entry, .. } | Self::Prepare { entry, .. } => (entry.units(), &[]),
+            Self::Page { units, .. } => (&[], units),
+            _ => (&[], &[]),
+        };
+        entry.iter().chain(page.iter().map(|unit| &unit.sealed))
+    }
+}
+
+impl Answer {
+    /// The sealed units whose bytes travel beside this head, in order.
+    pub fn body_units(&self) -> impl Iterator<Item = &SealedUnit> {
+        let (entry, units): (&[SealedUnit], &[Versioned]) = match self {
+            Self::Entry { entry, .. } => (entry.units(), &[]),
+            Self::Units { units } => (&[], units),
+            _ => (&[], &[]),
+        };
+        entry.iter().chain(units.iter().map(|unit| &unit.sealed))
     }
 }

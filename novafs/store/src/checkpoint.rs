@@ -85,7 +85,7 @@ impl<S: Shard> Core<S> {
         let Merge { freed_cells, freed_pages, new_pages, .. } = merge;
         carried.await.map_err(|_| StoreError::DeviceFailed)?;
         self.flush().await?;
-        let turn = self.superblock_turn.acquire(1).await.expect("its queue has no bound");
+        let turn = self.superblock_turn.acquire(1).await.map_err(|_| StoreError::Busy)?;
         let superblock = {
             let state = self.state.borrow();
             let head = self.queue.head();
@@ -104,6 +104,7 @@ impl<S: Shard> Core<S> {
             let mut state = self.state.borrow_mut();
             state.superblock = superblock;
             state.root = root;
+            state.tree_pages = state.tree_pages + new_pages.len() - freed_pages.len();
             state.frozen = None;
             // A batch may have been placed while the superblock was written; then it is the one at the head.
             let empty = self.queue.head().is_none();
@@ -126,7 +127,7 @@ impl<S: Shard> Core<S> {
         &self,
         change: impl FnOnce(&mut Superblock),
     ) -> Result<(), StoreError> {
-        let _turn = self.superblock_turn.acquire(1).await.expect("its queue has no bound");
+        let _turn = self.superblock_turn.acquire(1).await.map_err(|_| StoreError::Busy)?;
         let mut superblock = self.state.borrow().superblock;
         superblock.number += 1;
         change(&mut superblock);

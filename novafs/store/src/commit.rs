@@ -11,7 +11,7 @@ use crate::state::Prepared;
 use nova_buf::SharedBuf;
 use nova_device::sync::{Notify, oneshot};
 use nova_device::{Durability, Shard};
-use nova_units::{CommitPoint, GroupId, IoClass, Seq, TaskClass};
+use nova_units::{GroupId, IoClass, Seq, TaskClass};
 use novafs_format::{
     BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BatchPlace, BatchWriter, Cell as UnitCell, GroupRecord,
 };
@@ -62,7 +62,6 @@ pub(crate) enum Op {
         group: GroupId,
         placed: Prepared,
         writes: Rc<CellWrites>,
-        beneath: Vec<Option<CommitPoint>>,
     },
     /// Carried over from the log before a checkpoint.
     Carry(WalRecord),
@@ -368,9 +367,9 @@ impl<S: Shard> Core<S> {
             }
         }
         for Queued { op, answer } in ops {
-            let changed = self.apply(op);
+            let changed = self.apply(op).await;
             if let Some(answer) = answer {
-                let _ = answer.send(Ok(changed));
+                let _ = answer.send(changed);
             }
         }
         if ends_carry && let Some(done) = self.queue.carry_done.take() {
@@ -383,19 +382,37 @@ impl<S: Shard> Core<S> {
         if self.has_failed() { Err(StoreError::DeviceFailed) } else { Ok(()) }
     }
 
-    fn apply(&self, op: Op) -> bool {
-        let mut state = self.state.borrow_mut();
+    async fn apply(&self, op: Op) -> Result<bool, StoreError> {
         match op {
-            Op::Append { group, prepared, .. } => state.prepare(group, prepared),
-            Op::Discard { group, above } => state.discard(group, above),
-            Op::Group { group, record } => state.set_group(group, record),
-            Op::Drop { group } => state.drop_group(group),
-            Op::Install { group, placed, beneath, .. } => {
-                return state.install(group, placed.at, &placed.entry, &placed.cells, &beneath);
-            }
+            Op::Append { group, prepared, .. } => self.state.borrow_mut().prepare(group, prepared),
+            Op::Discard { group, above } => self.state.borrow_mut().discard(group, above),
+            Op::Group { group, record } => self.state.borrow_mut().set_group(group, record),
+            Op::Drop { group } => self.state.borrow_mut().drop_group(group),
+            Op::Install { group, placed, .. } => return self.apply_install(group, placed).await,
             Op::Carry(_) => {}
         }
-        true
+        Ok(true)
+    }
+
+    /// Compares with what the tree has, and applies in the same turn, so that nothing newer can slip from memory into
+    /// the tree in between.
+    async fn apply_install(&self, group: GroupId, placed: Prepared) -> Result<bool, StoreError> {
+        let Prepared { at, entry, cells } = placed;
+        let _pin = self.pin();
+        loop {
+            let checkpoint = self.state.borrow().superblock.checkpoint;
+            let beneath = self.commits_in_tree(group, &entry).await;
+            let mut state = self.state.borrow_mut();
+            let beneath = match beneath {
+                Ok(_) if state.superblock.checkpoint != checkpoint => continue,
+                Ok(beneath) => beneath,
+                Err(error) => {
+                    state.retired.extend_from_slice(&cells);
+                    return Err(error);
+                }
+            };
+            return Ok(state.install(group, at, &entry, &cells, &beneath));
+        }
     }
 }
 

@@ -15,6 +15,9 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::task::Poll;
 
+/// Checkpoints and new incarnations that wait to write a superblock.
+const SUPERBLOCK_WRITERS_MAX: usize = 64;
+
 /// What happened so far, for monitoring; all count since the store was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -79,7 +82,7 @@ impl<S: Shard> Core<S> {
             counters: Cell::default(),
             queue: Queue::default(),
             checkpoints: CheckpointTurns::default(),
-            superblock_turn: Semaphore::new(1, usize::MAX),
+            superblock_turn: Semaphore::new(1, SUPERBLOCK_WRITERS_MAX),
             failed: Cell::new(false),
             closed: Cell::new(false),
         }

@@ -67,6 +67,9 @@ pub enum StoreError {
     /// Too much is prepared and not committed; nothing was written.
     #[error("too much is prepared and not yet committed: commit or discard it, then try again")]
     TooMuchPrepared,
+    /// Too many wait already; nothing was written.
+    #[error("too many requests wait for the device: try again later, or send less at once")]
+    Busy,
     /// The entry is not the next one of its group's log; nothing was written.
     #[error("{group}: {at} is not the next entry, {expected} is")]
     NotNext {

@@ -87,6 +87,8 @@ pub struct OpenOptions {
     pub cache_pages: usize,
     /// Bodies that wait for their cells to be written; the next append waits.
     pub appends_in_flight_max: usize,
+    /// Appends that wait for that; the next one is refused.
+    pub appends_waiting_max: usize,
     /// A checkpoint begins when the log has grown to this share of its ring, in percent.
     pub checkpoint_wal_percent: u64,
     /// A checkpoint begins when this many changes wait for it.
@@ -98,6 +100,7 @@ impl Default for OpenOptions {
         Self {
             cache_pages: 4096,
             appends_in_flight_max: 256,
+            appends_waiting_max: 4096,
             checkpoint_wal_percent: 40,
             checkpoint_changes: 100_000,
         }

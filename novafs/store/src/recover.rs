@@ -111,6 +111,7 @@ impl<S: Shard> Core<S> {
             }
             let page = self.load_page(at, IoClass::Wal).await?;
             let mut state = self.state.borrow_mut();
+            state.tree_pages += 1;
             match &*page {
                 TreePage::Branch(children) => {
                     let level = at.level - 1;

@@ -85,6 +85,8 @@ pub(crate) struct State {
     /// Cells that lost their unit since the last freeze; free once a checkpoint has forgotten them.
     pub(crate) retired: Vec<Cell>,
     pub(crate) root: Option<Root>,
+    /// Pages of the tree under `root`; while a checkpoint is made, others are in use too.
+    pub(crate) tree_pages: usize,
     pub(crate) slots: Slots,
     pub(crate) pages: Pages,
     pub(crate) ring: Ring,
@@ -103,6 +105,7 @@ impl State {
             frozen: None,
             retired: Vec::new(),
             root: superblock.root,
+            tree_pages: 0,
             slots: Slots::new(&geometry),
             pages: Pages::new(&geometry),
             ring: Ring::new(&geometry, superblock.wal_head_position),
@@ -121,6 +124,11 @@ impl State {
             }
         }
         Err(())
+    }
+
+    /// Whether a checkpoint may free space: it replaces or removes units, or has done so already.
+    pub(crate) fn may_free_space(&self) -> bool {
+        self.frozen.is_some() || !self.retired.is_empty() || !self.active.is_empty()
     }
 
     /// A durable entry joins its group's tail.

@@ -25,7 +25,11 @@ use std::rc::Rc;
 #[derive(Debug)]
 pub struct Store<S: Shard> {
     core: Rc<Core<S>>,
+    /// Bounds the bodies on their way.
     appends: Semaphore,
+    /// One entry at a time finds its place, in the order of asking, even when it must wait for a checkpoint to free
+    /// space.
+    placing: Semaphore,
 }
 
 /// An open store, and what opening it brought to light.
@@ -115,9 +119,10 @@ impl<S: Shard> Store<S> {
         }
         core.shard.spawn(TaskClass::Background, Rc::clone(&core).run_checkpoints());
         let superblock = core.state.borrow().superblock;
-        let appends = Semaphore::new(options.appends_in_flight_max.max(1), usize::MAX);
+        let in_flight = options.appends_in_flight_max.max(1);
+        let appends = Semaphore::new(in_flight, options.appends_waiting_max);
         Ok(Opened {
-            store: Rc::new(Self { core, appends }),
+            store: Rc::new(Self { core, appends, placing: Semaphore::new(1, in_flight) }),
             device: superblock.device,
             mount_counter: superblock.mount_counter,
             incarnation: superblock.incarnation,
@@ -186,12 +191,10 @@ impl<S: Shard> Store<S> {
         };
         let counts = count(stored_bytes.into_iter().map(|bytes| CellClass::for_pages(pages(bytes))));
         let full = StoreError::Full { needed_bytes: bytes_of(&counts) };
-        let state = self.core.state.borrow();
-        if !has_metadata_room(&state) {
-            return Err(full);
-        }
-        let reserved = state.slots.reserve(counts);
-        drop(state);
+        let reserved = {
+            let state = self.core.state.borrow();
+            if has_metadata_room(&state) { state.slots.reserve(counts) } else { None }
+        };
         reserved.ok_or_else(|| {
             self.reclaim();
             full
@@ -220,11 +223,11 @@ impl<S: Shard> Store<S> {
         durability: Durability,
     ) -> Result<(), StoreError> {
         check_body(entry, body.as_ref())?;
-        // Taking the permit first and the place second keeps callers in order: the queue is served in order.
-        let _permit = self.appends.acquire(1).await.expect("its queue has no bound");
+        let _permit = self.appends.acquire(1).await.map_err(|_| StoreError::Busy)?;
+        let place = self.placing.acquire(1).await.map_err(|_| StoreError::Busy)?;
         self.core.check_usable()?;
-        let cells = {
-            let mut state = self.core.state.borrow_mut();
+        {
+            let state = self.core.state.borrow();
             let expected = state.groups.get(&group).map_or(Seq(0), |group| group.newest).next();
             if at.seq != expected {
                 return Err(StoreError::NotNext { group, at, expected });
@@ -234,11 +237,11 @@ impl<S: Shard> Store<S> {
             if state.prepared_bytes > prepared_max {
                 return Err(StoreError::TooMuchPrepared);
             }
-            let cells = self.take_cells(&mut state, entry, Purpose::Client)?;
-            state.groups.entry(group).or_default().newest = at.seq;
-            cells
-        };
-        let writes = self.write_cells(entry, &cells, body.as_ref());
+        }
+        let cells = self.take_cells(entry, Purpose::Client).await?;
+        self.core.state.borrow_mut().groups.entry(group).or_default().newest = at.seq;
+        drop(place);
+        let writes = self.write_cells(entry, &cells, body.as_ref(), IoClass::Client);
         self.core.count(|counters| {
             counters.appends += 1;
             counters.body_bytes += entry.body_bytes() as u64;
@@ -373,15 +376,12 @@ impl<S: Shard> Store<S> {
         body: Option<SharedBuf>,
     ) -> Result<bool, StoreError> {
         check_body(entry, body.as_ref())?;
-        let _permit = self.appends.acquire(1).await.expect("its queue has no bound");
+        let _permit = self.appends.acquire(1).await.map_err(|_| StoreError::Busy)?;
         self.core.check_usable()?;
-        let pin = self.core.pin();
-        let beneath = self.core.commits_in_tree(group, entry).await?;
-        drop(pin);
-        let cells = self.take_cells(&mut self.core.state.borrow_mut(), entry, Purpose::Repair)?;
-        let writes = self.write_cells(entry, &cells, body.as_ref());
+        let cells = self.take_cells(entry, Purpose::Repair).await?;
+        let writes = self.write_cells(entry, &cells, body.as_ref(), IoClass::Repair);
         let placed = Prepared { at, entry: Rc::new(entry.clone()), cells: cells.into() };
-        let changed = self.core.submit(Op::Install { group, placed, writes, beneath }).await?;
+        let changed = self.core.submit(Op::Install { group, placed, writes }).await?;
         self.core
             .count(|counters| counters.units_installed += entry.units().len() as u64 * u64::from(changed));
         Ok(changed)
@@ -506,40 +506,48 @@ impl<S: Shard> Store<S> {
         self.core.checkpoints.wake.notify_all();
     }
 
-    fn take_cells(
-        &self,
-        state: &mut State,
-        entry: &LogEntry,
-        purpose: Purpose,
-    ) -> Result<Vec<Cell>, StoreError> {
+    /// Cells for the units of an entry. When there are none, but a checkpoint may free some, waits for one.
+    async fn take_cells(&self, entry: &LogEntry, purpose: Purpose) -> Result<Vec<Cell>, StoreError> {
         let classes: Vec<_> =
             entry.units().iter().map(|unit| CellClass::for_pages(unit.stored_pages())).collect();
         if classes.is_empty() {
             return Ok(Vec::new());
         }
-        let full = StoreError::Full { needed_bytes: classes.iter().map(|class| class.bytes()).sum() };
-        if purpose == Purpose::Client && !has_metadata_room(state) {
-            return Err(full);
+        let take = || {
+            let mut state = self.core.state.borrow_mut();
+            if purpose == Purpose::Client && !has_metadata_room(&state) {
+                return None;
+            }
+            state.slots.take(&classes, purpose)
+        };
+        if let Some(cells) = take() {
+            return Ok(cells);
         }
-        let cells = state.slots.take(&classes, purpose);
-        if cells.is_none() && self.core.checkpoint_is_due(state) {
-            self.core.ask_checkpoint_if_none();
+        if self.core.state.borrow().may_free_space() {
+            self.core.checkpoint_now().await?;
+            if let Some(cells) = take() {
+                return Ok(cells);
+            }
         }
-        cells.ok_or(full)
+        Err(StoreError::Full { needed_bytes: classes.iter().map(|class| class.bytes()).sum() })
     }
 
-    fn write_cells(&self, entry: &LogEntry, cells: &[Cell], body: Option<&SharedBuf>) -> Rc<CellWrites> {
+    fn write_cells(
+        &self,
+        entry: &LogEntry,
+        cells: &[Cell],
+        body: Option<&SharedBuf>,
+        class: IoClass,
+    ) -> Rc<CellWrites> {
         match body {
-            Some(body) => self.core.write_cells(entry, cells, body, IoClass::Client),
+            Some(body) => self.core.write_cells(entry, cells, body, class),
             None => Rc::default(),
         }
     }
 
     /// Space may come back with the next checkpoint.
     fn reclaim(&self) {
-        let state = self.core.state.borrow();
-        if !state.retired.is_empty() || state.active.hides() {
-            drop(state);
+        if self.core.state.borrow().may_free_space() {
             self.core.ask_checkpoint_if_none();
         }
     }
@@ -577,5 +585,5 @@ fn has_metadata_room(state: &State) -> bool {
     /// Fewest entries a new leaf has, when the worst comes to the worst.
     const LEAF_ENTRIES_MIN: usize = 8;
     let pending = state.active.len() + state.frozen.as_ref().map_or(0, |frozen| frozen.len());
-    state.pages.used() + pending / LEAF_ENTRIES_MIN + 4 <= state.pages.total() / 2
+    state.tree_pages + pending / LEAF_ENTRIES_MIN + 4 <= state.pages.total() / 2
 }

@@ -40,6 +40,9 @@ impl Peers {
     }
 
     /// The service, for a `tonic` server with mutual TLS. It admits controllers of the region only.
+    ///
+    /// Serve it on a `TcpIncoming` with `with_nodelay(Some(true))`: the `tcp_nodelay` of a server does not reach
+    /// listeners made outside of it, and with Nagle's delay every answer to the leader may wait 40 ms.
     #[must_use]
     pub fn service(&self) -> RaftPeerServer<Self> {
         RaftPeerServer::new(self.clone())

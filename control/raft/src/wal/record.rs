@@ -154,9 +154,14 @@ impl<'a> Record<'a> {
     #[must_use]
     pub fn decode(bytes: &'a [u8], salt: u64) -> Option<Self> {
         let header: &[u8; RECORD_HEADER_BYTES] = bytes.first_chunk()?;
+        // Cheap checks first: a search for later records tries this at every place of a torn tail.
+        let kind = Kind::from_number(header[12])?;
+        if header[13] > 1 || header[14..16] != [0; 2] {
+            return None;
+        }
         let count = usize::try_from(u32_at(header, 4)).ok().filter(|count| *count <= PAYLOAD_BYTES_MAX)?;
         let summed = bytes.get(4..RECORD_HEADER_BYTES + count)?;
-        if sum(salt, summed) != u32_at(header, 0) || header[13] > 1 || header[14..16] != [0; 2] {
+        if sum(salt, summed) != u32_at(header, 0) {
             return None;
         }
         let padding = bytes.get(RECORD_HEADER_BYTES + count..record_bytes(count))?;
@@ -164,7 +169,7 @@ impl<'a> Record<'a> {
             return None;
         }
         Some(Self {
-            kind: Kind::from_number(header[12])?,
+            kind,
             batch: u32_at(header, 8),
             last_of_batch: header[13] == 1,
             payload: &summed[RECORD_HEADER_BYTES - 4..],

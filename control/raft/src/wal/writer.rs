@@ -115,6 +115,15 @@ struct Pending {
     payload: Vec<u8>,
 }
 
+/// The newest record of each kind that is not an entry.
+#[derive(Clone, Default)]
+struct Marks {
+    vote: Option<Vec<u8>>,
+    purged: Option<Vec<u8>>,
+    purged_index: Option<u64>,
+    committed: Option<Vec<u8>>,
+}
+
 /// Callers to be told once a batch is durable.
 #[derive(Default)]
 struct Waiters {
@@ -135,11 +144,11 @@ struct Log {
     born: Instant,
     /// Number of the next batch in the current segment.
     batch: u32,
-    /// Newest of each kind, repeated at the start of every segment so that older ones can go.
-    vote: Option<Vec<u8>>,
-    purged: Option<Vec<u8>>,
-    committed: Option<Vec<u8>>,
-    purged_index: Option<u64>,
+    /// Durable state, repeated at the start of every segment so that older ones can go.
+    durable: Marks,
+    /// State once the next batch is durable. Repeating this one early would let a torn batch show a mark before the
+    /// entries it speaks of.
+    next: Marks,
     /// Records of the next batch, and the bytes they take.
     pending: Vec<Pending>,
     pending_bytes: usize,
@@ -159,6 +168,12 @@ impl Log {
         let content = &recovered.content;
         let (current, file) = create_segment(&folder, owner, recovered.segments.last())?;
         let log_id = |id: &crate::types::LogId| crate::convert::log_id(id).encode_to_vec();
+        let marks = Marks {
+            vote: content.vote.as_ref().map(|vote| crate::convert::vote(vote).encode_to_vec()),
+            purged: content.purged.as_ref().map(log_id),
+            purged_index: content.purged.map(|id| id.index),
+            committed: content.committed.as_ref().map(log_id),
+        };
         Ok(Self {
             folder,
             owner,
@@ -170,10 +185,8 @@ impl Log {
             file,
             born: Instant::now(),
             batch: 1,
-            vote: content.vote.as_ref().map(|vote| crate::convert::vote(vote).encode_to_vec()),
-            purged: content.purged.as_ref().map(log_id),
-            committed: content.committed.as_ref().map(log_id),
-            purged_index: content.purged.map(|id| id.index),
+            durable: marks.clone(),
+            next: marks,
             pending: Vec::new(),
             pending_bytes: 0,
             pending_last_index: None,
@@ -224,18 +237,18 @@ impl Log {
                 waiters.flushed.push(flushed);
             }
             Request::Vote { vote, done } => {
-                self.vote = Some(vote.clone());
+                self.next.vote = Some(vote.clone());
                 self.push(Kind::Vote, vote);
                 waiters.votes.push(done);
             }
             Request::Truncate { after } => self.push(Kind::Truncate, after),
             Request::Purge { id, index } => {
-                self.purged = Some(id.clone());
-                self.purged_index = self.purged_index.max(Some(index));
+                self.next.purged = Some(id.clone());
+                self.next.purged_index = self.next.purged_index.max(Some(index));
                 self.push(Kind::Purge, id);
             }
             Request::Committed { id } => {
-                self.committed = Some(id.clone());
+                self.next.committed = Some(id.clone());
                 self.push(Kind::Committed, id);
             }
             Request::Tick | Request::Close => unreachable!("the loop takes these"),
@@ -269,6 +282,7 @@ impl Log {
         }
         self.pending_bytes = 0;
         self.write();
+        self.durable.clone_from(&self.next);
         self.batch += 1;
         self.current.last_index = self.current.last_index.max(self.pending_last_index.take());
         for flushed in waiters.flushed.drain(..) {
@@ -280,16 +294,14 @@ impl Log {
         }
     }
 
-    /// Puts the newest vote, purge and commit mark in front of the first batch of a segment.
+    /// Puts the durable vote, purge and commit mark in front of the first batch of a segment.
     fn repeat_state(&mut self) {
-        let state =
-            [(Kind::Vote, &self.vote), (Kind::Purge, &self.purged), (Kind::Committed, &self.committed)];
+        let Marks { vote, purged, committed, .. } = &self.durable;
+        let state = [(Kind::Vote, vote), (Kind::Purge, purged), (Kind::Committed, committed)];
         let head: Vec<Pending> = state
             .into_iter()
             .filter_map(|(kind, payload)| payload.clone().map(|payload| Pending { kind, payload }))
             .collect();
-        // The purge mark in front may already be the one that a later record of this batch carries; marks only grow,
-        // so reading it early changes nothing.
         self.pending_bytes +=
             head.iter().map(|pending| record::record_bytes(pending.payload.len())).sum::<usize>();
         self.pending.splice(0..0, head);
@@ -333,12 +345,12 @@ impl Log {
 
     /// Removes closed segments, oldest first, whose entries are all purged. The purge is durable by now.
     fn remove_purged(&mut self) {
-        while let Some(oldest) = self.sealed.first() {
-            // A closed segment goes only when the one after it repeats the state, so its batch must be durable.
-            let successor_durable = self.sealed.len() > 1 || self.batch > 1;
-            let purged =
-                oldest.last_index.is_none_or(|last| self.purged_index.is_some_and(|index| last <= index));
-            if !purged || !successor_durable {
+        // The current segment repeats the state in its first batch; until that is durable nothing may go.
+        while self.batch > 1
+            && let Some(oldest) = self.sealed.first()
+        {
+            let purged = self.durable.purged_index;
+            if oldest.last_index.is_some_and(|last| purged.is_none_or(|purged| purged < last)) {
                 return;
             }
             fs::remove_file(&oldest.path)

@@ -1,6 +1,8 @@
 use std::time::{Duration, Instant};
 
-use nova_raft::{COMMAND_BYTES_MAX, ProposeError, Timing};
+use nova_raft::{COMMAND_BYTES_MAX, ProposeError, RaftError, Timing};
+use nova_security::Role;
+use tonic::Code;
 
 use super::support::{Put, Region, wait};
 
@@ -152,4 +154,121 @@ fn an_isolated_leader_answers_no_read() {
         node.run(node.group.propose(put)),
         Err(ProposeError::Unknown { .. } | ProposeError::NotLeader { .. })
     ));
+}
+
+#[test]
+fn a_lost_member_is_replaced_under_a_new_id() {
+    let mut region = Region::start(Timing::default());
+    region.put(1, b"kept");
+    let leader = region.leader();
+    let gone = (1..=3).find(|id| *id != leader).unwrap();
+    region.kill(gone);
+
+    let address = region.start_newcomer(4);
+    let node = region.node(leader);
+    node.run(node.group.replace_member(gone, 4, address)).unwrap();
+    assert_eq!(region.put(2, b"more"), None);
+    let state = region.settle();
+    assert_eq!(region.node(4).group.local(), state);
+
+    // The old majority of two is none any more: with the newcomer it is.
+    let other = (1..=3).find(|id| *id != leader && *id != gone).unwrap();
+    region.kill(other);
+    assert_eq!(region.put(3, b"with the newcomer"), None);
+}
+
+#[test]
+fn the_newest_snapshot_may_rot_and_the_older_one_serves() {
+    let timing = Timing {
+        snapshot_interval: Duration::from_millis(200),
+        tick: Duration::from_millis(50),
+        ..Timing::default()
+    };
+    let mut region = Region::start(timing);
+    let mut key = 0;
+    let member = region.leader();
+    wait("the log to be shortened", || {
+        region.put(key, b"value");
+        key += 1;
+        region.node(member).group.metrics().purged.filter(|purged| *purged > 5)
+    });
+    region.settle();
+    region.stop(member);
+
+    let folder = region.folder_of(member).join("snapshots");
+    let mut snapshots: Vec<_> =
+        std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
+    snapshots.sort();
+    assert_eq!(snapshots.len(), 2, "two are kept");
+    let mut bytes = std::fs::read(&snapshots[1]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&snapshots[1], &bytes).unwrap();
+    region.start_node(member);
+    assert_eq!(region.settle().values.len(), usize::try_from(key).unwrap());
+    region.stop(member);
+
+    // With no snapshot that reads, the controller does not pretend.
+    for file in std::fs::read_dir(&folder).unwrap() {
+        std::fs::write(file.unwrap().path(), b"gone").unwrap();
+    }
+    assert!(matches!(region.try_start_node(member), Err(RaftError::NoSnapshot { .. })));
+}
+
+#[test]
+fn only_controllers_reach_the_group_and_only_under_its_own_name() {
+    let region = Region::start(Timing::default());
+    let refused = |role, group: &str, target: &str| {
+        let status = region.call(1, role, group, target).unwrap_err();
+        status.code()
+    };
+    assert_eq!(refused(Role::Agent, "cluster", "1"), Code::PermissionDenied);
+    assert_eq!(refused(Role::Controller, "files", "1"), Code::NotFound);
+    assert_eq!(refused(Role::Controller, "cluster", "2"), Code::FailedPrecondition);
+    assert!(
+        region.call(1, Role::Controller, "cluster", "1").is_ok(),
+        "a stale vote is answered, not granted"
+    );
+}
+
+#[test]
+fn two_groups_behind_one_port_keep_apart() {
+    let region = Region::start(Timing::default());
+    let files = region.open_second_group();
+    region.put(1, b"cluster");
+    let (leader, group) = wait("a leader of the second group", || {
+        files.iter().find(|(id, group)| group.is_leader() && region.node(*id).run(group.read()).is_ok())
+    });
+    let node = region.node(*leader);
+    assert_eq!(node.run(group.propose(Put { key: 1, value: b"files".to_vec() })), Ok(None));
+    assert_eq!(node.run(group.read()).unwrap().values[&1], b"files");
+    let leader = region.leader();
+    let node = region.node(leader);
+    assert_eq!(node.run(node.group.read()).unwrap().values[&1], b"cluster");
+    for (id, group) in &files {
+        region.node(*id).run(group.shutdown()).unwrap();
+    }
+    assert_eq!(
+        region.put(1, b"goes on"),
+        Some(b"cluster".to_vec()),
+        "the first group goes on without the second"
+    );
+}
+
+#[test]
+fn a_stopped_group_says_so() {
+    let region = Region::start(Timing::default());
+    let leader = region.leader();
+    let node = region.node(leader);
+    let failed = node.group.clone();
+    let group = node.group.clone();
+    let reason = node.run(async move {
+        let waiting = tokio::spawn(async move { failed.failed().await });
+        group.shutdown().await.unwrap();
+        waiting.await.unwrap()
+    });
+    assert!(reason.contains("stopped"), "{reason}");
+    let put = Put { key: 1, value: vec![] };
+    assert!(matches!(node.run(node.group.propose(put)), Err(ProposeError::Unavailable { .. })));
+    assert!(node.run(node.group.read()).is_err());
 }

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nova_api::raft as pb;
+use nova_api::raft::raft_peer_client::RaftPeerClient;
 use nova_raft::{Group, GroupOptions, Peers, ProposeError, RaftError, StateMachine, Timing};
 use nova_security::{Authority, Credentials, Identity, Role, Zone};
 use tokio::runtime::Runtime;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Endpoint, Server};
+use tonic::{Request, Status};
 
 /// Puts a value at a key.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -69,6 +72,7 @@ impl StateMachine for Map {
 /// A controller that runs.
 pub(crate) struct Node {
     pub(crate) group: Group<Map>,
+    peers: Peers,
     runtime: Runtime,
 }
 
@@ -78,6 +82,7 @@ pub(crate) struct Region {
     members: BTreeMap<u64, String>,
     pub(crate) nodes: BTreeMap<u64, Node>,
     pub(crate) timing: Timing,
+    bootstrap: bool,
 }
 
 impl Region {
@@ -87,14 +92,12 @@ impl Region {
         let authority = Authority::create(&folder.path().join("ca"), "test").unwrap();
         let mut members = BTreeMap::new();
         for id in 1..=3 {
-            let identity =
-                Identity::new("test", Zone::Management, Role::Controller, format!("c{id}")).unwrap();
-            authority.issue(&folder.path().join("tls"), &format!("c{id}"), &identity, &[]).unwrap();
+            issue(&authority, &folder.path().join("tls"), Role::Controller, &format!("c{id}"));
             // A port that was free a moment ago; the node binds it when it starts.
             let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             members.insert(id, free.to_string());
         }
-        Self { folder, members, nodes: BTreeMap::new(), timing }
+        Self { folder, members, nodes: BTreeMap::new(), timing, bootstrap: true }
     }
 
     /// All three, with a leader.
@@ -119,7 +122,7 @@ impl Region {
             folder: self.folder_of(id),
             credentials: Credentials::load(&self.folder.path().join("tls"), &format!("c{id}")).unwrap(),
             peers,
-            bootstrap: true,
+            bootstrap: self.bootstrap,
             timing: self.timing,
         }
     }
@@ -133,13 +136,60 @@ impl Region {
         let (address, tls) = (self.members[&id].clone(), options.credentials.server_tls());
         let group = runtime.block_on(async {
             let listener = bind(&address).await;
-            let server =
-                Server::builder().tcp_nodelay(true).tls_config(tls).unwrap().add_service(peers.service());
-            tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+            let server = Server::builder().tls_config(tls).unwrap().add_service(peers.service());
+            tokio::spawn(server.serve_with_incoming(incoming(listener)));
             Group::open(options, Map::default()).await
         })?;
-        self.nodes.insert(id, Node { group, runtime });
+        self.nodes.insert(id, Node { group, peers, runtime });
         Ok(())
+    }
+
+    /// Opens a second group, `files`, on every member that runs, behind the same service.
+    pub(crate) fn open_second_group(&self) -> Vec<(u64, Group<Map>)> {
+        let open = |(id, node): (&u64, &Node)| {
+            let options = GroupOptions {
+                name: "files".to_owned(),
+                folder: self.folder_of(*id).join("files"),
+                ..self.options(*id, node.peers.clone())
+            };
+            (*id, node.run(Group::open(options, Map::default())).unwrap())
+        };
+        self.nodes.iter().map(open).collect()
+    }
+
+    /// Starts a member the group does not know yet; gives its address.
+    pub(crate) fn start_newcomer(&mut self, id: u64) -> String {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let authority = Authority::open(&self.folder.path().join("ca")).unwrap();
+        issue(&authority, &self.folder.path().join("tls"), Role::Controller, &format!("c{id}"));
+        self.members.insert(id, address.clone());
+        self.bootstrap = false;
+        self.start_node(id);
+        address
+    }
+
+    /// Asks member `id` for a vote as somebody of this role would.
+    pub(crate) fn call(
+        &self,
+        id: u64,
+        role: Role,
+        group: &str,
+        target: &str,
+    ) -> Result<pb::VoteReply, Status> {
+        let tls = self.folder.path().join("tls");
+        let authority = Authority::open(&self.folder.path().join("ca")).unwrap();
+        issue(&authority, &tls, role, "caller");
+        let credentials = Credentials::load(&tls, "caller").unwrap();
+        let endpoint = Endpoint::from_shared(format!("https://{}", self.members[&id])).unwrap();
+        let endpoint = endpoint.tls_config(credentials.client_tls(Role::Controller)).unwrap();
+        let mut request =
+            Request::new(pb::VoteRequest { vote: Some(pb::Vote::default()), ..Default::default() });
+        request.metadata_mut().insert("nova-raft-group", group.parse().unwrap());
+        request.metadata_mut().insert("nova-raft-target", target.parse().unwrap());
+        self.node(id).run(async {
+            let mut client = RaftPeerClient::new(endpoint.connect_lazy());
+            client.vote(request).await.map(tonic::Response::into_inner)
+        })
     }
 
     /// As [`Region::try_start_node`]; waits for a killed predecessor to let go of its folder.
@@ -206,10 +256,30 @@ impl Region {
     }
 }
 
+impl Drop for Region {
+    /// Before the folders go: a log whose files vanish ends the process.
+    fn drop(&mut self) {
+        for id in self.nodes.keys().copied().collect::<Vec<_>>() {
+            self.stop(id);
+        }
+    }
+}
+
 impl Node {
     pub(crate) fn run<T>(&self, task: impl Future<Output = T>) -> T {
         self.runtime.block_on(task)
     }
+}
+
+fn issue(authority: &Authority, folder: &Path, role: Role, node: &str) {
+    let identity = Identity::new("test", Zone::Management, role, node).unwrap();
+    authority.issue(folder, node, &identity, &[]).unwrap();
+}
+
+/// Connections without Nagle's delay. The server's own option for it is not used for a listener made outside, and a
+/// follower's small answers would wait 40 ms for an acknowledgement.
+fn incoming(listener: tokio::net::TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 
 async fn bind(address: &str) -> tokio::net::TcpListener {

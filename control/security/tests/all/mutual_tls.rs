@@ -1,6 +1,7 @@
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
@@ -11,6 +12,7 @@ use nova_api::raft::{
     VoteReply, VoteRequest,
 };
 use nova_security::{Authority, Credentials, Identity, Role, Zone, authorize, install_crypto};
+use rustls::pki_types::pem::PemObject as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -139,4 +141,38 @@ fn only_tls_1_3_is_spoken() {
             .all(|suite| suite.version().version == rustls::ProtocolVersion::TLSv1_3)
     );
     install_crypto().expect("a second call does no harm");
+}
+
+#[tokio::test]
+async fn a_client_of_tls_1_2_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::create(&folder.path().join("ca"), "eu-1").unwrap();
+    let server = issue(&authority, folder.path(), Role::Controller, "server");
+    let (address, task) = serve(&server).await;
+    let handshake = |version: &'static rustls::SupportedProtocolVersion| {
+        let certificate =
+            rustls::pki_types::CertificateDer::from_pem_slice(authority.certificate_pem().as_bytes());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate.unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = Role::Controller.server_name("eu-1").try_into().unwrap();
+        let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+        tokio::task::spawn_blocking(move || {
+            let mut socket = TcpStream::connect(address).unwrap();
+            while client.is_handshaking() {
+                client.complete_io(&mut socket)?;
+            }
+            Ok::<_, std::io::Error>(())
+        })
+    };
+    let refused = handshake(&rustls::version::TLS12).await.unwrap().unwrap_err().to_string();
+    assert!(refused.contains("ProtocolVersion") || refused.contains("HandshakeFailure"), "{refused}");
+    // The same client of TLS 1.3 gets through the handshake; that it has no certificate shows only after it.
+    handshake(&rustls::version::TLS13).await.unwrap().unwrap();
+    task.abort();
 }

@@ -77,12 +77,12 @@ impl Connection {
         self.allowances = hello.grants.map(Allowance::open);
         out.push(Effect::Opened(hello));
         // What was asked before HELLO may turn out to be more than this peer ever takes.
-        for slot in 0..self.asked.len() {
+        for slot in 0..self.asked.places() {
             let Some(asked) = &self.asked[slot] else { continue };
             if let Err(failure) = self.fits(&hello, &asked.request) {
                 let ticket = asked.request.ticket;
                 self.unqueue(Ready::Request(slot));
-                self.asked[slot] = None;
+                self.asked.remove(slot);
                 fail(ticket, failure, out);
             }
         }
@@ -118,7 +118,6 @@ impl Connection {
         if self.serving_count() + self.resets_due >= REQUESTS_MAX {
             return Err(Violation::TooManyRequests);
         }
-        let slot = self.serving.iter().position(Option::is_none).ok_or(Violation::TooManyRequests)?;
         let charge = charge_bytes(message.body_bytes);
         self.grants[message.hop.index()]
             .charge(charge)
@@ -136,7 +135,8 @@ impl Connection {
         };
         let refused = self.goaway.last().is_some_and(|last| message.id > last);
         let state = ServingState::Receiving { received: 0, refused };
-        self.serving[slot] = Some(Serving { inbound, charge, stopped: false, state });
+        let serving = Serving { inbound, charge, stopped: false, state };
+        let slot = self.serving.insert(message.id.0, serving).map_err(|_| Violation::TooManyRequests)?;
         if body_bytes == 0 {
             self.serve(slot, out);
         } else {
@@ -147,7 +147,7 @@ impl Connection {
 
     /// The request is complete: to the driver, or back when this side is leaving.
     fn serve(&mut self, slot: usize, out: &mut Vec<Effect>) {
-        let serving = self.serving[slot].as_mut().expect("a completed request has its place");
+        let serving = self.serving.get_mut(slot).expect("a completed request has its place");
         let id = serving.inbound.id;
         if matches!(serving.state, ServingState::Receiving { refused: true, .. }) {
             self.refuse(id, ResetReason::GoingAway);
@@ -164,7 +164,7 @@ impl Connection {
         let index = self.free_stream(stream)?;
         let id = message.id;
         let slot = self.asked_place(id).ok_or(Violation::Unknown { id })?;
-        let asked = self.asked[slot].as_mut().expect("asked_place points at a request");
+        let asked = self.asked.get_mut(slot).expect("asked_place points at a request");
         if !matches!(asked.state, Asking::Waiting { .. }) {
             return Err(Violation::Unknown { id });
         }
@@ -184,7 +184,7 @@ impl Connection {
 
     /// The reply is complete.
     fn settle(&mut self, slot: usize, out: &mut Vec<Effect>) {
-        let asked = self.asked[slot].take().expect("a completed reply has its place");
+        let asked = self.asked.remove(slot).expect("a completed reply has its place");
         let ticket = asked.request.ticket;
         if let Asking::Receiving { head, body_bytes, .. } = asked.state
             && asked.given_up.is_none()
@@ -200,13 +200,13 @@ impl Connection {
         let incoming = self.incoming[index].expect("placed() found the message");
         match incoming {
             Incoming::Request(slot) => {
-                let serving = self.serving[slot].as_mut().expect("a request under way has its place");
+                let serving = self.serving.get_mut(slot).expect("a request under way has its place");
                 if let ServingState::Receiving { received, .. } = &mut serving.state {
                     *received = end;
                 }
             }
             Incoming::Reply(slot) => {
-                let asked = self.asked[slot].as_mut().expect("a reply under way has its place");
+                let asked = self.asked.get_mut(slot).expect("a reply under way has its place");
                 if let Asking::Receiving { received, .. } = &mut asked.state {
                     *received = end;
                 }
@@ -265,7 +265,7 @@ impl Connection {
             return Err(Violation::Unknown { id: stop.id });
         }
         let Some(slot) = self.serving_place(stop.id) else { return Ok(()) };
-        let serving = self.serving[slot].as_mut().expect("serving_place points at a request");
+        let serving = self.serving.get_mut(slot).expect("serving_place points at a request");
         match serving.state {
             ServingState::Receiving { .. } => return Err(Violation::Unknown { id: stop.id }),
             ServingState::Serving => {
@@ -295,7 +295,7 @@ impl Connection {
                 }
                 self.leave_stream(Incoming::Request(slot));
                 self.release_place(slot);
-                self.serving[slot] = None;
+                self.serving.remove(slot);
                 out.push(Effect::Discard(reset.id));
             }
             MessageKind::Reply => {
@@ -306,7 +306,7 @@ impl Connection {
                 }
                 let (ticket, told) = (asked.request.ticket, asked.given_up.is_some());
                 self.leave_stream(Incoming::Reply(slot));
-                self.asked[slot] = None;
+                self.asked.remove(slot);
                 if !told {
                     let failure = match reset.reason {
                         ResetReason::GoingAway => Failure::GoingAway,
@@ -339,12 +339,12 @@ impl Connection {
         let until = now + DRAIN_TIMEOUT;
         self.peer_leaves = Some(until);
         self.arm(until);
-        for slot in 0..self.asked.len() {
+        for slot in 0..self.asked.places() {
             let Some(asked) = &self.asked[slot] else { continue };
             if asked.state == Asking::Queued {
                 let ticket = asked.request.ticket;
                 self.unqueue(Ready::Request(slot));
-                self.asked[slot] = None;
+                self.asked.remove(slot);
                 fail(ticket, Failure::GoingAway, out);
             }
         }

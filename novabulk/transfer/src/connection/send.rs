@@ -107,11 +107,12 @@ impl Connection {
     }
 
     fn send_request(&mut self, now: Duration, slot: usize) -> Outgoing {
-        let asked = self.asked[slot].as_mut().expect("a queued request has its place");
+        let asked = self.asked.get_mut(slot).expect("a queued request has its place");
         let request = &mut asked.request;
         let (control, id, offset) = match asked.state {
             Asking::Queued => {
                 self.last_asked = MessageId(self.last_asked.0 + 1);
+                self.asked_ids[slot] = self.last_asked.0;
                 let message = Message {
                     kind: MessageKind::Request,
                     hop: request.hop,
@@ -136,7 +137,7 @@ impl Connection {
     }
 
     fn send_answer(&mut self, slot: usize) -> Outgoing {
-        let serving = self.serving[slot].as_mut().expect("a queued answer has its place");
+        let serving = self.serving.get_mut(slot).expect("a queued answer has its place");
         let inbound = &serving.inbound;
         let ServingState::Answering { head, body_bytes, offset } = &mut serving.state else {
             unreachable!("a queued answer is being answered")
@@ -158,7 +159,7 @@ impl Connection {
         let data = part(Body::Answer(inbound.id), begin, *body_bytes);
         match data {
             Some(part) if part.more => *offset = Some(begin + part.bytes),
-            _ => self.serving[slot] = None,
+            _ => drop(self.serving.remove(slot)),
         }
         Outgoing { stream: self.config.side.stream(REQUESTS_MAX + slot), control, data }
     }

@@ -6,8 +6,8 @@ use novabulk_frame::{
     Control, FrameHeader, FrameKind, Hello, LinkRole, Message, MessageId, MessageKind, ResetReason, StreamId,
 };
 use novabulk_transfer::{
-    ANSWER_GRACE, CloseReason, DRAIN_TIMEOUT, Failure, HELLO_TIMEOUT, Input, REQUESTS_MAX, REQUESTS_RESERVED,
-    Side, Ticket, Violation,
+    ANSWER_GRACE, CloseReason, DRAIN_TIMEOUT, Failure, HELLO_TIMEOUT, Input, REQUESTS_MAX, Request, Side,
+    Ticket, Violation,
 };
 
 use super::pair::{BODY_BYTES_MAX, End, hello, hop, joined, request, settle};
@@ -42,20 +42,23 @@ fn message(id: u64, body_bytes: u32) -> Control {
 }
 
 #[test]
-fn the_129th_request_is_refused_here_and_eight_places_are_for_p0() {
+fn the_129th_request_is_refused_here_and_places_are_kept_for_later_hops_and_p0() {
     let mut ends = opened([4; 3]);
-    let bulk = REQUESTS_MAX - REQUESTS_RESERVED;
-    for ticket in 1..=u64::try_from(bulk).unwrap() {
-        ends[0].ask(NOW, request(ticket, 0, 0));
+    let mut ticket = 0;
+    let mut limits = Vec::new();
+    for number in 0..3 {
+        for priority in [Priority::P2, Priority::P0] {
+            loop {
+                ticket += 1;
+                ends[0].ask(NOW, Request { hop: hop(number), priority, ..request(ticket, 0, 0) });
+                if let Some(Err(Failure::Busy { requests_max })) = ends[0].outcomes.get(&Ticket(ticket)) {
+                    assert_eq!(ends[0].machine.asked_count(), *requests_max);
+                    break limits.push(*requests_max);
+                }
+            }
+        }
     }
-    ends[0].ask(NOW, request(1000, 0, 0));
-    assert_eq!(failure(&ends[0], 1000), Failure::Busy { requests_max: bulk });
-    for ticket in 0..u64::try_from(REQUESTS_RESERVED).unwrap() {
-        ends[0]
-            .ask(NOW, novabulk_transfer::Request { priority: Priority::P0, ..request(2000 + ticket, 0, 0) });
-    }
-    ends[0].ask(NOW, novabulk_transfer::Request { priority: Priority::P0, ..request(3000, 0, 0) });
-    assert_eq!(failure(&ends[0], 3000), Failure::Busy { requests_max: REQUESTS_MAX });
+    assert_eq!(limits, [88, 96, 104, 112, 120, REQUESTS_MAX]);
     settle(&mut ends, NOW);
     assert_eq!(ends[1].to_serve.len(), REQUESTS_MAX);
 }
@@ -130,7 +133,7 @@ fn a_blocked_hop_holds_up_neither_other_hops_nor_small_talk() {
     for ticket in 1..=10 {
         ends[0].ask(NOW, request(ticket, 1 << 20, 0));
     }
-    ends[0].ask(NOW, novabulk_transfer::Request { hop: hop(1), ..request(11, 1 << 20, 0) });
+    ends[0].ask(NOW, Request { hop: hop(1), ..request(11, 1 << 20, 0) });
     ends[0].ask(NOW, request(12, 0, 0));
     settle(&mut ends, NOW);
     let served: Vec<u8> = ends[1].to_serve.iter().map(|(inbound, _)| inbound.head[7]).collect();
@@ -141,7 +144,7 @@ fn a_blocked_hop_holds_up_neither_other_hops_nor_small_talk() {
 fn p0_overtakes_a_long_body_between_its_frames() {
     let mut ends = opened([20; 3]);
     ends[0].ask(NOW, request(1, 3 << 20, 0));
-    ends[0].ask(NOW, novabulk_transfer::Request { priority: Priority::P0, ..request(2, 0, 0) });
+    ends[0].ask(NOW, Request { priority: Priority::P0, ..request(2, 0, 0) });
     settle(&mut ends, NOW);
     let served: Vec<u8> = ends[1].to_serve.iter().map(|(inbound, _)| inbound.head[7]).collect();
     assert_eq!(served, [2, 1]);
@@ -151,13 +154,7 @@ fn p0_overtakes_a_long_body_between_its_frames() {
 fn a_late_answer_frees_its_place_and_one_that_never_comes_closes() {
     let mut ends = opened([4; 3]);
     for ticket in 1..=2 {
-        ends[0].ask(
-            NOW,
-            novabulk_transfer::Request {
-                deadline: NOW + Duration::from_secs(2),
-                ..request(ticket, 100, 100)
-            },
-        );
+        ends[0].ask(NOW, Request { deadline: NOW + Duration::from_secs(2), ..request(ticket, 100, 100) });
     }
     settle(&mut ends, NOW);
     let late = NOW + Duration::from_secs(2);

@@ -64,7 +64,10 @@ pub(crate) fn request(ticket: u64, body_bytes: u32, reply_max: u32) -> Request {
 /// Bytes that tell one body from every other.
 pub(crate) fn pattern(key: u64, bytes: u32) -> Vec<u8> {
     let word = key.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
-    word.iter().copied().cycle().take(usize::try_from(bytes).unwrap()).collect()
+    let bytes = usize::try_from(bytes).unwrap();
+    let mut pattern = word.repeat(bytes.div_ceil(8));
+    pattern.truncate(bytes);
+    pattern
 }
 
 /// Head and body of the answer, or why there is none.

@@ -3,7 +3,7 @@
 use nova_units::BootId;
 
 use super::wire::{Reader, Writer};
-use super::{HeadError, Message, UNITS_MAX};
+use super::{FENCES_MAX, HeadError, Message};
 
 mod kind {
     pub(super) const WRITE: u8 = 1;
@@ -63,12 +63,13 @@ pub(super) fn encode(message: &Message) -> Vec<u8> {
             w.long(commit.0);
             w.entry(entry);
         }
-        Message::Page { group, epoch, grant, first, through, fences, units } => {
+        Message::Page { group, epoch, grant, first, last, through, fences, units } => {
             w = Writer::new(kind::PAGE);
             w.word(group.0);
             w.long(epoch.0);
             w.grant(*grant);
             w.byte(u8::from(*first));
+            w.byte(u8::from(*last));
             w.long(through.0);
             w.count(fences.len());
             for (block, generation) in fences {
@@ -134,9 +135,10 @@ pub(super) fn decode(head: &[u8]) -> Result<Message, HeadError> {
             epoch: r.epoch()?,
             grant: r.grant()?,
             first: r.flag()?,
+            last: r.flag()?,
             through: r.seq()?,
             fences: {
-                let count = r.count(UNITS_MAX)?;
+                let count = r.count(FENCES_MAX)?;
                 (0..count).map(|_| Ok((r.block()?, r.generation()?))).collect::<Result<_, HeadError>>()?
             },
             units: r.versions()?,

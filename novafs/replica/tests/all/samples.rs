@@ -71,6 +71,7 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
                 epoch: EPOCH,
                 grant: GRANT,
                 first: true,
+                last: false,
                 through: Seq(0x2222),
                 fences: vec![(BLOCK, Generation(4))],
                 units: vec![versioned(1)],

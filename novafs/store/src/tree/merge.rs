@@ -6,8 +6,9 @@
 use crate::core::{Core, yield_now};
 use crate::error::StoreError;
 use crate::overlay::{Overlay, cell_of};
+use core::time::Duration;
 use nova_buf::DmaBuf;
-use nova_device::{Disk as _, Durability, Position, Shard};
+use nova_device::{Clock as _, Disk as _, Durability, Position, Shard};
 use nova_units::IoClass;
 use novafs_format::{
     Cell, Child, Key, PAGE, Root, TREE_CHILDREN_MAX, TREE_ENTRY_BYTES, TREE_LEVEL_MAX, TreePage, TreePlace,
@@ -21,6 +22,9 @@ use std::rc::Rc;
 const WRITE_BYTES_MAX: usize = 64 << 10;
 /// Leaves gathered before full ones are written.
 const PENDING_BYTES_MAX: usize = 32 * TREE_ENTRY_BYTES;
+/// How often, and how long apart, a checkpoint looks for a free page before it gives up: 10 seconds.
+const PAGE_TRIES_MAX: usize = 1000;
+const PAGE_TRY_INTERVAL: Duration = Duration::from_millis(10);
 /// Pages handled between two turns of the shard's other tasks.
 const PAGES_PER_TURN: usize = 16;
 
@@ -255,14 +259,27 @@ impl<'a, S: Shard> Merge<'a, S> {
         Ok(())
     }
 
+    /// A free page. Half of the area is kept for this moment; readers that began long ago may still hold pages of
+    /// earlier trees, and are waited for.
+    async fn take_page(&self) -> Result<u64, StoreError> {
+        for _ in 0..PAGE_TRIES_MAX {
+            if let Some(position) = self.core.state.borrow_mut().pages.take() {
+                return Ok(position);
+            }
+            let clock = self.core.shard.clock();
+            clock.sleep_until(clock.now() + PAGE_TRY_INTERVAL).await;
+            self.core.release_freed();
+        }
+        Err(StoreError::Full { needed_bytes: PAGE as u64 })
+    }
+
     async fn put_leaf(&mut self, items: Vec<(Key, Value)>) -> Result<Child, StoreError> {
         let first = items[0].0;
         self.put_page(0, first, TreePage::Leaf(items)).await
     }
 
     async fn put_page(&mut self, level: u8, first: Key, page: TreePage) -> Result<Child, StoreError> {
-        let position = self.core.state.borrow_mut().pages.take();
-        let position = position.ok_or(StoreError::Full { needed_bytes: PAGE as u64 })?;
+        let position = self.take_page().await?;
         self.new_pages.push(position);
         let (bytes, crc) = page.encode(TreePlace { salt: self.core.salt, position, level });
         let follows = self.write.as_ref().is_some_and(|(start, buffer)| {

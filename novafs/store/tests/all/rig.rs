@@ -64,7 +64,7 @@ impl Rig {
 }
 
 fn host(world: &World, disk: &MemDisk) -> MemShard {
-    world.add_host(HostOptions { disks: vec![disk.clone()], pool_bytes: 32 << 20, ..HostOptions::default() })
+    world.add_host(HostOptions { disks: vec![disk.clone()], pool_bytes: 8 << 20, ..HostOptions::default() })
 }
 
 pub(crate) fn body(shard: &MemShard, bytes: &[u8]) -> SharedBuf {

@@ -322,3 +322,38 @@ fn closing_makes_everything_durable_and_ends_the_tasks() {
     assert_eq!(store.group(GROUP).unwrap().commit_seq, Seq(1));
     rig.run(async move { expect_unit(&store, GROUP, (1, 0, 1, 500)).await });
 }
+
+#[test]
+fn what_back_fill_brings_never_goes_over_something_newer() {
+    let mut rig = Rig::new(16, 64 * MIB);
+    let (store, shard) = (rig.open(), rig.shard.clone());
+    rig.run(async move {
+        let record = GroupRecord { epoch: Epoch(2), commit: Seq(10), ..GroupRecord::default() };
+        store.set_group(GROUP, record).await.unwrap();
+        append(&store, &shard, GROUP, at(11), &[(1, 0, 11, 600), (1, 1, 11, 600)]).await.unwrap();
+        store.commit(GROUP, Seq(11));
+        // In memory and, after the checkpoint, in the tree: the newer version stays either way.
+        for _ in 0..2 {
+            let (old, stored) = entry(&[(1, 0, 3, 600), (2, 0, 3, 600)]);
+            assert_eq!(store.install(GROUP, at(3), &old, Some(body(&shard, &stored))).await, Ok(true));
+            expect_unit(&store, GROUP, (1, 0, 11, 600)).await;
+            expect_unit(&store, GROUP, (2, 0, 3, 600)).await;
+            store.checkpoint().await.unwrap();
+        }
+        let (older, stored) = entry(&[(2, 0, 2, 600)]);
+        assert_eq!(store.install(GROUP, at(2), &older, Some(body(&shard, &stored))).await, Ok(false));
+        let delete = LogEntry::Delete { block: BlockId(3) };
+        store.install(GROUP, at(5), &delete, None).await.unwrap();
+        let (dead, stored) = entry(&[(3, 0, 4, 600)]);
+        assert_eq!(store.install(GROUP, at(4), &dead, Some(body(&shard, &stored))).await, Ok(false));
+    });
+    rig.restart(KillMode::Power);
+    let store = rig.open();
+    assert_eq!(store.group(GROUP).unwrap().commit_seq, Seq(11));
+    rig.run(async move {
+        expect_unit(&store, GROUP, (1, 0, 11, 600)).await;
+        expect_unit(&store, GROUP, (2, 0, 3, 600)).await;
+        assert_eq!(store.fence_of(GROUP, BlockId(3)), Some(Generation(u32::MAX)));
+        assert_eq!(store.scan(GROUP, None, 10).await.unwrap().len(), 3);
+    });
+}

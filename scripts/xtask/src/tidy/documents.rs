@@ -17,11 +17,23 @@ pub(super) fn check(workspace: &Workspace) -> Vec<Finding> {
             findings.push(Finding::new("document", page, "the page is missing; every reader starts there"));
         }
     }
+    findings.extend(check_map(workspace));
     for file in workspace.files.iter().filter(|file| file.is_markdown()) {
         findings.extend(check_links(file, &|path| workspace.root.join(path).exists()));
     }
     findings.extend(check_records(&workspace.files));
     findings
+}
+
+/// Crates without a line in the map of `ARCHITECTURE.md`.
+fn check_map(workspace: &Workspace) -> Vec<Finding> {
+    let map = workspace.file("ARCHITECTURE.md").map_or("", |file| file.text.as_str());
+    let lost = workspace.crates.iter().filter(|one| !map.contains(&format!("| [`{0}`]({0}) | ", one.folder)));
+    lost.map(|one| {
+        let advice = format!("`{}` is not on the map; add a line that says what it is for", one.folder);
+        Finding::new("document", "ARCHITECTURE.md", advice)
+    })
+    .collect()
 }
 
 /// Relative links whose target is not there.
@@ -129,6 +141,18 @@ mod tests {
 
     fn file(path: &str, text: &str) -> TextFile {
         TextFile { path: path.to_owned(), text: text.to_owned() }
+    }
+
+    #[test]
+    fn a_crate_that_is_not_on_the_map_is_found() {
+        let one = crate::workspace::Crate { folder: "novafs/store".to_owned(), ..Default::default() };
+        let with = |text: &str| Workspace {
+            crates: vec![one.clone()],
+            files: vec![file("ARCHITECTURE.md", text)],
+            ..Workspace::default()
+        };
+        assert_eq!(check_map(&with("| [`novafs/store`](novafs/store) | one device |\n")), []);
+        assert_eq!(check_map(&with("novafs/store is a crate\n")).len(), 1);
     }
 
     #[test]

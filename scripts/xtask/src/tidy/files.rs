@@ -15,8 +15,8 @@ const LINES_MAX: usize = 800;
 const EMPTY_NAMES: [&str; 8] =
     ["utils", "util", "common", "helpers", "helper", "misc", "manager", "managers"];
 
-/// Test binaries a crate may have: one for all, and the interleavings, which are built with another `cfg`.
-const TEST_BINARIES: [&str; 2] = ["all.rs", "loom.rs"];
+/// The one integration-test binary a crate may have.
+const TEST_BINARY: &str = "all.rs";
 
 /// Files that are too long, badly named, dead, or a second integration-test binary.
 pub(super) fn check(workspace: &Workspace) -> Vec<Finding> {
@@ -34,7 +34,7 @@ pub(super) fn check(workspace: &Workspace) -> Vec<Finding> {
         let Some(one) = workspace.crate_of(&file.path) else { continue };
         let inside = &file.path[one.folder.len() + 1..];
         if let Some(binary) = inside.strip_prefix("tests/").filter(|rest| !rest.contains('/')) {
-            if !TEST_BINARIES.contains(&binary) {
+            if binary != TEST_BINARY {
                 let advice = "one integration-test binary per crate: make it a module of tests/all.rs, below tests/all/";
                 findings.push(Finding::new(RULE, &file.path, advice));
             }

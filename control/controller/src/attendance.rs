@@ -1,0 +1,213 @@
+//! What the leader of the cluster group observes and need not remember: heartbeats, silence, mounts, joins.
+//!
+//! A new leader begins empty: every host reports again, and every timer starts when the leader begins to look.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nova_api::cluster as pb;
+use nova_api::cluster::host_report::Report;
+use nova_fleet::{Heartbeats, storms};
+use nova_groups::{
+    DeviceState, Heard, Mount, MountReport, Observed, REPORT_FRESH, ReadyReport, SilenceReport,
+};
+use nova_state::ClusterState;
+use nova_units::{BootId, DeviceId, Epoch, GroupId, NodeId, Timestamp};
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use crate::clock;
+
+/// Orders that wait in the stream of one host; a host that does not take them loses its stream.
+pub(crate) const ORDERS_WAITING_MAX: usize = 64;
+/// Counters kept of one host.
+const COUNTERS_MAX: usize = 1024;
+
+/// The way back to a host.
+pub(crate) type Orders = mpsc::Sender<Result<pb::HostOrder, Status>>;
+
+/// What a host last said about itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Vitals {
+    pub(crate) last: Timestamp,
+    pub(crate) bytes_total: u64,
+    pub(crate) bytes_free: u64,
+    pub(crate) counters: Vec<pb::Counter>,
+}
+
+/// The soft state of one controller.
+#[derive(Debug, Default)]
+pub(crate) struct Attendance(Mutex<Soft>);
+
+#[derive(Debug, Default)]
+struct Soft {
+    leading_since: Duration,
+    heartbeats: Heartbeats,
+    heard: BTreeMap<NodeId, Heard>,
+    silences: BTreeMap<NodeId, SilenceReport>,
+    mounts: BTreeMap<NodeId, MountReport>,
+    ready: BTreeMap<GroupId, ReadyReport>,
+    failed: BTreeMap<DeviceId, String>,
+    vitals: BTreeMap<NodeId, Vitals>,
+    orders: BTreeMap<NodeId, Orders>,
+}
+
+impl Attendance {
+    fn soft(&self) -> MutexGuard<'_, Soft> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets everything: this controller begins to lead.
+    pub(crate) fn restart(&self) {
+        *self.soft() = Soft { leading_since: clock::monotonic(), ..Soft::default() };
+    }
+
+    /// A stream of `node` began; it takes the place of an earlier one.
+    pub(crate) fn enter(&self, node: NodeId, orders: Orders) {
+        self.soft().orders.insert(node, orders);
+    }
+
+    /// The stream with these orders ended.
+    pub(crate) fn leave(&self, node: NodeId, orders: &Orders) {
+        let mut soft = self.soft();
+        if soft.orders.get(&node).is_some_and(|known| known.same_channel(orders)) {
+            soft.orders.remove(&node);
+        }
+    }
+
+    /// Takes a report of `node` under its registered start. Tells whether its data plane is up.
+    pub(crate) fn take(&self, node: NodeId, boot: BootId, report: Option<Report>) -> bool {
+        let now = clock::monotonic();
+        let mut soft = self.soft();
+        let mut up = soft.heard.get(&node).is_none_or(|heard| heard.up || heard.boot != boot);
+        match report {
+            Some(Report::Heartbeat(beat)) => {
+                up = beat.novad_up;
+                let mut counters = beat.counters;
+                counters.truncate(COUNTERS_MAX);
+                let (bytes_total, bytes_free) = (beat.bytes_total, beat.bytes_free);
+                soft.vitals.insert(node, Vitals { last: clock::wall(), bytes_total, bytes_free, counters });
+            }
+            Some(Report::Silence(silence)) => {
+                let silent = silence.silent.into_iter().map(NodeId).collect();
+                soft.take_silence(SilenceReport { reporter: node, boot, first: now, last: now, silent });
+            }
+            Some(Report::DeviceMounted(mounted)) => {
+                let mount = Mount {
+                    node: node.0,
+                    boot: boot.0,
+                    device: mounted.device.to_vec(),
+                    mount_counter: mounted.mount_counter,
+                    incarnation: mounted.incarnation,
+                    bytes_total: mounted.bytes_total,
+                };
+                let same = soft.mounts.get(&node).filter(|known| known.mount == mount);
+                let first = same.map_or(now, |known| known.first);
+                soft.mounts.insert(node, MountReport { mount, first });
+            }
+            Some(Report::JoinReady(ready)) => {
+                let (group, epoch) = (GroupId(ready.group), Epoch(ready.epoch));
+                soft.ready
+                    .insert(group, ReadyReport { reporter: node, node: NodeId(ready.node), group, epoch });
+            }
+            Some(Report::DeviceFailed(failed)) => {
+                if let Ok(id) = <[u8; 16]>::try_from(failed.device.as_ref()) {
+                    soft.failed.insert(DeviceId(u128::from_be_bytes(id)), failed.reason);
+                }
+            }
+            None => {}
+        }
+        if up {
+            soft.heartbeats.beat(node, boot, now);
+            soft.heard.insert(node, Heard { boot, last: now, up });
+        } else if let Some(heard) = soft.heard.get_mut(&node) {
+            heard.up = false;
+        }
+        up
+    }
+
+    /// Answers the mounts that are in the state, and forgets what is about something that is no more.
+    pub(crate) fn answer(&self, state: &ClusterState) {
+        let now = clock::monotonic();
+        let mut soft = self.soft();
+        let soft = &mut *soft;
+        soft.silences.retain(|_, report| now.saturating_sub(report.last) <= REPORT_FRESH);
+        soft.failed.retain(|id, _| {
+            state.groups.devices().any(|(known, device)| known == *id && device.state != DeviceState::Failed)
+        });
+        soft.ready
+            .retain(|id, ready| state.groups.group(*id).is_some_and(|group| group.epoch <= ready.epoch));
+        let orders = &soft.orders;
+        soft.mounts.retain(|node, report| {
+            let mount = &report.mount;
+            let Some((id, device)) = state.groups.device_of(*node) else { return true };
+            let known = mount.device_id() == Some(id)
+                && device.mount_counter == mount.mount_counter
+                && device.state == (DeviceState::Mounted { boot: BootId(mount.boot) });
+            if !known {
+                return true;
+            }
+            let incarnation = device.incarnation.0;
+            let wipe = mount.incarnation != incarnation;
+            let incarnate = pb::Incarnate { device: mount.device.clone().into(), incarnation, wipe };
+            let order = pb::HostOrder {
+                order: Some(pb::host_order::Order::Incarnate(incarnate)),
+                ..pb::HostOrder::default()
+            };
+            // A host whose stream is gone or full mounts again in its next one.
+            let _ = orders.get(node).map(|orders| orders.try_send(Ok(order)));
+            false
+        });
+    }
+
+    /// The view that plans are made on.
+    pub(crate) fn observe(&self, state: &ClusterState, groups_wanted: usize) -> Observed {
+        let mut soft = self.soft();
+        let now = clock::monotonic();
+        let storm = !storms(&state.fleet, &mut soft.heartbeats, now).is_empty();
+        Observed {
+            now,
+            wall: clock::wall(),
+            leading_since: soft.leading_since,
+            silences: soft.silences.values().cloned().collect(),
+            mounts: soft.mounts.values().cloned().collect(),
+            ready: soft.ready.values().copied().collect(),
+            failed: soft.failed.iter().map(|(id, reason)| (*id, reason.clone())).collect(),
+            heard: soft.heard.clone(),
+            storage: state.fleet.iter().filter(|(_, node)| node.stores()).map(|(id, _)| id).collect(),
+            groups_wanted,
+            storm,
+        }
+    }
+
+    /// Changes of hosts' states that are due.
+    pub(crate) fn plan_fleet(&self, state: &ClusterState) -> Vec<nova_fleet::Op> {
+        nova_fleet::plan(&state.fleet, &mut self.soft().heartbeats, clock::monotonic())
+    }
+
+    /// Zones in which too many hosts are silent at once.
+    pub(crate) fn storms(&self, state: &ClusterState) -> nova_fleet::Zones {
+        storms(&state.fleet, &mut self.soft().heartbeats, clock::monotonic())
+    }
+
+    /// What each host last said about itself.
+    pub(crate) fn vitals(&self) -> BTreeMap<NodeId, Vitals> {
+        self.soft().vitals.clone()
+    }
+}
+
+impl Soft {
+    /// A silence that goes on keeps its beginning; a peer that is newly silent begins another.
+    fn take_silence(&mut self, mut report: SilenceReport) {
+        if let Some(known) = self.silences.get(&report.reporter) {
+            let goes_on = known.boot == report.boot
+                && report.last.saturating_sub(known.last) <= REPORT_FRESH
+                && report.silent.is_subset(&known.silent);
+            if goes_on {
+                report.first = known.first;
+            }
+        }
+        self.silences.insert(report.reporter, report);
+    }
+}

@@ -1,0 +1,304 @@
+//! The service `Cluster`: hosts register, report and are told the map.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nova_api::cluster as pb;
+use nova_api::cluster::cluster_server::Cluster as ClusterApi;
+use nova_fleet::{Answer, Op, Register};
+use nova_groups::STORAGE_HOSTS_MIN;
+use nova_raft::Group;
+use nova_security::{Identity, Role, authorize};
+use nova_state::{ClusterCommand, ClusterState, StepAnswer};
+use nova_units::{BootId, NodeId};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::attendance::{Attendance, ORDERS_WAITING_MAX, Orders};
+use crate::leader::Leading;
+use crate::machine::{Cluster, Files};
+use crate::map::cluster_map;
+use crate::reads::Reads;
+use crate::{clock, refusal};
+
+/// Node lease, counted from when the acknowledged heartbeat was sent (control design, section 2.1). It is over
+/// before the controllers give a host up at 30 s.
+const NODE_LEASE: Duration = Duration::from_secs(25);
+/// A map waits in the stream of a host that is slow to take it; the next one is made when there is room.
+const MAPS_WAITING_MAX: usize = 1;
+/// How long Status waits for another controller.
+const REACH_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Serves the cluster while this controller leads its group.
+#[derive(Clone, Debug)]
+pub(crate) struct ClusterService {
+    pub(crate) id: u64,
+    pub(crate) members: Arc<BTreeMap<u64, String>>,
+    pub(crate) cluster: Group<Cluster>,
+    pub(crate) files: Group<Files>,
+    pub(crate) reads: Reads<Cluster>,
+    pub(crate) attendance: Arc<Attendance>,
+    pub(crate) leading: watch::Receiver<Leading>,
+}
+
+#[tonic::async_trait]
+impl ClusterApi for ClusterService {
+    type AttendStream = ReceiverStream<Result<pb::HostOrder, Status>>;
+    type WatchMapStream = ReceiverStream<Result<pb::ClusterMap, Status>>;
+
+    async fn register(
+        &self,
+        request: Request<pb::RegisterRequest>,
+    ) -> Result<Response<pb::RegisterResponse>, Status> {
+        let identity = authorize(&request, &[Role::Agent])?;
+        let ask = request.into_inner();
+        if identity.node() != ask.name {
+            return Err(Status::permission_denied(format!(
+                "{identity} may not register host {:?}",
+                ask.name
+            )));
+        }
+        let (name, roles, addr) = (ask.name, ask.roles, ask.data_addr);
+        let register = Register { name, roles, addr, boot: ask.boot, zone: ask.zone };
+        let command = nova_fleet::Command { at_ms: clock::wall().0, op: Some(Op::Register(register)) };
+        let batch = ClusterCommand { steps: vec![command.into()] };
+        let answers = self.cluster.propose(batch).await.map_err(refusal::of_propose)?;
+        match answers.as_slice() {
+            [StepAnswer::Fleet(Answer::Registered(node))] => {
+                let region_era = self.files.local().0.namespace.era().into();
+                Ok(Response::new(pb::RegisterResponse { node: node.0, region_era }))
+            }
+            [StepAnswer::Fleet(Answer::Refused(reason))] => Err(Status::invalid_argument(*reason)),
+            other => Err(Status::internal(format!("a registration was answered with {other:?}"))),
+        }
+    }
+
+    async fn attend(
+        &self,
+        request: Request<Streaming<pb::HostReport>>,
+    ) -> Result<Response<Self::AttendStream>, Status> {
+        let identity = authorize(&request, &[Role::Agent])?;
+        self.check_leading()?;
+        let (orders, stream) = mpsc::channel(ORDERS_WAITING_MAX);
+        tokio::spawn(self.clone().attend_host(identity, request.into_inner(), orders));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn watch_map(
+        &self,
+        request: Request<pb::WatchMapRequest>,
+    ) -> Result<Response<Self::WatchMapStream>, Status> {
+        authorize(&request, &[Role::Agent, Role::Operator, Role::Gateway, Role::Monitor, Role::Controller])?;
+        self.check_leading()?;
+        let (maps, stream) = mpsc::channel(MAPS_WAITING_MAX);
+        tokio::spawn(self.clone().send_maps(maps));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn status(
+        &self,
+        request: Request<pb::StatusRequest>,
+    ) -> Result<Response<pb::StatusResponse>, Status> {
+        authorize(&request, &[Role::Operator, Role::Agent, Role::Gateway, Role::Monitor, Role::Controller])?;
+        // Without a leader an operator needs the answer most: any controller then tells what it knows.
+        let (state, mut notes) = match self.cluster.metrics().leader {
+            Some(_) => (self.reads.read().await.map_err(refusal::of_read)?, Vec::new()),
+            None => (
+                self.cluster.local(),
+                vec!["no controller leads the cluster group: what is shown may be old".into()],
+            ),
+        };
+        notes.extend(self.notes(&state.0));
+        let term = self.cluster.metrics().term;
+        let map = cluster_map(&state.0, term, Some(&self.attendance.vitals()));
+        let controllers = self.controllers().await;
+        let raft =
+            vec![raft_group("cluster", &self.cluster.metrics()), raft_group("files", &self.files.metrics())];
+        Ok(Response::new(pb::StatusResponse { map: Some(map), controllers, raft, notes }))
+    }
+}
+
+fn raft_group(name: &str, metrics: &nova_raft::Metrics) -> pb::RaftGroup {
+    pb::RaftGroup {
+        name: name.to_owned(),
+        leader: metrics.leader.as_ref().map_or(0, |(id, _)| *id),
+        term: metrics.term,
+        committed: metrics.committed.unwrap_or(0),
+        applied: metrics.applied.unwrap_or(0),
+    }
+}
+
+/// What became of one report.
+enum Taken {
+    /// It was taken, and the data plane of its host is up.
+    Up,
+    /// It was taken; the host gets no lease.
+    Down,
+}
+
+impl ClusterService {
+    fn check_leading(&self) -> Result<(), Status> {
+        if self.leading.borrow().leads() { Ok(()) } else { Err(refusal::not_leader(self.cluster.leader())) }
+    }
+
+    /// Takes the reports of one host until its stream ends or this controller leads no more.
+    async fn attend_host(self, identity: Identity, mut reports: Streaming<pb::HostReport>, orders: Orders) {
+        let (taken, to_acknowledge) = watch::channel((0_u64, false));
+        let acknowledge = tokio::spawn(self.clone().acknowledge(to_acknowledge, orders.clone()));
+        let mut leading = self.leading.clone();
+        let mut entered = None;
+        let ended = loop {
+            let report = tokio::select! {
+                report = reports.message() => report,
+                () = Leading::lost(&mut leading) => break Some(refusal::not_leader(self.cluster.leader())),
+                () = orders.closed() => break None,
+            };
+            let report = match report {
+                Ok(Some(report)) => report,
+                Ok(None) | Err(_) => break None,
+            };
+            let (node, sequence) = (NodeId(report.node), report.sequence);
+            match self.take_report(&identity, report, &orders, &mut entered).await {
+                Ok(outcome) => {
+                    let up = matches!(outcome, Taken::Up);
+                    taken.send_modify(|(highest, lease)| (*highest, *lease) = (sequence.max(*highest), up));
+                }
+                Err(status) => {
+                    tracing::info!(node = node.0, %status, "a host's reports were refused");
+                    break Some(status);
+                }
+            }
+        };
+        acknowledge.abort();
+        if let Some(node) = entered {
+            self.attendance.leave(node, &orders);
+        }
+        if let Some(status) = ended {
+            // The host may be gone already.
+            let _ = orders.try_send(Err(status));
+        }
+    }
+
+    async fn take_report(
+        &self,
+        identity: &Identity,
+        report: pb::HostReport,
+        orders: &Orders,
+        entered: &mut Option<NodeId>,
+    ) -> Result<Taken, Status> {
+        let (id, boot) = (NodeId(report.node), BootId(report.boot));
+        let mut state = self.cluster.local();
+        let registered = |state: &Cluster| state.0.fleet.node(id).is_some_and(|node| node.boot == boot);
+        if !registered(&state) {
+            // It may have registered with an earlier leader a moment ago.
+            state = self.reads.read().await.map_err(refusal::of_read)?;
+        }
+        let node = state.0.fleet.node(id).ok_or_else(|| Status::not_found("no such host; register first"))?;
+        if node.name != identity.node() {
+            return Err(Status::permission_denied(format!(
+                "{identity} may not report for host {:?}",
+                node.name
+            )));
+        }
+        if node.boot != boot {
+            return Err(Status::aborted("another start of this host is registered; register again"));
+        }
+        if *entered != Some(id) {
+            *entered = Some(id);
+            self.attendance.enter(id, orders.clone());
+        }
+        Ok(if self.attendance.take(id, boot, report.report) { Taken::Up } else { Taken::Down })
+    }
+
+    /// Acknowledges what was taken once a majority confirmed, in a round begun afterwards, that this controller
+    /// leads: a deposed leader extends no lease.
+    async fn acknowledge(self, mut taken: watch::Receiver<(u64, bool)>, orders: Orders) {
+        while taken.changed().await.is_ok() {
+            let (acknowledged, up) = *taken.borrow_and_update();
+            if self.reads.read().await.is_err() {
+                continue;
+            }
+            let lease_ms = if up { u64::try_from(NODE_LEASE.as_millis()).unwrap_or(0) } else { 0 };
+            let order = pb::HostOrder { acknowledged, lease_ms, order: None };
+            if orders.send(Ok(order)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Sends the map now and after every change; changes that come while one is on its way make one message.
+    async fn send_maps(self, maps: mpsc::Sender<Result<pb::ClusterMap, Status>>) {
+        let mut applied = self.cluster.watch();
+        let mut leading = self.leading.clone();
+        let mut state = match self.reads.read().await {
+            Ok(state) => state,
+            Err(error) => {
+                let _ = maps.send(Err(refusal::of_read(error))).await;
+                return;
+            }
+        };
+        loop {
+            let sent = state.0.version;
+            let map = cluster_map(&state.0, self.cluster.metrics().term, None);
+            if maps.send(Ok(map)).await.is_err() {
+                return;
+            }
+            while state.0.version == sent {
+                tokio::select! {
+                    changed = applied.changed() => if changed.is_err() { return },
+                    () = Leading::lost(&mut leading) => {
+                        let _ = maps.send(Err(refusal::not_leader(self.cluster.leader()))).await;
+                        return;
+                    }
+                    () = maps.closed() => return,
+                }
+                state = self.cluster.local();
+            }
+        }
+    }
+
+    fn notes(&self, state: &ClusterState) -> Vec<String> {
+        let mut notes = Vec::new();
+        let serving = state
+            .fleet
+            .iter()
+            .filter(|(id, node)| node.stores() && state.groups.device_of(*id).is_some())
+            .count();
+        if serving < STORAGE_HOSTS_MIN {
+            notes.push(format!(
+                "{serving} of {STORAGE_HOSTS_MIN} storage hosts with a device: replica groups need three to be made"
+            ));
+        }
+        let frozen = state.groups.iter().filter(|(_, group)| group.frozen()).count();
+        if frozen > 0 {
+            notes.push(format!(
+                "{frozen} replica groups have one member in sync: they take no writes until another joins"
+            ));
+        }
+        if self.cluster.is_leader() {
+            let storms = self.attendance.storms(state).into_iter();
+            notes.extend(
+                storms
+                    .map(|zone| format!("many hosts of zone {zone:?} are silent at once: none is given up")),
+            );
+        }
+        notes
+    }
+
+    async fn controllers(&self) -> Vec<pb::Controller> {
+        let looks = self.members.iter().map(|(id, addr)| async {
+            let reachable = *id == self.id || is_reachable(addr).await;
+            pb::Controller { id: *id, addr: addr.clone(), reachable }
+        });
+        futures::future::join_all(looks).await
+    }
+}
+
+/// Something listens there.
+pub(crate) async fn is_reachable(addr: &str) -> bool {
+    matches!(timeout(REACH_TIMEOUT, TcpStream::connect(addr)).await, Ok(Ok(_)))
+}

@@ -1,0 +1,144 @@
+//! The configuration: TOML, every key known, or the controller does not start.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use serde::Deserialize;
+
+/// What `--explain-config` prints: a configuration with every key.
+pub(crate) const EXPLANATION: &str = r#"# Configuration of nova-control. Keys without "default" must be given; unknown keys are refused.
+
+# Name of the region, as in the certificates.
+region = "dev"
+# This controller: one of the peers below. An id is never used again for another controller.
+id = 1
+# Where it listens: gRPC with mutual TLS, for hosts, operators and the other controllers.
+listen = "127.0.0.1:7401"
+# Its logs and snapshots.
+folder = "/var/lib/nova/control"
+# Replica groups to make once three storage hosts serve. Default: 12.
+groups_wanted = 12
+
+[tls]
+# The region's CA, and the certificate and private key of this controller (PEM; the key has mode 0600).
+ca = "/etc/nova/ca.pem"
+certificate = "/etc/nova/control.pem"
+key = "/etc/nova/control.key"
+
+# All controllers of the region, this one too, the same list on each: three (Spec 2.2), or one for a trial.
+[[peers]]
+id = 1
+address = "127.0.0.1:7401"
+"#;
+
+/// Groups of a region, at most; the state has the same bound.
+const GROUPS_WANTED_MAX: usize = 4096;
+
+/// A checked configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) region: String,
+    pub(crate) id: u64,
+    pub(crate) listen: SocketAddr,
+    pub(crate) folder: PathBuf,
+    #[serde(default = "groups_wanted_default")]
+    pub(crate) groups_wanted: usize,
+    pub(crate) tls: Tls,
+    peers: Vec<Peer>,
+}
+
+/// Where the certificates are.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tls {
+    pub(crate) ca: PathBuf,
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Peer {
+    id: u64,
+    address: String,
+}
+
+fn groups_wanted_default() -> usize {
+    nova_groups::GROUPS_DEFAULT
+}
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    pub(crate) fn load(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        Self::parse(&text).with_context(|| format!("configuration {}", path.display()))
+    }
+
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let config: Self = toml::from_str(text)?;
+        ensure!(!config.region.is_empty(), "region must be given");
+        ensure!(
+            (1..=GROUPS_WANTED_MAX).contains(&config.groups_wanted),
+            "groups_wanted is 1 to {GROUPS_WANTED_MAX}, not {}",
+            config.groups_wanted
+        );
+        let members = config.members();
+        ensure!(members.len() == config.peers.len(), "two peers have the same id");
+        for (id, address) in &members {
+            ensure!(*id != 0, "peer ids begin at 1");
+            let port = address.rsplit_once(':').and_then(|(host, port)| {
+                (!host.is_empty()).then_some(())?;
+                port.parse::<u16>().ok()
+            });
+            ensure!(port.is_some_and(|port| port != 0), "address {address:?} of peer {id} is not host:port");
+        }
+        if !members.contains_key(&config.id) {
+            bail!("id {} is not among the peers; the list names every controller, this one too", config.id);
+        }
+        // An even number tolerates no more losses than the odd one below it.
+        ensure!(members.len() % 2 == 1, "a region has an odd number of controllers, not {}", members.len());
+        Ok(config)
+    }
+
+    /// Every controller: id and address.
+    pub(crate) fn members(&self) -> BTreeMap<u64, String> {
+        self.peers.iter().map(|peer| (peer.id, peer.address.clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_explanation_is_itself_a_valid_configuration_with_the_defaults() {
+        let config = Config::parse(EXPLANATION).unwrap();
+        assert_eq!(config.groups_wanted, groups_wanted_default());
+        let without: String = EXPLANATION
+            .lines()
+            .filter(|line| !line.starts_with("groups_wanted"))
+            .collect::<Vec<_>>()
+            .join("\n");
+        assert_eq!(Config::parse(&without).unwrap().groups_wanted, 12);
+    }
+
+    #[test]
+    fn a_wrong_configuration_says_what_is_wrong() {
+        let said = |from: &str, to: &str| {
+            assert!(EXPLANATION.contains(from));
+            format!("{:#}", Config::parse(&EXPLANATION.replace(from, to)).unwrap_err())
+        };
+        assert!(said("groups_wanted = 12", "groups = 12").contains("unknown field `groups`"));
+        assert!(said("groups_wanted = 12", "groups_wanted = 0").contains("1 to 4096"));
+        assert!(said("region = \"dev\"", "").contains("missing field `region`"));
+        assert!(said("id = 1\naddress", "id = 2\naddress").contains("not among the peers"));
+        assert!(
+            said("id = 1\naddress = \"127.0.0.1:7401\"", "id = 1\naddress = \"7401\"").contains("host:port")
+        );
+        let two = "[[peers]]\nid = 2\naddress = \"b:1\"\n[[peers]]\nid = 1";
+        assert!(said("[[peers]]\nid = 1", two).contains("odd number"));
+    }
+}

@@ -1,0 +1,13 @@
+//! Integration tests of the replica groups.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "all/changes.rs"]
+mod changes;
+#[path = "all/detection.rs"]
+mod detection;
+#[path = "all/kit.rs"]
+mod kit;
+#[path = "all/prop_groups.rs"]
+mod prop_groups;
+#[path = "all/restarts.rs"]
+mod restarts;

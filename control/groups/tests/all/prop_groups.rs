@@ -1,0 +1,162 @@
+//! Any commands in any order keep the rules, and plans are accepted.
+
+use nova_groups::{
+    AddJoining, Admit, Answer, Command, ConfirmGroup, Drop, DropMembers, FailDevice, Groups, Joining, Mount,
+    Op, ReadyReport, Reinstate, ReinstateGroup, Restart,
+};
+use nova_units::{GroupId, NodeId};
+use proptest::prelude::*;
+
+use crate::kit::{Region, check_step, secs};
+
+const HOSTS: u64 = 4;
+const HOSTS_LEN: usize = 4;
+const _: () = assert!(HOSTS == HOSTS_LEN as u64);
+const GROUPS: u32 = 3;
+
+fn epoch_near(groups: &Groups, group: u32, back: u64) -> u64 {
+    groups.group(GroupId(group)).map_or(1, |group| group.epoch.0.saturating_sub(back))
+}
+
+/// Numbers that become a command on the state at hand, so that most epochs are right.
+#[derive(Clone, Debug)]
+struct Dice {
+    kind: u8,
+    group: u32,
+    back: u64,
+    nodes: Vec<u64>,
+    counter: u64,
+}
+
+fn dice() -> impl Strategy<Value = Dice> {
+    let back = prop_oneof![9 => Just(0_u64), 1 => 1..3_u64];
+    (0..7_u8, 1..=GROUPS, back, prop::collection::vec(1..=HOSTS, 1..3), 0..6_u64)
+        .prop_map(|(kind, group, back, nodes, counter)| Dice { kind, group, back, nodes, counter })
+}
+
+fn command(groups: &Groups, dice: &Dice) -> Op {
+    let Dice { group, nodes, .. } = dice.clone();
+    let epoch = epoch_near(groups, group, dice.back);
+    let joining = vec![Joining { group, epoch, node: nodes[0] }];
+    match dice.kind {
+        0 | 1 => Op::Drop(Drop { groups: vec![DropMembers { group, epoch, nodes }] }),
+        2 => Op::AddJoining(AddJoining { groups: joining }),
+        3 => Op::Admit(Admit { groups: joining }),
+        4 => Op::Reinstate(Reinstate { groups: vec![ReinstateGroup { group, epoch, nodes }] }),
+        5 => {
+            let mounts = nodes
+                .iter()
+                .map(|node| {
+                    let known = groups.device_of(NodeId(*node)).map(|(_, device)| device.clone());
+                    let counter = known.as_ref().map_or(1, |device| device.mount_counter);
+                    Mount {
+                        node: *node,
+                        boot: 10_000 + dice.counter,
+                        device: u128::from(*node).to_be_bytes().to_vec(),
+                        mount_counter: (counter + dice.counter).saturating_sub(1),
+                        incarnation: known.map_or(0, |device| device.incarnation.0),
+                        bytes_total: 1,
+                    }
+                })
+                .collect();
+            Op::Restart(Restart { mounts, confirm: vec![ConfirmGroup { group, epoch, nodes }] })
+        }
+        _ => Op::FailDevice(FailDevice {
+            device: u128::from(nodes[0]).to_be_bytes().to_vec(),
+            reason: String::new(),
+        }),
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Happening {
+    Time(u64),
+    Kill(u64),
+    Start(u64),
+    Report(u64, Vec<u64>),
+    Ready(u32),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let host = 1..=HOSTS;
+    prop_oneof![
+        4 => (1..12_000_u64).prop_map(Happening::Time),
+        1 => host.clone().prop_map(Happening::Kill),
+        2 => host.clone().prop_map(Happening::Start),
+        3 => (host.clone(), prop::collection::vec(host, 1..3)).prop_map(|(reporter, silent)| Happening::Report(reporter, silent)),
+        3 => (1..=GROUPS).prop_map(Happening::Ready),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_commands_in_any_order_keep_the_rules(rolls in prop::collection::vec(dice(), 0..80)) {
+        let mut groups = Region::new(HOSTS, GROUPS as usize).groups;
+        let mut twin = groups.clone();
+        for (number, roll) in rolls.iter().enumerate() {
+            let command = Command { at_ms: 2_000_000 + 1000 * number as u64, op: Some(command(&groups, roll)) };
+            let before = groups.clone();
+            let answer: Answer = groups.apply(&command);
+            prop_assert_eq!(answer, twin.apply(&command), "apply is deterministic");
+            check_step(&before, &groups);
+        }
+        prop_assert_eq!(&Groups::decode(&groups.encode_to_vec()).unwrap(), &groups);
+        prop_assert_eq!(groups.encode_to_vec(), twin.encode_to_vec());
+    }
+
+    #[test]
+    fn what_is_planned_on_a_state_is_accepted_by_it(happenings in prop::collection::vec(happening(), 0..60)) {
+        let mut region = Region::new(HOSTS, GROUPS as usize);
+        let mut up = [true; HOSTS_LEN + 1];
+        let mut boot = 50_000;
+        for happening in happenings {
+            let index = |host: u64| usize::try_from(host).unwrap();
+            match happening {
+                Happening::Time(ms) => {
+                    let running: Vec<u64> = (1..=HOSTS).filter(|host| up[index(*host)]).collect();
+                    region.pass(std::time::Duration::from_millis(ms), &running);
+                }
+                Happening::Kill(host) => up[index(host)] = false,
+                Happening::Start(host) => {
+                    boot += 1;
+                    up[index(host)] = true;
+                    region.start(host, boot);
+                }
+                Happening::Report(reporter, silent) if up[index(reporter)] => region.report(reporter, &silent),
+                Happening::Report(..) => {}
+                Happening::Ready(id) => {
+                    let group = region.group(id);
+                    if let Some(joiner) = group.members.iter().find(|it| it.role == nova_groups::Role::Joining) {
+                        region.observed.ready.push(ReadyReport {
+                            reporter: group.primary, node: joiner.node, group: GroupId(id), epoch: group.epoch,
+                        });
+                    }
+                }
+            }
+            // Every planned command is asserted to be accepted in there.
+            region.round();
+        }
+        // When the faults stop, every host is up and hears all: the groups heal.
+        region.observed.silences.clear();
+        region.observed.mounts.clear();
+        let all: Vec<u64> = (1..=HOSTS).collect();
+        for host in 1..=HOSTS {
+            boot += 1;
+            region.start(host, boot);
+        }
+        for _ in 0..40 {
+            region.pass(secs(60), &all);
+            region.settle();
+            region.observed.ready = region.groups.iter().filter_map(|(id, group)| {
+                let joiner = group.members.iter().find(|it| it.role == nova_groups::Role::Joining)?;
+                Some(ReadyReport { reporter: group.primary, node: joiner.node, group: id, epoch: group.epoch })
+            }).collect();
+            region.settle();
+        }
+        for (id, group) in region.groups.iter() {
+            prop_assert_eq!(group.in_sync().count(), 3, "{} did not heal: {:?}", id, group);
+        }
+    }
+}

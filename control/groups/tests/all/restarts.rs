@@ -1,0 +1,130 @@
+//! Devices come back: as they were, as old images, or all at once.
+
+use nova_groups::{COLD_START_WAIT, Mount, Op, Restart, Role};
+use nova_units::{Incarnation, NodeId};
+
+use crate::kit::{Region, secs};
+
+fn incarnation(region: &Region, node: u64) -> Incarnation {
+    region.groups.device_of(NodeId(node)).unwrap().1.incarnation
+}
+
+fn mount(node: u64, boot: u64, mount_counter: u64, incarnation: u64) -> Mount {
+    Mount {
+        node,
+        boot,
+        device: u128::from(node).to_be_bytes().to_vec(),
+        mount_counter,
+        incarnation,
+        bytes_total: 9,
+    }
+}
+
+fn restart(region: &mut Region, mount: Mount) -> (Incarnation, bool) {
+    let answer = region.apply(Op::Restart(Restart { mounts: vec![mount], confirm: vec![] }));
+    (answer.incarnated[0].incarnation, answer.incarnated[0].wipe)
+}
+
+#[test]
+fn a_restarted_member_leaves_its_groups_and_joins_again() {
+    let mut region = Region::new(3, 4);
+    let life = incarnation(&region, 2);
+    region.start(2, 2001);
+    let first = region.round();
+    assert!(matches!(first.as_slice(), [Op::Restart(restart)] if restart.confirm.is_empty()), "{first:?}");
+    for group in 1..=4 {
+        assert_eq!(region.in_sync(group), [1, 3]);
+    }
+    region.settle();
+    assert_eq!(incarnation(&region, 2), life);
+    for group in 1..=4 {
+        let member = region.group(group).member(NodeId(2)).unwrap();
+        assert_eq!((member.role, member.incarnation), (Role::Joining, life));
+    }
+}
+
+#[test]
+fn the_same_mount_told_again_changes_nothing() {
+    let mut region = Region::new(3, 1);
+    let life = incarnation(&region, 1);
+    let before = region.groups.clone();
+    assert_eq!(restart(&mut region, mount(1, 1000, 1, life.0)), (life, false));
+    assert_eq!(restart(&mut region, mount(1, 1000, 1, 0)), (life, true), "it has not yet been emptied");
+    assert_eq!(region.groups, before);
+}
+
+#[test]
+fn an_old_image_of_a_device_is_a_new_life_and_starts_empty() {
+    let mut region = Region::new(3, 1);
+    let life = incarnation(&region, 1);
+    let (renewed, wipe) = restart(&mut region, mount(1, 1001, 1, life.0));
+    assert!(wipe && renewed > life, "the counter did not grow");
+    assert_eq!(region.in_sync(1), [2, 3]);
+    let (again, wipe) = restart(&mut region, mount(1, 1002, 9, life.0));
+    assert!(wipe && again > renewed, "it believes in a life that is over");
+    let (kept, wipe) = restart(&mut region, mount(1, 1003, 10, again.0));
+    assert_eq!((kept, wipe), (again, false));
+}
+
+#[test]
+fn a_device_moved_to_another_host_is_a_new_life() {
+    let mut region = Region::new(3, 1);
+    let life = incarnation(&region, 1);
+    let (moved, wipe) = restart(&mut region, Mount { node: 9, ..mount(1, 9000, 5, life.0) });
+    assert!(wipe && moved > life);
+    assert_eq!(region.in_sync(1), [1, 2, 3], "host 1 has to fall silent before it leaves");
+    assert!(region.groups.device_of(NodeId(1)).is_none());
+}
+
+#[test]
+fn a_cold_start_confirms_the_in_sync_members_as_they_were() {
+    let mut region = Region::new(3, 4);
+    let epochs: Vec<u64> = region.groups.iter().map(|(_, group)| group.epoch.0).collect();
+    region.pass(secs(60), &[]);
+    region.start(1, 1001);
+    assert!(region.round().is_empty(), "it waits for the others");
+    region.pass(secs(1), &[1]);
+    region.start(2, 2001);
+    assert!(region.round().is_empty());
+    region.pass(secs(1), &[1, 2]);
+    region.start(3, 3001);
+    assert_eq!(region.round().len(), 1);
+    for (index, (_, group)) in region.groups.iter().enumerate() {
+        assert_eq!(group.in_sync().count(), 3);
+        assert_eq!(group.epoch.0, epochs[index] + 1, "under a new epoch, so that tails are aligned");
+    }
+    assert!(region.round().is_empty());
+}
+
+#[test]
+fn a_cold_start_without_one_host_goes_on_after_the_wait() {
+    let mut region = Region::new(3, 2);
+    region.pass(secs(60), &[]);
+    region.start(1, 1001);
+    region.start(3, 3001);
+    region.pass(COLD_START_WAIT - secs(1), &[1, 3]);
+    assert!(region.round().is_empty());
+    region.pass(secs(1), &[1, 3]);
+    assert_eq!(region.round().len(), 1);
+    assert_eq!((region.in_sync(1), region.in_sync(2)), (vec![1, 3], vec![1, 3]));
+    region.start(2, 2001);
+    region.settle();
+    assert_eq!(region.group(1).member(NodeId(2)).unwrap().role, Role::Joining);
+}
+
+#[test]
+fn a_restarted_lone_survivor_stays_in_sync() {
+    let mut region = Region::new(3, 1);
+    region.report(1, &[2, 3]);
+    region.report(2, &[1, 3]);
+    region.report(3, &[1, 2]);
+    region.pass(nova_groups::GATHER, &[1]);
+    region.round();
+    assert_eq!(region.in_sync(1), [1]);
+    region.observed.silences.clear();
+    region.pass(secs(5), &[]);
+    region.start(1, 1001);
+    assert_eq!(region.round().len(), 1, "there is nobody to wait for");
+    assert_eq!(region.in_sync(1), [1]);
+    assert!(region.group(1).frozen());
+}

@@ -1,0 +1,153 @@
+//! The agent's attachment: its commands go to this host's storage and edge, their reports to it.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use nova_device::Shard;
+use nova_device::sync::Notify;
+use nova_ring::abi::{AgentCommand, AgentEvent, BadSlot};
+use nova_ring::snapshot::{HostMap, SnapshotError, read_map};
+use nova_ring::{Link, PeerBroken, PushError};
+use nova_units::{DeviceId, Incarnation};
+
+use crate::doorbell::{Doorbells, wait_for_slots};
+use crate::tickets::Tickets;
+
+/// Events that may wait for a slow agent; past it the oldest are dropped, because every event is said again.
+const EVENTS_MAX: usize = 4096;
+
+/// What the agent can make this host do.
+pub(crate) trait Ordered {
+    /// A newer map, and until when the node lease holds on the clock since boot.
+    fn take_map(&self, map: HostMap);
+    /// The lease of the node, from a moment on the clock since boot.
+    fn take_lease(&self, sent: Duration, lease: Duration);
+    /// The device's life.
+    fn incarnate(&self, device: DeviceId, incarnation: Incarnation, wipe: bool);
+    /// Go down.
+    fn stop(&self);
+    /// What an agent that has just attached has to know.
+    fn full_report(&self) -> Vec<AgentEvent>;
+    /// Counters are written here before the agent looks.
+    fn count_into(&self, counters: &nova_ring::Counters);
+}
+
+/// Events on their way to the agent; kept while there is none.
+#[derive(Debug, Default)]
+pub(crate) struct Events {
+    waiting: RefCell<VecDeque<AgentEvent>>,
+    added: Notify,
+}
+
+impl Events {
+    pub(crate) fn push(&self, event: AgentEvent) {
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.len() == EVENTS_MAX {
+            waiting.pop_front();
+        }
+        waiting.push_back(event);
+        self.added.notify_all();
+    }
+}
+
+/// Why the agent was detached.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Detached {
+    #[error("it ended")]
+    Gone,
+    #[error("another agent attached")]
+    Replaced,
+    #[error(transparent)]
+    Broken(#[from] PeerBroken),
+    #[error("it sent a slot that makes no sense: {0}")]
+    BadSlot(#[from] BadSlot),
+    #[error("its map cannot be read: {0}")]
+    BadMap(#[from] SnapshotError),
+}
+
+/// Serves an agent until it ends, breaks a rule, or `replaced` says that a newer one is here.
+pub(crate) async fn serve<S: Shard + Doorbells>(
+    shard: &S,
+    mut link: Link,
+    orders: &Rc<impl Ordered>,
+    events: &Rc<Events>,
+    tickets: &Tickets,
+    replaced: impl Fn() -> bool,
+) -> Detached {
+    // Nothing is replayed after an attach: the whole picture goes first (design: control 4.3).
+    events.waiting.borrow_mut().clear();
+    for event in orders.full_report() {
+        events.push(event);
+    }
+    let why = loop {
+        if replaced() {
+            break Detached::Replaced;
+        }
+        match take_commands(&mut link, orders, events, tickets) {
+            Err(why) => break why,
+            Ok(true) => continue,
+            Ok(false) => {}
+        }
+        if let Err(broken) = send_events(&mut link, events) {
+            break broken.into();
+        }
+        orders.count_into(&link.counters);
+        if link.socket.is_gone() {
+            break Detached::Gone;
+        }
+        if let Err(broken) = wait_for_slots(shard, &mut link.receiver, &events.added).await {
+            break broken.into();
+        }
+    };
+    link.socket.end();
+    why
+}
+
+fn take_commands(
+    link: &mut Link,
+    orders: &Rc<impl Ordered>,
+    events: &Events,
+    tickets: &Tickets,
+) -> Result<bool, Detached> {
+    let mut any = false;
+    while let Some(slot) = link.receiver.pop()? {
+        any = true;
+        match AgentCommand::decode(&slot)? {
+            AgentCommand::Configure { version, buffer, bytes } => {
+                let map = read_map(&link.area, buffer, bytes)?;
+                orders.take_map(map);
+                events.push(AgentEvent::Configured { version });
+            }
+            AgentCommand::AdmitTicket { ticket, uid, valid_ms } => {
+                tickets.admit(ticket, uid, Duration::from_millis(u64::from(valid_ms)), Instant::now());
+            }
+            AgentCommand::Lease { sent_boottime_ms, lease_ms } => {
+                orders.take_lease(Duration::from_millis(sent_boottime_ms), Duration::from_millis(lease_ms));
+            }
+            AgentCommand::Incarnate { device, incarnation, wipe } => orders.incarnate(device, incarnation, wipe),
+            AgentCommand::Stop {} => orders.stop(),
+        }
+    }
+    Ok(any)
+}
+
+fn send_events(link: &mut Link, events: &Events) -> Result<(), PeerBroken> {
+    let mut waiting = events.waiting.borrow_mut();
+    let mut sent = false;
+    while let Some(event) = waiting.front() {
+        match link.sender.push(event.encode()) {
+            Ok(()) => {
+                waiting.pop_front();
+                sent = true;
+            }
+            Err(PushError::Full) => break,
+            Err(PushError::Broken(broken)) => return Err(broken),
+        }
+    }
+    if sent && link.sender.wants_doorbell() {
+        link.sender.ring();
+    }
+    Ok(())
+}

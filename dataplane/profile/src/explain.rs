@@ -1,0 +1,98 @@
+//! Every key, its default, its meaning, and where the default comes from.
+
+use crate::{Profile, Shards};
+
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    meaning: &'static str,
+    source: &'static str,
+}
+
+pub(crate) const KEYS: [Key; 9] = [
+    Key {
+        name: "name",
+        meaning: "name of this kind of machine, in reports and baselines",
+        source: "must be given",
+    },
+    Key {
+        name: "shards.count",
+        meaning: "shards of novad; this build drives one",
+        source: "one shard serves a small machine; on dedicated hosts one a core (Spec C.1)",
+    },
+    Key {
+        name: "shards.cores",
+        meaning: "the core of each shard, as many as shards; empty leaves them to the kernel",
+        source: "shared machines: a pinned shard would wait behind others on its core",
+    },
+    Key {
+        name: "memory.arena_mib",
+        meaning: "MiB of payload buffers of each shard, taken at start; at least 48",
+        source: "DESIGN 3: small machines have 64 MiB",
+    },
+    Key {
+        name: "memory.huge_pages",
+        meaning: "\"try\" asks for huge pages and says when there are none; \"never\" does not ask",
+        source: "most small machines reserve none",
+    },
+    Key {
+        name: "poll.spin_us",
+        meaning: "microseconds of busy polling before a shard parks; 0 parks at once",
+        source: "DESIGN 3: polling is off where cores are shared; 20 to 50 on dedicated ones",
+    },
+    Key {
+        name: "poll.preempt_timer_us",
+        meaning: "microseconds a task may run before it is asked to yield",
+        source: "measured: 250 gives urgent tasks 0.5 ms at the 99th percentile under full load",
+    },
+    Key {
+        name: "device.requests_max",
+        meaning: "requests in flight on one device; others wait in our queues, by priority",
+        source: "a short device queue keeps priorities ours: 128 small requests",
+    },
+    Key {
+        name: "device.in_flight_mib_max",
+        meaning: "MiB in flight on one device",
+        source: "a short device queue keeps priorities ours: 32 requests of 1 MiB",
+    },
+];
+
+/// Default of every key as it stands in TOML, by dotted name.
+pub(crate) fn defaults() -> Vec<(String, String)> {
+    let profile = Profile {
+        name: "laptop".into(),
+        shards: Shards::default(),
+        memory: Default::default(),
+        poll: Default::default(),
+        device: Default::default(),
+    };
+    let table = toml::Table::try_from(profile).expect("a profile is a table of plain values");
+    let mut found = Vec::new();
+    for (key, value) in table {
+        match value {
+            toml::Value::Table(inner) => {
+                found.extend(
+                    inner.into_iter().map(|(name, value)| (format!("{key}.{name}"), value.to_string())),
+                );
+            }
+            plain => found.push((key, plain.to_string())),
+        }
+    }
+    found
+}
+
+/// Every key with its default, its meaning and where the default comes from, as a page for people.
+#[must_use]
+pub fn explain() -> String {
+    let defaults = defaults();
+    let mut page = String::from("Keys of a hw-profile (TOML; unknown keys are refused):\n");
+    for key in &KEYS {
+        let default =
+            defaults.iter().find(|(name, _)| name == key.name).map_or("", |(_, default)| default.as_str());
+        let default = if key.name == "name" { "(none)" } else { default };
+        page.push_str(&format!(
+            "\n{} = {default}\n    {}\n    default: {}\n",
+            key.name, key.meaning, key.source
+        ));
+    }
+    page
+}

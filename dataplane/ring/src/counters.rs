@@ -1,0 +1,128 @@
+//! The page of counters: the service writes, the peer reads, nobody waits.
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::memory::Mapping;
+
+const WORDS: usize = 512;
+
+/// Declares the counters; a counter keeps its place for ever, new ones go to the end.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident = $index:literal, $text:literal;)*) => {
+        /// What a data plane counts since its start.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u16)]
+        pub enum Counter { $($(#[$doc])* $name = $index,)* }
+
+        impl Counter {
+            /// Every counter, in order of place.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its name in reports.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            const fn index(self) -> usize {
+                match self { $(Self::$name => $index,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// CLOCK_BOOTTIME in milliseconds when the service last turned; not a counter but its sign of life.
+    AliveBoottimeMs = 0, "alive_boottime_ms";
+    /// Plaintext bytes accepted from programs and durable on all members.
+    BytesWritten = 1, "bytes_written";
+    /// Plaintext bytes answered to programs.
+    BytesRead = 2, "bytes_read";
+    /// Units sealed at this edge.
+    UnitsSealed = 3, "units_sealed";
+    /// Units opened at this edge.
+    UnitsOpened = 4, "units_opened";
+    /// Pages whose CRC did not match.
+    PagesBad = 5, "pages_bad";
+    /// Pages written anew from another replica.
+    PagesRepaired = 6, "pages_repaired";
+    /// Batches of the log made durable.
+    WalBatches = 7, "wal_batches";
+    /// Flushes of devices.
+    Flushes = 8, "flushes";
+    /// Frames sent to other hosts.
+    FramesSent = 9, "frames_sent";
+    /// Frames whose checksum did not match.
+    CrcFailures = 10, "crc_failures";
+    /// Entries committed in groups where this host is primary.
+    Commits = 11, "commits";
+    /// Times a write waited for a group without a primary.
+    GroupStalls = 12, "group_stalls";
+    /// Longest such wait, in milliseconds.
+    GroupStallMsMax = 13, "group_stall_ms_max";
+    /// Bytes written to devices, logs and records included.
+    DeviceBytesWritten = 14, "device_bytes_written";
+    /// Bytes read from devices.
+    DeviceBytesRead = 15, "device_bytes_read";
+    /// Frames received from other hosts.
+    FramesReceived = 16, "frames_received";
+    /// Connections other hosts lost to a broken rule.
+    PeersRefused = 17, "peers_refused";
+    /// Programs detached for a broken rule.
+    ClientsBroken = 18, "clients_broken";
+    /// Programs attached now.
+    ClientsAttached = 19, "clients_attached";
+    /// Units copied to a joining member.
+    UnitsBackfilled = 20, "units_backfilled";
+    /// Checkpoints written.
+    Checkpoints = 21, "checkpoints";
+    /// Units whose seal did not open: not authentic.
+    UnitsNotAuthentic = 22, "units_not_authentic";
+    /// Reads that went to another member after a refusal or time-out.
+    ReadsRetried = 23, "reads_retried";
+}
+
+const _: () = assert!(Counter::ALL.len() <= WORDS, "the counters fit their page");
+
+/// The counters of one attachment.
+#[derive(Clone, Debug)]
+pub struct Counters {
+    base: NonNull<u8>,
+    _mapping: Arc<Mapping>,
+}
+
+// SAFETY: all access is by atomics; the mapping lives as long as the Arc.
+unsafe impl Send for Counters {}
+// SAFETY: as above.
+unsafe impl Sync for Counters {}
+
+impl Counters {
+    pub(crate) fn new(mapping: &Arc<Mapping>, offset: usize) -> Self {
+        Self { base: mapping.at(offset, WORDS * 8), _mapping: Arc::clone(mapping) }
+    }
+
+    fn word(&self, counter: Counter) -> &AtomicU64 {
+        // SAFETY: `new` checked that the page is inside the mapping, and the index is under its 512 words.
+        let at = unsafe { self.base.cast::<AtomicU64>().add(counter.index()) };
+        // SAFETY: in bounds and aligned by the line above; an atomic may change under a shared reference.
+        unsafe { at.as_ref() }
+    }
+
+    /// The value now. A reader takes it as a claim of the peer, good for reports and nothing else.
+    #[must_use]
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.word(counter).load(Ordering::Relaxed)
+    }
+
+    /// Sets the value; only the service writes.
+    pub fn set(&self, counter: Counter, value: u64) {
+        self.word(counter).store(value, Ordering::Relaxed);
+    }
+
+    /// Every counter with its name and value.
+    pub fn iter(&self) -> impl Iterator<Item = (Counter, u64)> + '_ {
+        Counter::ALL.iter().map(|&counter| (counter, self.get(counter)))
+    }
+}

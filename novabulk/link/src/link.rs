@@ -1,0 +1,272 @@
+//! The link of one shard: its peers, and the lanes it serves.
+
+use core::{cell::RefCell, time::Duration};
+use std::{
+    collections::BTreeMap,
+    rc::{Rc, Weak},
+};
+
+use nova_buf::DmaBuf;
+use nova_device::{Clock, Handler, Incoming, PeerError, Peers, Reply, Request, Shard, sync::timeout_at};
+use nova_units::{NodeId, PeerAddr, TaskClass};
+use novabulk_frame::{HEAD_BYTES_MAX, Hello, Hop, LinkRole};
+use novabulk_transfer::{Config, Inbound, Input, Side};
+
+use crate::{
+    budget::Budget,
+    counters::{Counters, Tally},
+    options::{BODY_BYTES_MAX, LinkOptions, LocalIdentity},
+    peer::Peer,
+    wire::{BUSY_RETRY, Call, Wire, failed, refusal},
+};
+
+/// Calls other hosts and serves theirs. A clone is another handle to the same link; it belongs to one thread.
+#[derive(Debug)]
+pub struct Link<S: Shard> {
+    pub(crate) inner: Rc<Inner<S>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner<S: Shard> {
+    pub(crate) shard: S,
+    pub(crate) options: LinkOptions,
+    pub(crate) tally: Rc<Tally>,
+    local: LocalIdentity,
+    budget: Rc<Budget>,
+    peers: RefCell<BTreeMap<NodeId, Rc<Peer<S>>>>,
+    accepted: RefCell<Vec<Weak<Wire<S>>>>,
+}
+
+impl<S: Shard> Clone for Link<S> {
+    fn clone(&self) -> Self {
+        Self { inner: Rc::clone(&self.inner) }
+    }
+}
+
+impl<S: Shard> Link<S> {
+    /// A link without peers.
+    ///
+    /// # Panics
+    /// When the options are out of range; the configuration was checked at start.
+    #[must_use]
+    pub fn new(shard: S, local: LocalIdentity, options: LinkOptions) -> Self {
+        options.check();
+        let budget = Budget::new(options.receive_bytes.unwrap_or(shard.pool().bytes() / 2));
+        Self {
+            inner: Rc::new(Inner {
+                shard,
+                options,
+                tally: Rc::default(),
+                local,
+                budget,
+                peers: RefCell::default(),
+                accepted: RefCell::default(),
+            }),
+        }
+    }
+
+    /// Takes over where every other host listens; the newest configuration snapshot.
+    ///
+    /// Connections to hosts that are gone or have moved take no new calls and end when their last answer has come.
+    pub fn set_peers(&self, addresses: BTreeMap<NodeId, PeerAddr>) {
+        let mut peers = self.inner.peers.borrow_mut();
+        peers.retain(|node, peer| {
+            let stays = addresses.contains_key(node);
+            if !stays {
+                peer.retire();
+            }
+            stays
+        });
+        for (node, address) in addresses {
+            match peers.get(&node) {
+                Some(peer) => peer.move_to(address),
+                None => {
+                    peers.insert(node, Peer::new(node, address));
+                }
+            }
+        }
+    }
+
+    /// Serves a lane that another host opened, each request as a task of its own.
+    ///
+    /// Drops the lane when [`crate::ACCEPTED_MAX`] are served already.
+    pub fn accept<H: Handler>(&self, lane: S::Lane, handler: Rc<H>) {
+        let inner = &self.inner;
+        let Some(lease) = inner.budget.lease(inner.options.grants) else {
+            inner.tally.count(|tally| tally.accept_refusals += 1);
+            return;
+        };
+        inner.tally.count(|tally| tally.accepted += 1);
+        let hello = inner.hello(LinkRole::Bulk, lease.grants);
+        let tally = Rc::clone(&inner.tally);
+        let serve = move |wire: &Rc<Wire<S>>, inbound: Inbound, body: Option<DmaBuf>| {
+            let (handler, wire) = (Rc::clone(&handler), Rc::clone(wire));
+            tally.count(|tally| tally.served += 1);
+            let class = wire.task_class();
+            wire.shard().clone().spawn(class, async move {
+                let from = wire.peer_node();
+                let incoming = Incoming {
+                    head: inbound.head,
+                    body,
+                    priority: inbound.priority,
+                    hop: inbound.hop.number(),
+                };
+                let served = handler.serve(from, incoming).await;
+                wire.answer(inbound.id, inbound.reply_max, served);
+            });
+        };
+        let config = Config { side: Side::Listener, hello };
+        let wire = Wire::start(inner, config, lane, Some(lease), serve);
+        {
+            let mut accepted = inner.accepted.borrow_mut();
+            accepted.retain(|wire| wire.strong_count() > 0);
+            accepted.push(Rc::downgrade(&wire));
+        }
+        let inner = Rc::clone(inner);
+        wire.shard().clone().spawn(TaskClass::Control, async move {
+            if wire.opened().await {
+                inner.meet(&wire);
+            }
+        });
+    }
+
+    /// Takes no new work in either direction; what is under way ends, and every connection closes within 30 s.
+    pub fn drain(&self) {
+        for peer in core::mem::take(&mut *self.inner.peers.borrow_mut()).into_values() {
+            peer.retire();
+        }
+        for wire in self.inner.accepted.borrow().iter().filter_map(Weak::upgrade) {
+            wire.on(Input::Drain);
+        }
+    }
+
+    /// Totals since the link was made.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.inner.tally.read()
+    }
+
+    /// Connections to a peer that stand now, both roles.
+    #[must_use]
+    pub fn connections(&self, to: NodeId) -> usize {
+        self.inner.peers.borrow().get(&to).map_or(0, |peer| peer.standing())
+    }
+
+    async fn carry(&self, to: NodeId, request: Request) -> Result<Reply, PeerError> {
+        let inner = &self.inner;
+        let hop = check(&request)?;
+        let until = inner.shard.clock().now().saturating_add(request.deadline);
+        let peer = inner.peers.borrow().get(&to).cloned().ok_or(PeerError::Unreachable)?;
+        let role = if request.control && request.body.is_none() { LinkRole::Control } else { LinkRole::Bulk };
+        let room = self.room(until, request.reply_bytes_max).await?;
+        let wire = match peer.pick(role, request.priority, hop) {
+            Some(wire) => wire,
+            None => {
+                timeout_at(inner.shard.clock(), until, peer.connected(inner, role, request.priority, hop))
+                    .await
+                    .map_err(|_| PeerError::TimedOut)??
+            }
+        };
+        peer.grow(inner, role);
+        let call = Call {
+            hop,
+            priority: request.priority,
+            head: request.head,
+            body: request.body,
+            reply_max: request.reply_bytes_max,
+            until,
+            room,
+        };
+        let answer = wire.call(call).await.map_err(failed)?;
+        Ok(Reply { head: answer.head, body: answer.body })
+    }
+
+    /// The buffer for the answer's body, set aside before the request leaves.
+    async fn room(&self, until: Duration, bytes: u32) -> Result<Option<DmaBuf>, PeerError> {
+        if bytes == 0 {
+            return Ok(None);
+        }
+        let bytes = usize::try_from(bytes).expect("checked against BODY_BYTES_MAX");
+        let taking = self.inner.shard.pool().take(bytes);
+        match timeout_at(self.inner.shard.clock(), until, taking).await {
+            Ok(room) => Ok(Some(room)),
+            // Nothing has left this host, so the caller may ask again.
+            Err(_) => Err(PeerError::Busy { retry_after: BUSY_RETRY }),
+        }
+    }
+}
+
+impl<S: Shard> Peers for Link<S> {
+    async fn call(&self, to: NodeId, request: Request) -> Result<Reply, PeerError> {
+        self.inner.tally.count(|tally| tally.calls += 1);
+        let result = self.carry(to, request).await;
+        if result.is_err() {
+            self.inner.tally.count(|tally| tally.calls_failed += 1);
+        }
+        result
+    }
+}
+
+impl<S: Shard> Inner<S> {
+    /// What this end says on a connection.
+    pub(crate) fn hello(&self, role: LinkRole, grants: [u32; novabulk_frame::HOPS]) -> Hello {
+        Hello {
+            version_min: novabulk_frame::VERSION,
+            version_max: novabulk_frame::VERSION,
+            role,
+            features: 0,
+            node: self.local.node,
+            boot: self.local.boot,
+            body_bytes_max: u32::try_from(BODY_BYTES_MAX).expect("one frame"),
+            port_base: self.options.port_base,
+            port_count: self.options.port_count,
+            grants,
+        }
+    }
+
+    /// A new connection stands. When the peer has restarted since older ones were made, nothing more comes on those,
+    /// even if nobody said so: a host that lost its power does not say good-bye.
+    pub(crate) fn meet(&self, newcomer: &Wire<S>) {
+        let Some((node, boot)) = newcomer.peer_boot() else { return };
+        let mut wires: Vec<Rc<Wire<S>>> = self.accepted.borrow().iter().filter_map(Weak::upgrade).collect();
+        if let Some(peer) = self.peers.borrow().get(&node) {
+            wires.extend(peer.wires());
+        }
+        for wire in wires {
+            if wire.peer_boot().is_some_and(|(other, other_boot)| other == node && other_boot != boot) {
+                wire.on(Input::LaneLost);
+            }
+        }
+    }
+
+    /// Short and urgent tasks for control, the rest among clients.
+    pub(crate) const fn class_of(role: LinkRole) -> TaskClass {
+        match role {
+            LinkRole::Control => TaskClass::Control,
+            LinkRole::Bulk => TaskClass::Client,
+        }
+    }
+}
+
+/// What no peer would take, refused before anything is set aside for it.
+fn check(request: &Request) -> Result<Hop, PeerError> {
+    let too_long = |code, what: &str, bytes: usize, bytes_max: usize| PeerError::Refused {
+        code,
+        reason: format!("{what} of {bytes} bytes, at most {bytes_max} go into one call: cut it"),
+    };
+    let body_bytes = request.body.as_ref().map_or(0, |body| body.len());
+    if body_bytes > BODY_BYTES_MAX {
+        return Err(too_long(refusal::BODY_TOO_LONG, "body", body_bytes, BODY_BYTES_MAX));
+    }
+    let reply_bytes = usize::try_from(request.reply_bytes_max).unwrap_or(usize::MAX);
+    if reply_bytes > BODY_BYTES_MAX {
+        return Err(too_long(refusal::REPLY_TOO_LONG, "reply", reply_bytes, BODY_BYTES_MAX));
+    }
+    if request.head.len() > HEAD_BYTES_MAX {
+        return Err(too_long(refusal::HEAD_TOO_LONG, "head", request.head.len(), HEAD_BYTES_MAX));
+    }
+    Hop::from_number(request.hop).ok_or_else(|| PeerError::Refused {
+        code: refusal::TOO_MANY_HOPS,
+        reason: format!("a request passed on {} times; at most 2 have credit", request.hop),
+    })
+}

@@ -1,0 +1,76 @@
+//! Sends what the machine decided, one frame at a time.
+
+use std::rc::Rc;
+
+use futures_lite::future::or;
+use nova_buf::SharedBuf;
+use nova_device::{Lane, Shard};
+use novabulk_frame::HEADER_BYTES;
+use novabulk_transfer::{Input, Outgoing};
+
+use super::Wire;
+
+/// Head room for a control frame and a data header; longer heads grow it.
+const HEAD_BYTES: usize = 4096;
+
+pub(super) async fn write<S: Shard>(wire: Rc<Wire<S>>, lane: Rc<S::Lane>) {
+    let mut head = Vec::with_capacity(HEAD_BYTES);
+    loop {
+        if wire.is_closed() {
+            break;
+        }
+        let Some(outgoing) = wire.outgoing.take() else {
+            or(wire.to_send.notified(), wire.changed.notified()).await;
+            continue;
+        };
+        head.clear();
+        let (frames, body) = encode(&wire, &outgoing, &mut head);
+        let bytes = head.len() + body.as_ref().map_or(0, |body| body.len());
+        if let Some(part) = outgoing.data.filter(|part| !part.more) {
+            wire.forget_body(part.body);
+        }
+        let sending = async { Some(lane.send(&head, body).await) };
+        let ended = async {
+            wire.closed().await;
+            None
+        };
+        match or(sending, ended).await {
+            Some(Ok(())) => {
+                wire.tally.count(|tally| {
+                    tally.bytes_sent += bytes as u64;
+                    tally.frames_sent += frames;
+                });
+                wire.on(Input::Writable);
+            }
+            Some(Err(_)) => wire.on(Input::LaneLost),
+            None => {}
+        }
+    }
+    if wire.closed_in_order() {
+        // The peer may be gone already; then nobody waits for the end.
+        let _ = lane.shutdown().await;
+    }
+}
+
+/// Lays control frame and data header side by side, so that they leave with the body in one send.
+fn encode<S: Shard>(wire: &Wire<S>, outgoing: &Outgoing, head: &mut Vec<u8>) -> (u64, Option<SharedBuf>) {
+    let mut frames = 0;
+    if let Some(control) = &outgoing.control {
+        head.resize(HEADER_BYTES, 0);
+        control.encode(head);
+        let (front, payload) = head.split_at_mut(HEADER_BYTES);
+        let payload_bytes = u32::try_from(payload.len()).expect("a control frame is short");
+        front.copy_from_slice(&outgoing.control_header(payload_bytes).encode(payload));
+        frames += 1;
+    }
+    let body = outgoing.data.zip(outgoing.data_header()).map(|(part, header)| {
+        let whole = wire.body(part.body).expect("a body stays until its last part has left");
+        let begin = usize::try_from(part.offset).expect("bodies fit memory");
+        let end = begin + usize::try_from(part.bytes).expect("bodies fit memory");
+        let payload = if begin == 0 && end == whole.len() { whole } else { whole.slice(begin..end) };
+        head.extend_from_slice(&header.encode(&payload));
+        frames += 1;
+        payload
+    });
+    (frames, body)
+}

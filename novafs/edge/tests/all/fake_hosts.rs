@@ -1,0 +1,104 @@
+//! Three hosts of one group that do what they are told, or what a test makes them do.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use nova_device::mem::MemShard;
+use nova_device::{PeerError, Peers, Reply, Request, Shard};
+use nova_units::{BlockId, CommitPoint, Epoch, GroupId, Incarnation, NodeId, Seq, UnitIndex};
+use novafs_format::LogEntry;
+use novafs_replica::{Answer, Configuration, GroupView, MemberView, Message, NodeView, Role, Versioned};
+
+pub(crate) const GROUP: GroupId = GroupId(1);
+type Stored = BTreeMap<(BlockId, UnitIndex), (Versioned, Vec<u8>)>;
+
+/// The hosts, and what a test knows and wants of them.
+#[derive(Clone)]
+pub(crate) struct FakeHosts {
+    pub(crate) shard: MemShard,
+    pub(crate) seen: Rc<Seen>,
+}
+
+#[derive(Default)]
+pub(crate) struct Seen {
+    pub(crate) stored: RefCell<Stored>,
+    /// Head and body of every write that arrived, answered well or not.
+    pub(crate) writes: RefCell<Vec<(LogEntry, Vec<u8>)>>,
+    /// Answers to give to the next writes instead of storing them.
+    pub(crate) refuse: RefCell<Vec<Result<Answer, PeerError>>>,
+    /// Hosts whose bytes come back with a bit flipped.
+    pub(crate) rotten: RefCell<Vec<NodeId>>,
+    /// While true, writes wait.
+    pub(crate) held: Cell<bool>,
+    pub(crate) released: nova_device::sync::Notify,
+}
+
+pub(crate) fn map(version: u64, epoch: u64) -> Rc<Configuration> {
+    let nodes = (1..=3).map(|node| (NodeId(node), NodeView::default())).collect();
+    let members = (1..=3)
+        .map(|node| MemberView { node: NodeId(node), incarnation: Incarnation(1), role: Role::InSync })
+        .collect();
+    let view = GroupView { epoch: Epoch(epoch), primary: NodeId(1), members, frozen: false };
+    Rc::new(Configuration {
+        version,
+        self_node: NodeId(9),
+        nodes,
+        groups: [(GROUP, view)].into(),
+        ..Configuration::default()
+    })
+}
+
+impl Peers for FakeHosts {
+    async fn call(&self, to: NodeId, request: Request) -> Result<Reply, PeerError> {
+        while self.seen.held.get() {
+            self.seen.released.notified().await;
+        }
+        let (answer, bytes) = match Message::decode(&request.head).expect("the edge sends sound heads") {
+            Message::Write { epoch, entry, .. } => {
+                (self.write(epoch, &entry, &request.body.expect("a body"))?, None)
+            }
+            Message::Read { block, first, count, .. } => self.read(to, block, first, count),
+            other => panic!("not asked for here: {other:?}"),
+        };
+        let body = bytes.map(|bytes| {
+            let mut body = self.shard.pool().try_take(bytes.len()).expect("room in the pool");
+            body.copy_from_slice(&bytes);
+            body
+        });
+        Ok(Reply { head: answer.encode(), body })
+    }
+}
+
+impl FakeHosts {
+    fn write(&self, epoch: Epoch, entry: &LogEntry, body: &[u8]) -> Result<Answer, PeerError> {
+        self.seen.writes.borrow_mut().push((entry.clone(), body.to_vec()));
+        let refusal = self.seen.refuse.borrow_mut().pop();
+        if let Some(refusal) = refusal {
+            return refusal;
+        }
+        let commit = CommitPoint { epoch, seq: Seq(self.seen.writes.borrow().len() as u64) };
+        let mut at = 0;
+        for sealed in entry.units() {
+            let bytes = body[at..at + sealed.padded_bytes()].to_vec();
+            sealed.check_pages(&bytes).expect("what the edge sends matches its sums");
+            at += bytes.len();
+            let versioned = Versioned { sealed: *sealed, commit };
+            self.seen.stored.borrow_mut().insert((sealed.block, sealed.unit), (versioned, bytes));
+        }
+        assert_eq!(at, body.len(), "nothing beyond the units");
+        Ok(Answer::Written { epoch, seq: commit.seq })
+    }
+
+    fn read(&self, host: NodeId, block: BlockId, first: UnitIndex, count: u16) -> (Answer, Option<Vec<u8>>) {
+        let stored = self.seen.stored.borrow();
+        let last = UnitIndex(first.0 + count - 1);
+        let found: Vec<_> = stored.range((block, first)..=(block, last)).map(|(_, found)| found).collect();
+        let mut body: Vec<u8> = found.iter().flat_map(|(_, bytes)| bytes).copied().collect();
+        if self.seen.rotten.borrow().contains(&host) {
+            body[5000] ^= 1;
+        }
+        let units = found.iter().map(|(versioned, _)| versioned.clone()).collect();
+        (Answer::Units { units }, (!body.is_empty()).then_some(body))
+    }
+}

@@ -1,0 +1,69 @@
+//! Calls to other members.
+
+use nova_buf::SharedBuf;
+use nova_device::{Peers, Request, Shard};
+use nova_units::{NodeId, Priority};
+use novafs_format::SealedUnit;
+use novafs_replica::message::BODY_BYTES_MAX;
+use novafs_replica::{Answer, Message};
+use std::time::Duration;
+
+use crate::Member;
+
+/// Members talk behind the edge: their messages have credits of their own.
+const MEMBER_HOP: u8 = 1;
+
+impl<S: Shard, P: Peers> Member<S, P> {
+    /// Asks a member; `None` when there is no answer that can be believed.
+    pub(crate) async fn ask(
+        &self,
+        to: NodeId,
+        message: &Message,
+        body: Option<SharedBuf>,
+        deadline: Duration,
+    ) -> Option<(Answer, Option<SharedBuf>)> {
+        let brings_body = matches!(message, Message::Fetch { .. } | Message::Copy { .. });
+        let reply_bytes_max = if brings_body { BODY_BYTES_MAX } else { 0 };
+        let control = matches!(
+            message,
+            Message::Ping { .. }
+                | Message::Commits { .. }
+                | Message::CommitQuery { .. }
+                | Message::Open { .. }
+        );
+        let request = Request {
+            priority: Priority::P0,
+            hop: MEMBER_HOP,
+            head: message.encode(),
+            body,
+            reply_bytes_max: u32::try_from(reply_bytes_max).expect("a body is 1 MiB at most"),
+            deadline,
+            control,
+        };
+        let reply = self.peers.call(to, request).await.ok()?;
+        let answer = Answer::decode(&reply.head).ok()?;
+        let body = reply.body.map(nova_buf::DmaBuf::freeze).filter(|body| !body.is_empty());
+        if body_is_whole(answer.body_units(), body.as_deref()) {
+            Some((answer, body))
+        } else {
+            self.count(|counters| counters.damaged += 1);
+            None
+        }
+    }
+}
+
+/// Whether `body` is exactly the stored bytes of `units`, every page with its sum.
+pub(crate) fn body_is_whole<'a>(
+    units: impl IntoIterator<Item = &'a SealedUnit>,
+    body: Option<&[u8]>,
+) -> bool {
+    let mut rest = body.unwrap_or_default();
+    for unit in units {
+        let Some((stored, behind)) = rest.split_at_checked(unit.padded_bytes()) else { return false };
+        if unit.check_pages(stored).is_err() {
+            return false;
+        }
+        rest = behind;
+    }
+    rest.is_empty()
+}

@@ -1,0 +1,215 @@
+//! Entries and pages for members that lag: read back here, stored there.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use nova_buf::{DmaBuf, SharedBuf};
+use nova_device::sync::join_all;
+use nova_device::{Peers, Shard};
+use nova_units::{BlockId, CommitPoint, Epoch, Generation, GroupId, IoClass, Seq, UnitIndex};
+use novafs_format::LogEntry;
+use novafs_replica::message::{BODY_BYTES_MAX, FENCES_MAX, UNITS_MAX};
+use novafs_replica::{Answer, Loaded, Message, SavedGroup, ScanFrom, StoreFault, Stored, Versioned};
+use novafs_store::{ReadError, StoreError};
+
+use crate::drive::{StoredResult, fault, read_fault};
+use crate::{Member, read, record};
+
+/// How long another member may take to send an entry whose bytes are bad here.
+const ENTRY_DEADLINE: Duration = Duration::from_millis(2_000);
+/// A deleted block is fenced with this generation.
+const DELETED: Generation = Generation(u32::MAX);
+
+impl<S: Shard, P: Peers> Member<S, P> {
+    /// The first entry behind `after`, with its bytes.
+    pub(crate) async fn load(self: &Rc<Self>, group: GroupId, after: Seq) -> StoredResult {
+        let Some(entries) = self.store.entries_after(group, after, 1) else {
+            return Ok(Stored::Loaded(Loaded::Gone));
+        };
+        let Some((at, entry)) = entries.into_iter().next() else { return Ok(Stored::Loaded(Loaded::End)) };
+        if entry.units().is_empty() {
+            return Ok(Stored::Loaded(Loaded::Entry { at, entry, body: None }));
+        }
+        match self.store.read_prepared(group, at, IoClass::Repair).await {
+            Ok(Some(body)) => {
+                let body = Some(body.freeze());
+                return Ok(Stored::Loaded(Loaded::Entry { at, entry, body }));
+            }
+            // Committed by now, perhaps replaced.
+            Ok(None) => {}
+            Err(error) => {
+                let fetched = self.fetch_entry(group, at, &entry).await.ok_or_else(|| read_fault(&error))?;
+                return Ok(Stored::Loaded(Loaded::Entry { at, entry, body: Some(fetched) }));
+            }
+        }
+        self.load_committed(group, at, &entry).await
+    }
+
+    async fn load_committed(
+        self: &Rc<Self>,
+        group: GroupId,
+        at: CommitPoint,
+        entry: &LogEntry,
+    ) -> StoredResult {
+        let mut units = Vec::new();
+        let mut bodies = Vec::new();
+        for sealed in entry.units() {
+            match self.read_for_peer(group, sealed.block, sealed.unit).await? {
+                Some((found, body)) if found.commit == at => {
+                    units.push(found.sealed);
+                    bodies.push(body);
+                }
+                _ => {}
+            }
+        }
+        let (entry, body) = if units.is_empty() {
+            let block = entry.units().first().map_or(BlockId(0), |unit| unit.block);
+            (LogEntry::Fence { block, generation: Generation(0) }, None)
+        } else {
+            (LogEntry::Units(units), Some(self.gather(&bodies).await))
+        };
+        Ok(Stored::Loaded(Loaded::Entry { at, entry, body }))
+    }
+
+    /// A prepared entry whose bytes are bad here, from a member that follows.
+    async fn fetch_entry(&self, group: GroupId, at: CommitPoint, entry: &LogEntry) -> Option<SharedBuf> {
+        let epoch = self.position(group)?.0;
+        for peer in self.other_members(group) {
+            let message = Message::Fetch { group, epoch, after: Seq(at.seq.0 - 1) };
+            if let Some((Answer::Entry { at: found_at, entry: found }, Some(body))) =
+                self.ask(peer, &message, None, ENTRY_DEADLINE).await
+                && found_at == at
+                && found == *entry
+            {
+                return Some(body);
+            }
+        }
+        None
+    }
+
+    /// A committed unit; a bad copy is repaired beside, and asked for again later.
+    async fn read_for_peer(
+        self: &Rc<Self>,
+        group: GroupId,
+        block: BlockId,
+        unit: UnitIndex,
+    ) -> Result<Option<(Versioned, DmaBuf)>, StoreFault> {
+        match self.store.read(group, block, unit, IoClass::Repair).await {
+            Ok(found) => Ok(found.map(|found| (read::versioned(&found.record), found.body))),
+            Err(error) => {
+                if let ReadError::Corrupt { block, unit, .. } | ReadError::Unreadable { block, unit, .. } =
+                    error
+                {
+                    self.repair_later(group, block, unit);
+                }
+                Err(read_fault(&error))
+            }
+        }
+    }
+
+    /// One body out of several. Copies: members that lag are no hot path.
+    async fn gather(&self, bodies: &[DmaBuf]) -> SharedBuf {
+        let total = bodies.iter().map(|body| body.len()).sum();
+        let mut whole = self.shard.pool().take(total).await;
+        let mut filled = 0;
+        for body in bodies {
+            whole[filled..filled + body.len()].copy_from_slice(body);
+            filled += body.len();
+        }
+        whole.freeze()
+    }
+
+    /// A page of the group for a joiner.
+    pub(crate) async fn scan(self: &Rc<Self>, group: GroupId, from: ScanFrom) -> StoredResult {
+        let after = match from {
+            ScanFrom::Start => return Ok(self.scan_fences(group, None)),
+            ScanFrom::FencesAfter(block) => return Ok(self.scan_fences(group, Some(block))),
+            ScanFrom::Units => None,
+            ScanFrom::UnitsAfter(block, unit) => Some((block, unit)),
+        };
+        let records = self.store.scan(group, after, UNITS_MAX).await.map_err(|error| fault(&error))?;
+        let complete = records.len() < UNITS_MAX;
+        let (mut units, mut bodies, mut bytes, mut next) = (Vec::new(), Vec::new(), 0, None);
+        for record in &records {
+            let place = (record.sealed.block, record.sealed.unit);
+            // A newer version than the record's is as good; one that is gone by now is left out.
+            if let Some((unit, body)) = self.read_for_peer(group, place.0, place.1).await? {
+                if bytes + body.len() > BODY_BYTES_MAX || units.len() == UNITS_MAX {
+                    break;
+                }
+                bytes += body.len();
+                units.push(unit);
+                bodies.push(body);
+            }
+            next = Some(ScanFrom::UnitsAfter(place.0, place.1));
+        }
+        let all = records.last().map(|record| ScanFrom::UnitsAfter(record.sealed.block, record.sealed.unit));
+        if complete && next == all {
+            next = None;
+        }
+        let body = if units.is_empty() { None } else { Some(self.gather(&bodies).await) };
+        Ok(Stored::Scanned { units, body, fences: Vec::new(), next })
+    }
+
+    fn scan_fences(&self, group: GroupId, after: Option<BlockId>) -> Stored<SharedBuf> {
+        let fences: Vec<_> = self
+            .store
+            .fences(group)
+            .into_iter()
+            .filter(|(block, _)| after.is_none_or(|after| *block > after))
+            .map(|(block, record)| (block, if record.deleted { DELETED } else { record.fence }))
+            .take(FENCES_MAX)
+            .collect();
+        let next = match fences.last() {
+            Some((block, _)) if fences.len() == FENCES_MAX => ScanFrom::FencesAfter(*block),
+            _ => ScanFrom::Units,
+        };
+        Stored::Scanned { units: Vec::new(), body: None, fences, next: Some(next) }
+    }
+
+    /// Forgets a group's data; its log goes on behind `through`.
+    pub(crate) async fn empty(
+        &self,
+        group: GroupId,
+        saved: SavedGroup,
+        through: Seq,
+    ) -> Result<(), StoreError> {
+        self.store.drop_group(group).await?;
+        let mut record = record::to_record(saved);
+        record.commit = through;
+        self.store.set_group(group, record).await
+    }
+
+    /// Stores a page that a primary sent.
+    pub(crate) async fn put_page(
+        &self,
+        group: GroupId,
+        fences: Vec<(BlockId, Generation)>,
+        units: Vec<Versioned>,
+        body: Option<SharedBuf>,
+    ) -> Result<(), StoreError> {
+        let long_ago = CommitPoint { epoch: Epoch(0), seq: Seq(0) };
+        let mut installs = Vec::new();
+        for (block, generation) in fences {
+            let entry = if generation == DELETED {
+                LogEntry::Delete { block }
+            } else {
+                LogEntry::Fence { block, generation }
+            };
+            installs.push((long_ago, entry, None));
+        }
+        let mut offset = 0;
+        for unit in units {
+            let end = offset + unit.sealed.padded_bytes();
+            let stored = body.as_ref().map(|body| body.slice(offset..end));
+            installs.push((unit.commit, LogEntry::Units(vec![unit.sealed]), stored));
+            offset = end;
+        }
+        let installed =
+            installs.iter().map(|(at, entry, stored)| self.store.install(group, *at, entry, stored.clone()));
+        for result in join_all(installed).await {
+            result?;
+        }
+        Ok(())
+    }
+}

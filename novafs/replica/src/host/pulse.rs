@@ -1,0 +1,208 @@
+//! Pings: who lives, who lends a lease, and who is reported silent.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use nova_units::{BootId, Epoch, GroupId, NodeId};
+
+use super::group::{Group, State};
+use super::{CallFor, Cx};
+use crate::effect::{Effect, Ticket};
+use crate::message::PULSES_MAX;
+use crate::options::{
+    LEASE, PING_DEADLINE, PING_EVERY, PINGS_OUT_MAX, PROMISE, QUIET_AFTER_LATE_TICK, REPORT_EVERY, SILENCE,
+    STALL, TICK_EVERY, TICK_LATE,
+};
+use crate::{Answer, Message, Pulse, Report, Role};
+
+/// Pings to every host this one shares a group with: one for all their groups.
+#[derive(Debug)]
+pub(crate) struct Pulses {
+    peers: BTreeMap<NodeId, Peer>,
+    ticked_at: Duration,
+    /// Nobody is accused before: this host itself was away.
+    quiet_until: Duration,
+    device_report_at: Duration,
+}
+
+#[derive(Debug)]
+struct Peer {
+    boot: Option<BootId>,
+    /// Since when it is watched, or when it last answered.
+    heard_at: Duration,
+    ping_at: Duration,
+    out: usize,
+    reported_at: Option<Duration>,
+}
+
+impl Pulses {
+    pub(crate) fn new(now: Duration) -> Self {
+        Self { peers: BTreeMap::new(), ticked_at: now, quiet_until: now, device_report_at: Duration::ZERO }
+    }
+
+    pub(crate) fn tick<B: Clone>(&mut self, groups: &mut BTreeMap<GroupId, Group<B>>, cx: &mut Cx<'_, B>) {
+        if cx.now > self.ticked_at + TICK_EVERY + TICK_LATE {
+            self.quiet_until = cx.now + QUIET_AFTER_LATE_TICK;
+        }
+        self.ticked_at = cx.now;
+        if cx.core.device_failed {
+            if cx.now >= self.device_report_at {
+                self.device_report_at = cx.now + REPORT_EVERY;
+                cx.out.push(Effect::Report(Report::DeviceFailed));
+            }
+            return;
+        }
+        let shared = shared_groups(groups, cx.core.me.node);
+        self.peers.retain(|node, _| shared.contains_key(node));
+        for (&node, pulses) in &shared {
+            let peer = self.peers.entry(node).or_insert_with(|| Peer {
+                boot: None,
+                heard_at: cx.now,
+                ping_at: cx.now,
+                out: 0,
+                reported_at: None,
+            });
+            if cx.now >= peer.ping_at && peer.out < PINGS_OUT_MAX {
+                peer.ping_at = cx.now + PING_EVERY;
+                for chunk in pulses.chunks(PULSES_MAX) {
+                    peer.out += 1;
+                    let asked = chunk.iter().map(|pulse| (pulse.group, pulse.epoch)).collect();
+                    let message = Message::Ping { boot: cx.core.me.boot, groups: chunk.to_vec() };
+                    let why = CallFor::Ping { peer: node, sent: cx.now, groups: asked };
+                    cx.call(node, message, None, PING_DEADLINE, why);
+                }
+            }
+        }
+        if cx.now >= self.quiet_until {
+            self.report_silence(groups, cx, &shared);
+        }
+    }
+
+    fn report_silence<B: Clone>(
+        &mut self,
+        groups: &BTreeMap<GroupId, Group<B>>,
+        cx: &mut Cx<'_, B>,
+        shared: &BTreeMap<NodeId, Vec<Pulse>>,
+    ) {
+        let hears = |peer: &Peer| cx.now < peer.heard_at + SILENCE;
+        let heard: Vec<_> =
+            self.peers.iter().filter(|(_, peer)| hears(peer)).map(|(node, _)| *node).collect();
+        for (&node, pulses) in shared {
+            let Some(peer) = self.peers.get_mut(&node) else { continue };
+            let silent = cx.now >= peer.heard_at + SILENCE;
+            let lost: Vec<_> = pulses
+                .iter()
+                .filter(|pulse| {
+                    silent || groups.get(&pulse.group).is_some_and(|group| group.lags(cx.now, node))
+                })
+                .map(|pulse| (pulse.group, pulse.epoch))
+                .collect();
+            let due = peer.reported_at.is_none_or(|at| cx.now >= at + REPORT_EVERY);
+            if lost.is_empty() || !due {
+                continue;
+            }
+            peer.reported_at = Some(cx.now);
+            cx.core.counters.silences += 1;
+            let hears = heard.iter().copied().filter(|other| *other != node).collect();
+            cx.out.push(Effect::Report(Report::Silence { peer: node, boot: peer.boot, groups: lost, hears }));
+        }
+    }
+
+    /// A peer pings: this host promises the groups they agree on.
+    pub(crate) fn serve_ping<B: Clone>(
+        &mut self,
+        groups: &mut BTreeMap<GroupId, Group<B>>,
+        cx: &mut Cx<'_, B>,
+        ticket: Ticket,
+        from: NodeId,
+        boot: BootId,
+        pulses: &[Pulse],
+    ) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.boot = Some(boot);
+        }
+        let mut agreed = Vec::new();
+        for pulse in pulses {
+            let Some(group) = groups.get_mut(&pulse.group) else { continue };
+            if group.promise(cx, from, pulse.epoch) {
+                agreed.push(pulse.group);
+                group.learn_commit(cx, from, pulse.epoch, pulse.commit);
+            }
+        }
+        let answer = Answer::Pong { boot: cx.core.me.boot, bytes_free: cx.core.bytes_free, agreed };
+        cx.answer(ticket, answer);
+    }
+
+    /// A ping was answered, or not.
+    pub(crate) fn heard<B: Clone>(
+        &mut self,
+        groups: &mut BTreeMap<GroupId, Group<B>>,
+        cx: &mut Cx<'_, B>,
+        node: NodeId,
+        sent: Duration,
+        asked: &[(GroupId, Epoch)],
+        answer: Option<Answer>,
+    ) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        peer.out = peer.out.saturating_sub(1);
+        let Some(Answer::Pong { boot, bytes_free, agreed }) = answer else { return };
+        peer.boot = Some(boot);
+        peer.heard_at = peer.heard_at.max(cx.now);
+        for (id, epoch) in asked.iter().filter(|(id, _)| agreed.contains(id)) {
+            if let Some(group) = groups.get_mut(id) {
+                group.lend(node, *epoch, sent, cx.now, bytes_free);
+            }
+        }
+    }
+}
+
+/// Every host this one shares a group with, and those groups.
+fn shared_groups<B: Clone>(groups: &BTreeMap<GroupId, Group<B>>, me: NodeId) -> BTreeMap<NodeId, Vec<Pulse>> {
+    let mut shared = BTreeMap::<NodeId, Vec<Pulse>>::new();
+    for (id, group) in groups.iter().filter(|(_, group)| group.is_active()) {
+        let Some(view) = &group.view else { continue };
+        let pulse = Pulse { group: *id, epoch: view.epoch, commit: group.log.commit.seq };
+        for member in view.members.iter().filter(|member| member.node != me) {
+            shared.entry(member.node).or_default().push(pulse);
+        }
+    }
+    shared
+}
+
+impl<B: Clone> Group<B> {
+    /// Promises `peer` not to acknowledge writes of a later epoch without it for a while; false when the two are not
+    /// in the same epoch.
+    fn promise(&mut self, cx: &Cx<'_, B>, peer: NodeId, epoch: Epoch) -> bool {
+        let agrees = self.is_active() && self.epoch() == epoch;
+        let in_sync = self.view.as_ref().is_some_and(|view| view.in_sync().any(|node| node == peer));
+        if agrees && in_sync {
+            self.promises.insert(peer, cx.now + PROMISE);
+        }
+        agrees
+    }
+
+    /// `peer` promised at some time after `sent`.
+    fn lend(&mut self, peer: NodeId, epoch: Epoch, sent: Duration, now: Duration, bytes_free: u64) {
+        if !self.is_active() || self.epoch() != epoch {
+            return;
+        }
+        let until = self.leases.entry(peer).or_default();
+        *until = (*until).max(sent + LEASE);
+        self.agreed_at.insert(peer, now);
+        if let Some(stream) = self.lead.as_mut().and_then(|lead| lead.streams.get_mut(&peer)) {
+            stream.bytes_free = bytes_free;
+        }
+    }
+
+    /// Whether `peer` answers pings and still does not keep up in this group.
+    fn lags(&self, now: Duration, peer: NodeId) -> bool {
+        let State::Active { since } = self.state else { return false };
+        let in_sync = self.view.as_ref().and_then(|view| view.member(peer)).map(|member| member.role);
+        let disagrees = in_sync == Some(Role::InSync)
+            && now >= self.agreed_at.get(&peer).copied().unwrap_or(since).max(since) + STALL;
+        let stalls = self.lead.as_ref().is_some_and(|lead| {
+            lead.streams.get(&peer).is_some_and(|stream| stream.counts && stream.is_stalled(now))
+        });
+        disagrees || stalls
+    }
+}

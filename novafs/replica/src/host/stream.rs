@@ -1,0 +1,410 @@
+//! What a primary sends to one member: entries in order, and pages to a joiner the log cannot fill.
+//!
+//! A stream is opened, and from then on shows the member's grant with everything it sends. Whatever goes wrong
+//! breaks it; it is opened again and goes on behind what the member then holds. To a joiner, pages and entries
+//! alternate: a page leaves only when every entry before it is durable there, and no entry leaves before the page
+//! is, so that nothing old can overtake something new.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use nova_units::{NodeId, Seq};
+
+use super::group::Group;
+use super::{CallFor, Cx, OpFor, StreamCall};
+use crate::effect::{Loaded, ScanFrom, StoreFault, StoreRequest, Stored};
+use crate::options::{
+    OPEN_DEADLINE, PREPARE_DEADLINE, REOPEN_AFTER, STALL, STREAM_BYTES_MAX, STREAM_ENTRIES_MAX,
+};
+use crate::{Answer, Grant, Message, Role};
+
+/// How often a joiner without room is asked again.
+const FULL_PAUSE: Duration = Duration::from_millis(200);
+
+/// The way to one member.
+#[derive(Debug)]
+pub(crate) struct Stream<B> {
+    pub(crate) role: Role,
+    /// Whether a commit needs this member.
+    pub(crate) counts: bool,
+    /// A joiner that is being made to count, durably.
+    pub(crate) counting: bool,
+    /// A joiner that counts durably.
+    pub(crate) reportable: bool,
+    /// Everything up to here is durable on the member, as it said in this epoch.
+    pub(crate) acked: Seq,
+    /// Room on the member's device, as it last said.
+    pub(crate) bytes_free: u64,
+    /// Where the member stood when it was first opened in this epoch.
+    pub(crate) tail: Option<Tail>,
+    /// Since when nothing was heard although something is under way.
+    waiting_since: Option<Duration>,
+    full_until: Option<Duration>,
+    link: Link,
+    body: PhantomData<B>,
+}
+
+/// Where a member stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tail {
+    pub(crate) last: Seq,
+    pub(crate) commit: Seq,
+}
+
+#[derive(Debug)]
+enum Link {
+    Down { retry_at: Duration },
+    Opening,
+    Up(Flow),
+}
+
+#[derive(Debug)]
+struct Flow {
+    /// Tells answers of this opening from those of earlier ones.
+    opened: u64,
+    grant: Grant,
+    sent: Seq,
+    commit_told: Seq,
+    /// Bytes of the entries under way, by number.
+    out: BTreeMap<Seq, usize>,
+    loading: bool,
+    fill: Option<Fill>,
+}
+
+/// A joiner being filled with pages.
+#[derive(Debug)]
+struct Fill {
+    /// Where the next page begins.
+    from: ScanFrom,
+    first: bool,
+    /// What was committed when the first page was read: the log goes on from there.
+    through: Seq,
+    /// A page is being read or is under way.
+    busy: bool,
+}
+
+impl Fill {
+    const START: Self = Self { from: ScanFrom::Start, first: true, through: Seq(0), busy: false };
+}
+
+impl<B> Stream<B> {
+    pub(crate) fn new(role: Role, counts: bool, now: Duration) -> Self {
+        Self {
+            role,
+            counts,
+            counting: false,
+            reportable: false,
+            acked: Seq(0),
+            bytes_free: u64::MAX,
+            tail: None,
+            waiting_since: None,
+            full_until: None,
+            link: Link::Down { retry_at: now },
+            body: PhantomData,
+        }
+    }
+
+    /// The stream broke; it is opened again soon.
+    pub(crate) fn fail(&mut self, now: Duration) {
+        self.waiting_since.get_or_insert(now);
+        self.link = Link::Down { retry_at: now + REOPEN_AFTER };
+    }
+
+    /// Whether the member lately had no room.
+    pub(crate) fn is_full(&self, now: Duration) -> bool {
+        self.full_until.is_some_and(|until| now < until)
+    }
+
+    /// Whether the member has kept the primary waiting for too long; want of room is no reason.
+    pub(crate) fn is_stalled(&self, now: Duration) -> bool {
+        self.full_until.is_none() && self.waiting_since.is_some_and(|since| now >= since + STALL)
+    }
+
+    /// Whether a joiner holds everything up to `needed`.
+    pub(crate) fn holds_all(&self, needed: Seq) -> bool {
+        matches!(&self.link, Link::Up(flow) if flow.fill.is_none()) && self.acked >= needed
+    }
+
+    /// Whether the member was not told yet that `commit` is; it is from now on.
+    pub(crate) fn needs_notice(&mut self, commit: Seq) -> bool {
+        match &mut self.link {
+            Link::Up(flow) if flow.commit_told < commit => {
+                flow.commit_told = commit;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn flow(&mut self, opened: u64) -> Option<&mut Flow> {
+        match &mut self.link {
+            Link::Up(flow) if flow.opened == opened => Some(flow),
+            _ => None,
+        }
+    }
+
+    /// Something was heard: the wait starts over, or ends when nothing is under way.
+    fn progressed(&mut self, now: Duration) {
+        let busy = match &self.link {
+            Link::Up(flow) => !flow.out.is_empty() || flow.fill.as_ref().is_some_and(|fill| fill.busy),
+            _ => true,
+        };
+        self.waiting_since = busy.then_some(now);
+        self.full_until = None;
+    }
+}
+
+impl<B: Clone> Group<B> {
+    /// Opens the streams that are due.
+    pub(super) fn open_streams(&mut self, cx: &mut Cx<'_, B>) {
+        let (id, turn, epoch) = (self.id, self.turn, self.epoch());
+        let Some(lead) = &mut self.lead else { return };
+        for (&node, stream) in &mut lead.streams {
+            if !matches!(stream.link, Link::Down { retry_at } if retry_at <= cx.now) {
+                continue;
+            }
+            stream.link = Link::Opening;
+            stream.waiting_since.get_or_insert(cx.now);
+            let why = CallFor::Stream { group: id, turn, node, what: StreamCall::Open };
+            cx.call(node, Message::Open { group: id, epoch }, None, OPEN_DEADLINE, why);
+        }
+    }
+
+    /// A member answered this primary, or did not.
+    pub(super) fn stream_replied(
+        &mut self,
+        cx: &mut Cx<'_, B>,
+        node: NodeId,
+        what: StreamCall,
+        reply: Option<(Answer, Option<B>)>,
+    ) {
+        match what {
+            StreamCall::Open => self.opened(cx, node, reply.map(|(answer, _)| answer)),
+            StreamCall::Prepare { opened, seq } => {
+                self.prepared(cx, node, opened, seq, reply.map(|(answer, _)| answer));
+            }
+            StreamCall::Page { opened, next } => {
+                self.page_stored(cx, node, opened, next, reply.map(|(answer, _)| answer));
+            }
+            StreamCall::Fetch => self.fetched(cx, node, reply),
+        }
+        self.align(cx);
+        self.pump(cx, node);
+        self.advance_commit(cx);
+        self.judge_joiners(cx);
+    }
+
+    fn opened(&mut self, cx: &mut Cx<'_, B>, node: NodeId, answer: Option<Answer>) {
+        let opened = cx.core.fresh();
+        let Some(stream) = self.lead.as_mut().and_then(|lead| lead.streams.get_mut(&node)) else { return };
+        let Some(Answer::Tail { grant, last, commit, complete, bytes_free }) = answer else {
+            return stream.fail(cx.now);
+        };
+        // A joiner's log is compared with nobody's: it discarded what was not committed.
+        stream.tail.get_or_insert(Tail { last: last.seq, commit });
+        stream.bytes_free = bytes_free;
+        if !complete && stream.counts {
+            // It was whole when it began to count; filling it again now could empty an in-sync member.
+            return stream.fail(cx.now);
+        }
+        let fill = (!complete).then_some(Fill::START);
+        if complete && stream.role == Role::InSync {
+            stream.acked = stream.acked.max(last.seq);
+        } else {
+            stream.acked = if complete { last.seq } else { Seq(0) };
+        }
+        let flow = Flow {
+            opened,
+            grant,
+            sent: last.seq,
+            commit_told: Seq(0),
+            out: BTreeMap::new(),
+            loading: false,
+            fill,
+        };
+        stream.link = Link::Up(flow);
+        stream.progressed(cx.now);
+    }
+
+    fn prepared(&mut self, cx: &mut Cx<'_, B>, node: NodeId, opened: u64, seq: Seq, answer: Option<Answer>) {
+        let Some(stream) = self.lead.as_mut().and_then(|lead| lead.streams.get_mut(&node)) else { return };
+        let Some(flow) = stream.flow(opened) else { return };
+        match answer {
+            Some(Answer::Prepared { seq: durable, bytes_free }) => {
+                flow.out.remove(&seq);
+                stream.bytes_free = bytes_free;
+                stream.acked = stream.acked.max(durable);
+                stream.progressed(cx.now);
+            }
+            Some(Answer::Full) => {
+                stream.fail(cx.now);
+                stream.link = Link::Down { retry_at: cx.now + FULL_PAUSE };
+                stream.full_until = Some(cx.now + 2 * FULL_PAUSE);
+            }
+            _ => stream.fail(cx.now),
+        }
+    }
+
+    /// Sends what may be sent to every member.
+    pub(super) fn pump_all(&mut self, cx: &mut Cx<'_, B>) {
+        let Some(lead) = &self.lead else { return };
+        let nodes: Vec<_> = lead.streams.keys().copied().collect();
+        for node in nodes {
+            self.pump(cx, node);
+        }
+    }
+
+    /// Sends what may be sent to one member. This is where the topology is chosen: from the primary to each member,
+    /// all at once.
+    pub(super) fn pump(&mut self, cx: &mut Cx<'_, B>, node: NodeId) {
+        let (id, turn, epoch) = (self.id, self.turn, self.epoch());
+        let Some(lead) = &mut self.lead else { return };
+        let ready = lead.ready;
+        let Some(stream) = lead.streams.get_mut(&node) else { return };
+        let Link::Up(flow) = &mut stream.link else { return };
+        while ready && !flow.loading {
+            let behind = flow.sent < self.log.last.seq;
+            if let Some(fill) = &mut flow.fill {
+                if fill.busy || (!fill.first && !flow.out.is_empty()) {
+                    return;
+                }
+                if fill.first || !behind {
+                    fill.busy = true;
+                    if fill.first {
+                        fill.through = self.log.commit.seq;
+                    }
+                    let why = OpFor::Scan { group: id, turn, node, opened: flow.opened };
+                    cx.store(StoreRequest::Scan { group: id, from: fill.from }, why);
+                    return;
+                }
+            }
+            let bytes_out: usize = flow.out.values().sum();
+            if !behind || flow.out.len() >= STREAM_ENTRIES_MAX || bytes_out >= STREAM_BYTES_MAX {
+                return;
+            }
+            let whole = self.log.tail.get(&flow.sent.next()).filter(|entry| entry.is_whole());
+            let Some(next) = whole else {
+                flow.loading = true;
+                let why = OpFor::LoadForStream { group: id, turn, node, opened: flow.opened };
+                cx.store(StoreRequest::Load { group: id, after: flow.sent }, why);
+                return;
+            };
+            let message = Message::Prepare {
+                group: id,
+                epoch,
+                grant: flow.grant,
+                previous: flow.sent,
+                at: next.at,
+                commit: self.log.commit.seq,
+                entry: next.entry.clone(),
+            };
+            flow.begin(next.at.seq, next.entry.body_bytes(), self.log.commit.seq);
+            stream.waiting_since.get_or_insert(cx.now);
+            let what = StreamCall::Prepare { opened: flow.opened, seq: next.at.seq };
+            let why = CallFor::Stream { group: id, turn, node, what };
+            cx.call(node, message, next.body.clone(), PREPARE_DEADLINE, why);
+        }
+    }
+
+    /// An entry that is no longer in memory was read.
+    pub(super) fn loaded_for_stream(
+        &mut self,
+        cx: &mut Cx<'_, B>,
+        node: NodeId,
+        opened: u64,
+        result: Result<Stored<B>, StoreFault>,
+    ) {
+        let (id, turn, epoch, commit) = (self.id, self.turn, self.epoch(), self.log.commit.seq);
+        let last = self.log.last.seq;
+        let Some(stream) = self.lead.as_mut().and_then(|lead| lead.streams.get_mut(&node)) else { return };
+        let fillable = !stream.counts;
+        let Some(flow) = stream.flow(opened) else { return };
+        flow.loading = false;
+        match result {
+            Ok(Stored::Loaded(Loaded::Entry { at, entry, body })) => {
+                let bytes = entry.body_bytes();
+                let (grant, previous) = (flow.grant, flow.sent);
+                let message = Message::Prepare { group: id, epoch, grant, previous, at, commit, entry };
+                flow.begin(at.seq, bytes, commit);
+                stream.waiting_since.get_or_insert(cx.now);
+                let what = StreamCall::Prepare { opened, seq: at.seq };
+                let why = CallFor::Stream { group: id, turn, node, what };
+                cx.call(node, message, body, PREPARE_DEADLINE, why);
+            }
+            Ok(Stored::Loaded(Loaded::Gone | Loaded::End)) if fillable => {
+                if flow.sent < last {
+                    flow.fill = Some(Fill::START);
+                    flow.out.clear();
+                }
+            }
+            _ => stream.fail(cx.now),
+        }
+        self.pump(cx, node);
+        self.judge_joiners(cx);
+    }
+
+    /// A page for a joiner was read.
+    pub(super) fn scanned(
+        &mut self,
+        cx: &mut Cx<'_, B>,
+        node: NodeId,
+        opened: u64,
+        result: Result<Stored<B>, StoreFault>,
+    ) {
+        let (group, turn, epoch) = (self.id, self.turn, self.epoch());
+        let Some(stream) = self.lead.as_mut().and_then(|lead| lead.streams.get_mut(&node)) else { return };
+        let Some(flow) = stream.flow(opened) else { return };
+        let (Some(fill), Ok(Stored::Scanned { units, body, fences, next })) = (&mut flow.fill, result) else {
+            return stream.fail(cx.now);
+        };
+        let first = fill.first;
+        if first {
+            // Everything up to the commit is in the pages, this one or a later one; the log goes on from there.
+            flow.sent = fill.through;
+            flow.out.clear();
+        }
+        let (grant, last, through) = (flow.grant, next.is_none(), flow.sent);
+        let message = Message::Page { group, epoch, grant, first, last, through, fences, units };
+        stream.waiting_since.get_or_insert(cx.now);
+        let why = CallFor::Stream { group, turn, node, what: StreamCall::Page { opened, next } };
+        cx.call(node, message, body, PREPARE_DEADLINE, why);
+    }
+
+    fn page_stored(
+        &mut self,
+        cx: &mut Cx<'_, B>,
+        node: NodeId,
+        opened: u64,
+        next: Option<ScanFrom>,
+        answer: Option<Answer>,
+    ) {
+        let Some(stream) = self.lead.as_mut().and_then(|lead| lead.streams.get_mut(&node)) else { return };
+        let Some(flow) = stream.flow(opened) else { return };
+        if answer != Some(Answer::Noted) {
+            let full = answer == Some(Answer::Full);
+            stream.fail(cx.now);
+            if full {
+                stream.link = Link::Down { retry_at: cx.now + FULL_PAUSE };
+                stream.full_until = Some(cx.now + 2 * FULL_PAUSE);
+            }
+            return;
+        }
+        let sent = flow.sent;
+        match (&mut flow.fill, next) {
+            (Some(fill), Some(next)) => (fill.from, fill.first, fill.busy) = (next, false, false),
+            (fill, None) => *fill = None,
+            (None, Some(_)) => {}
+        }
+        stream.acked = stream.acked.max(sent);
+        stream.progressed(cx.now);
+    }
+}
+
+impl Flow {
+    fn begin(&mut self, seq: Seq, bytes: usize, commit: Seq) {
+        self.out.insert(seq, bytes);
+        self.sent = seq;
+        self.commit_told = self.commit_told.max(commit);
+    }
+}

@@ -1,0 +1,145 @@
+//! Members and primaries are lost.
+
+use super::*;
+use crate::options::{PROMISE, SILENCE};
+
+const IN: Role = Role::InSync;
+
+#[test]
+fn a_silent_peer_is_reported_until_the_configuration_changes() {
+    let mut net = Net::new(3);
+    net.kill(3);
+    net.run(u32::try_from(SILENCE.as_millis()).unwrap() - 100);
+    assert!(net.node(1).reports.is_empty());
+    net.run(500);
+    let silence = Report::Silence {
+        peer: NodeId(3),
+        boot: Some(BootId(3000)),
+        groups: vec![(GROUP, Epoch(1))],
+        hears: vec![NodeId(2)],
+    };
+    let reports = core::mem::take(&mut net.node(1).reports);
+    assert!(reports.len() >= 3 && reports.iter().all(|report| *report == silence), "{reports:?}");
+    net.reconfigure(&[(1, IN), (2, IN)]);
+    net.run(1_500);
+    assert!(net.node(1).reports.is_empty());
+}
+
+#[test]
+fn a_host_that_was_away_itself_accuses_nobody() {
+    let mut net = Net::new(3);
+    net.now += Duration::from_secs(5);
+    net.run(900);
+    assert!(net.nodes.values().all(|node| node.reports.is_empty()));
+}
+
+#[test]
+fn writes_wait_until_promises_to_the_dropped_member_have_lapsed() {
+    let mut net = Net::new(3);
+    net.kill(3);
+    net.reconfigure(&[(1, IN), (2, IN)]);
+    net.run(20);
+    let write = net.write(1, vec![unit(0, 1)]);
+    let refused = |answer| matches!(answer, Some(Answer::Busy { .. }));
+    net.run(u32::try_from(PROMISE.as_millis()).unwrap() - 150);
+    assert!(refused(net.answer(write)), "{:?}", net.answer(write));
+    net.run(200);
+    let write = net.write(1, vec![unit(0, 1)]);
+    net.run(20);
+    assert_eq!(net.answer(write), Some(Answer::Written { epoch: Epoch(2), seq: Seq(1) }));
+}
+
+#[test]
+fn the_new_primary_finishes_what_the_old_one_began() {
+    let mut net = Net::new(3);
+    // Host 3 never gets it; hosts 1 and 2 hold it; nobody knows of a commit.
+    net.cut.insert((NodeId(1), NodeId(3)));
+    let write = net.write(1, vec![unit(0, 1)]);
+    net.run(20);
+    assert_eq!(net.answer(write), None);
+    net.kill(1);
+    net.reconfigure(&[(2, IN), (3, IN)]);
+    net.run(1_000);
+    let again = net.write(2, vec![unit(0, 1)]);
+    net.run(20);
+    assert_eq!(net.answer(again), Some(Answer::Written { epoch: Epoch(2), seq: Seq(1) }));
+    assert_eq!(net.store(2).units, net.store(3).units);
+}
+
+#[test]
+fn a_primary_takes_the_longer_tail_of_another_member() {
+    let mut net = Net::new(3);
+    // The entry reaches host 2 alone.
+    net.node(1).disk_hangs = true;
+    net.cut.insert((NodeId(1), NodeId(3)));
+    net.write(1, vec![unit(0, 1)]);
+    net.run(5);
+    net.kill(1);
+    net.reconfigure(&[(3, IN), (2, IN)]);
+    net.run(1_000);
+    assert_eq!(net.store(3).units.len(), 1);
+    assert_eq!(net.store(3).units, net.store(2).units);
+}
+
+#[test]
+fn a_primary_that_restarts_in_its_epoch_does_not_give_a_number_twice() {
+    let mut net = Net::new(3);
+    // Its own append is lost in the crash, the others hold entry 1.
+    net.node(1).disk_hangs = true;
+    net.write(1, vec![unit(0, 1)]);
+    net.run(5);
+    let device = net.kill(1);
+    net.start(1, device);
+    net.run(50);
+    net.configure(NodeId(1));
+    net.run(1_200);
+    let write = net.write(1, vec![unit(1, 1)]);
+    net.run(50);
+    assert_eq!(net.answer(write), Some(Answer::Written { epoch: Epoch(1), seq: Seq(2) }));
+    for node in 1..=3 {
+        assert_eq!(net.store(node).units.len(), 2, "host {node}");
+    }
+}
+
+#[test]
+fn a_restarted_host_serves_nothing_before_it_is_confirmed() {
+    let mut net = Net::new(3);
+    let device = net.kill(2);
+    net.start(2, device);
+    net.run(100);
+    let now = net.now;
+    assert_eq!(net.node(2).host.begin_read(now, GROUP, Epoch(1)), Err(Answer::NotMember));
+    let open = net.ask(2, Message::Open { group: GROUP, epoch: Epoch(1) });
+    net.run(5);
+    assert_eq!(net.answer(open), Some(Answer::NotMember));
+}
+
+#[test]
+fn an_older_epoch_is_refused_and_a_newer_one_asked_to_wait() {
+    let mut net = Net::new(3);
+    net.reconfigure(&[(1, IN), (2, IN)]);
+    net.run(1_000);
+    let entry = LogEntry::Units(vec![unit(0, 1)]);
+    let old = net.ask(1, Message::Write { group: GROUP, epoch: Epoch(1), entry: entry.clone() });
+    let new = net.ask(1, Message::Write { group: GROUP, epoch: Epoch(3), entry });
+    let wrong = net.write(2, vec![unit(0, 1)]);
+    net.run(5);
+    assert_eq!(net.answer(old), Some(Answer::StaleEpoch { epoch: Epoch(2) }));
+    assert!(matches!(net.answer(new), Some(Answer::Busy { .. })));
+    assert_eq!(net.answer(wrong), Some(Answer::NotPrimary { primary: NodeId(1) }));
+    assert!(net.store(1).log.is_empty());
+}
+
+#[test]
+fn a_failed_device_stops_the_host_and_is_reported() {
+    let mut net = Net::new(3);
+    let now = net.now;
+    let mut out = Vec::new();
+    net.node(2).host.fail_device(now, &mut out);
+    assert!(matches!(out[..], [Effect::Report(Report::DeviceFailed), ..]));
+    assert_eq!(net.node(2).host.begin_read(now, GROUP, Epoch(1)), Err(Answer::DeviceFailed));
+    net.run(1_300);
+    assert!(
+        net.node(1).reports.iter().any(|report| matches!(report, Report::Silence { peer: NodeId(2), .. }))
+    );
+}

@@ -1,0 +1,192 @@
+//! The newest versions and fences a primary has ordered, so that a retry is known and a late write does no harm.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use nova_units::{BlockId, Generation, Seq, UnitIndex};
+use novafs_format::{LogEntry, SealedUnit};
+
+use crate::effect::{KnownUnit, Version};
+
+/// What one unit of a write is against what is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    /// Newer than everything known.
+    New,
+    /// Known, or replaced by something newer of the same generation; settled once this number is committed.
+    Known(Seq),
+    /// A higher generation is in force.
+    Fenced(Generation),
+    /// The same counter with other bytes.
+    Conflict,
+}
+
+/// Entries that are prepared, and those committed since the oldest lookup began.
+///
+/// A lookup of the store may be overtaken by entries that commit while it runs; the index keeps those until every
+/// lookup that began before their commit has ended.
+#[derive(Debug, Default)]
+pub(crate) struct Versions {
+    units: BTreeMap<(BlockId, UnitIndex), Version>,
+    fences: BTreeMap<BlockId, (Generation, Seq)>,
+    /// Entries committed and still in the index, with the commit event that made them so.
+    settled: VecDeque<(u64, Seq, LogEntry)>,
+    events: u64,
+    /// Lookups under way, by the event at their beginning.
+    lookups: BTreeMap<u64, usize>,
+}
+
+impl Versions {
+    /// How many lookups are under way.
+    pub(crate) fn lookups(&self) -> usize {
+        self.lookups.values().sum()
+    }
+
+    /// A lookup begins; the mark ends it.
+    pub(crate) fn begin_lookup(&mut self) -> u64 {
+        *self.lookups.entry(self.events).or_default() += 1;
+        self.events
+    }
+
+    pub(crate) fn end_lookup(&mut self, mark: u64) {
+        if let Some(count) = self.lookups.get_mut(&mark) {
+            *count -= 1;
+            if *count == 0 {
+                self.lookups.remove(&mark);
+            }
+        }
+        self.forget_settled();
+    }
+
+    pub(crate) fn insert(&mut self, seq: Seq, entry: &LogEntry) {
+        match entry {
+            LogEntry::Units(units) => {
+                for unit in units {
+                    let version = Version {
+                        generation: unit.generation,
+                        counter: unit.counter,
+                        digest: unit.digest,
+                        seq,
+                    };
+                    self.units.insert((unit.block, unit.unit), version);
+                }
+            }
+            LogEntry::Fence { block, generation } => {
+                self.fences.insert(*block, (*generation, seq));
+            }
+            LogEntry::Trim { .. } | LogEntry::Delete { .. } => {}
+        }
+    }
+
+    /// An entry was committed.
+    pub(crate) fn settle(&mut self, seq: Seq, entry: LogEntry) {
+        self.events += 1;
+        self.settled.push_back((self.events, seq, entry));
+        self.forget_settled();
+    }
+
+    fn forget_settled(&mut self) {
+        let oldest = self.lookups.first_key_value().map(|(mark, _)| *mark);
+        while let Some((event, seq, entry)) = self.settled.front() {
+            if oldest.is_some_and(|oldest| oldest < *event) {
+                break;
+            }
+            for unit in entry.units() {
+                let key = (unit.block, unit.unit);
+                if self.units.get(&key).is_some_and(|version| version.seq == *seq) {
+                    self.units.remove(&key);
+                }
+            }
+            if let LogEntry::Fence { block, .. } = entry
+                && self.fences.get(block).is_some_and(|(_, at)| at == seq)
+            {
+                self.fences.remove(block);
+            }
+            self.settled.pop_front();
+        }
+    }
+
+    /// The fence in force and the entry that set it, if that is in the index.
+    pub(crate) fn fence(
+        &self,
+        block: BlockId,
+        known: Option<Generation>,
+    ) -> Option<(Generation, Option<Seq>)> {
+        let stored = known.map(|generation| (generation, None));
+        let ordered = self.fences.get(&block).map(|(generation, seq)| (*generation, Some(*seq)));
+        match (stored, ordered) {
+            (Some(stored), Some(ordered)) => Some(if ordered.0 >= stored.0 { ordered } else { stored }),
+            (stored, ordered) => stored.or(ordered),
+        }
+    }
+
+    /// What to make of a unit that someone wants to write.
+    pub(crate) fn judge(&self, unit: &SealedUnit, known: &KnownUnit) -> Judgement {
+        if let Some((fence, _)) = self.fence(unit.block, known.fence)
+            && unit.generation < fence
+        {
+            return Judgement::Fenced(fence);
+        }
+        let ordered = self.units.get(&(unit.block, unit.unit)).copied();
+        let newest = [known.version, ordered]
+            .into_iter()
+            .flatten()
+            .max_by_key(|version| (version.generation, version.counter, version.seq));
+        let Some(newest) = newest else { return Judgement::New };
+        let mine = (unit.generation, unit.counter);
+        match (newest.generation, newest.counter).cmp(&mine) {
+            core::cmp::Ordering::Less => Judgement::New,
+            core::cmp::Ordering::Equal if newest.digest == unit.digest => Judgement::Known(newest.seq),
+            core::cmp::Ordering::Equal => Judgement::Conflict,
+            core::cmp::Ordering::Greater if newest.generation > unit.generation => {
+                Judgement::Fenced(newest.generation)
+            }
+            core::cmp::Ordering::Greater => Judgement::Known(newest.seq),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::tests::unit;
+
+    fn known(counter: u64) -> KnownUnit {
+        let sealed = unit(0, counter);
+        let version =
+            Version { generation: sealed.generation, counter, digest: sealed.digest, seq: Seq(counter) };
+        KnownUnit { version: Some(version), fence: None }
+    }
+
+    #[test]
+    fn a_retry_is_known_a_lower_counter_superseded_and_other_bytes_a_conflict() {
+        let versions = Versions::default();
+        assert_eq!(versions.judge(&unit(0, 5), &KnownUnit::default()), Judgement::New);
+        assert_eq!(versions.judge(&unit(0, 6), &known(5)), Judgement::New);
+        assert_eq!(versions.judge(&unit(0, 5), &known(5)), Judgement::Known(Seq(5)));
+        assert_eq!(versions.judge(&unit(0, 4), &known(5)), Judgement::Known(Seq(5)));
+        let forged = SealedUnit { digest: [9; 32], ..unit(0, 5) };
+        assert_eq!(versions.judge(&forged, &known(5)), Judgement::Conflict);
+    }
+
+    #[test]
+    fn a_version_committed_during_a_lookup_is_not_missed() {
+        let mut versions = Versions::default();
+        let mark = versions.begin_lookup();
+        let entry = LogEntry::Units(vec![unit(0, 5)]);
+        versions.insert(Seq(1), &entry);
+        versions.settle(Seq(1), entry);
+        // The store was asked before the commit and knows nothing of it.
+        assert_eq!(versions.judge(&unit(0, 4), &KnownUnit::default()), Judgement::Known(Seq(1)));
+        versions.end_lookup(mark);
+        assert_eq!(versions.judge(&unit(0, 4), &KnownUnit::default()), Judgement::New);
+    }
+
+    #[test]
+    fn a_prepared_fence_refuses_lower_generations_at_once() {
+        let mut versions = Versions::default();
+        let sealed = unit(0, 1);
+        let fence = sealed.generation.next();
+        versions.insert(Seq(3), &LogEntry::Fence { block: sealed.block, generation: fence });
+        assert_eq!(versions.judge(&sealed, &KnownUnit::default()), Judgement::Fenced(fence));
+    }
+}

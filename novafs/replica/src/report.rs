@@ -1,0 +1,40 @@
+//! What a storage host tells the controllers.
+
+use nova_units::{BlockId, BootId, Epoch, GroupId, NodeId, UnitIndex};
+
+/// Something the controllers decide on. Repeated every 100 ms until the configuration has answered it, except
+/// [`Report::PageRepaired`], which is told once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// A peer did not answer for a second, or answered without keeping up for three.
+    Silence {
+        /// The silent host.
+        peer: NodeId,
+        /// Its start, as far as it is known.
+        boot: Option<BootId>,
+        /// Groups shared with it, in the reporter's epochs.
+        groups: Vec<(GroupId, Epoch)>,
+        /// Hosts that the reporter does hear: its links.
+        hears: Vec<NodeId>,
+    },
+    /// A joiner holds everything, durably. From here on the reporter, its primary, commits nothing without it.
+    JoinReady {
+        /// Group.
+        group: GroupId,
+        /// Epoch in which it joined.
+        epoch: Epoch,
+        /// Host of the joiner.
+        node: NodeId,
+    },
+    /// The reporter's device failed: drop it from every group.
+    DeviceFailed,
+    /// A bad copy was found by a read and written anew from a peer's.
+    PageRepaired {
+        /// Group.
+        group: GroupId,
+        /// Block.
+        block: BlockId,
+        /// Unit.
+        unit: UnitIndex,
+    },
+}
