@@ -13,6 +13,8 @@ pub const CAPACITY_DEFAULT: u32 = 256;
 pub const CAPACITY_MAX: u32 = 4096;
 /// Bytes of one of the two snapshot buffers of an agent.
 pub const SNAPSHOT_BYTES: u32 = 4 << 20;
+/// Bytes of the arena that a program asks of its agent: a large lane and sixteen small ones (see novafs-client).
+pub const METADATA_AREA_BYTES: u64 = 10 << 20;
 /// Largest area: an arena of 1 GiB.
 const AREA_BYTES_MAX: u64 = 1 << 30;
 

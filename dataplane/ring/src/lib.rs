@@ -28,5 +28,5 @@ pub use arena::{ArenaView, OutOfArena};
 pub use counters::{Counter, Counters};
 pub use error::{AttachError, PeerBroken, PushError};
 pub use lane::{LOOK_AGAIN, Receiver, Sender};
-pub use layout::{CAPACITY_DEFAULT, CAPACITY_MAX, Kind, SNAPSHOT_BYTES, Terms};
-pub use link::{Link, attach};
+pub use layout::{CAPACITY_DEFAULT, CAPACITY_MAX, Kind, METADATA_AREA_BYTES, SNAPSHOT_BYTES, Terms};
+pub use link::{Link, Socket, attach};

@@ -1,0 +1,260 @@
+//! The client: what a program holds.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nova_api::files::request::Op;
+use nova_api::files::{self as api, Entry, Resolved, UsageReport, response};
+use nova_ring::abi::ClientCommand;
+use nova_ring::snapshot::Located;
+use nova_units::{BlockId, GroupId};
+use prost::Message;
+
+use crate::data::DataPlane;
+use crate::error::ClientError;
+use crate::get::Tree;
+use crate::metadata::Metadata;
+
+/// How to attach.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// Shared memory for bytes in flight: 4 MiB to 64 MiB.
+    pub arena_bytes: u64,
+    /// How long metadata and attaching are tried before an error.
+    pub deadline: Duration,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self { arena_bytes: 32 << 20, deadline: Duration::from_secs(60) }
+    }
+}
+
+/// NovaFS as one program sees it. Any number of threads may use it at once.
+#[derive(Debug)]
+pub struct Client {
+    pub(crate) metadata: Arc<Metadata>,
+    pub(crate) data: DataPlane,
+    pub(crate) deadline: Duration,
+}
+
+/// One unit of a file on one replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnitPlace {
+    /// Block of the file.
+    pub block: BlockId,
+    /// Its replica group.
+    pub group: GroupId,
+    /// Unit of the block.
+    pub unit: u32,
+    /// Host of the replica.
+    pub node: u64,
+    /// Device, 128 bits.
+    pub device: u128,
+    /// Byte offset on the device.
+    pub position: u64,
+    /// Sealed bytes stored.
+    pub stored_bytes: u32,
+}
+
+/// Units asked for in one locate: three replicas of each fit its reply.
+const LOCATE_UNITS: u16 = 1024;
+/// Room for the reply to one locate.
+const LOCATE_BYTES: u32 = 1 << 20;
+/// Names in one page of a listing.
+const LIST_LIMIT: u32 = 1000;
+/// Inodes removed by one request of a recursive remove.
+const REMOVE_LIMIT: u32 = 1000;
+
+impl Client {
+    /// Attaches to the agent of this host, at its socket.
+    ///
+    /// # Errors
+    /// [`ClientError::Agent`] when nobody is there or it refuses.
+    pub fn connect(agent_socket: &Path) -> Result<Self, ClientError> {
+        Self::connect_with(agent_socket, &ConnectOptions::default())
+    }
+
+    /// As [`Client::connect`], with options.
+    ///
+    /// # Errors
+    /// [`ClientError::Agent`] when nobody is there or it refuses; [`ClientError::Usage`] for options out of range.
+    pub fn connect_with(agent_socket: &Path, options: &ConnectOptions) -> Result<Self, ClientError> {
+        if !(4 << 20..=64 << 20).contains(&options.arena_bytes) {
+            return Err(ClientError::Usage(format!(
+                "an arena of {} bytes: must be 4 to 64 MiB",
+                options.arena_bytes
+            )));
+        }
+        let metadata = Arc::new(Metadata::connect(agent_socket.to_owned(), options.deadline)?);
+        let data = DataPlane::new(Arc::clone(&metadata), options.arena_bytes, options.deadline);
+        Ok(Self { metadata, data, deadline: options.deadline })
+    }
+
+    /// A directory, with missing parents when asked.
+    ///
+    /// # Errors
+    /// When metadata refuses or is away.
+    pub fn mkdir(&self, path: &str, mode: u32, parents: bool) -> Result<(), ClientError> {
+        self.metadata
+            .change(Op::MakeDirectory(api::MakeDirectory { path: path.into(), mode, parents }))
+            .map(drop)
+    }
+
+    /// Moves a file or directory; a target that exists is replaced only when asked.
+    ///
+    /// # Errors
+    /// When metadata refuses or is away.
+    pub fn rename(&self, source: &str, target: &str, replace: bool) -> Result<(), ClientError> {
+        let ask = api::Rename { source: source.into(), target: target.into(), replace };
+        self.metadata.change(Op::Rename(ask)).map(drop)
+    }
+
+    /// Removes a file, or a directory; `recursive` with everything below it.
+    ///
+    /// # Errors
+    /// When metadata refuses or is away.
+    pub fn remove(&self, path: &str, recursive: bool) -> Result<(), ClientError> {
+        let ask = api::Remove { path: path.into(), recursive, limit: REMOVE_LIMIT };
+        self.metadata.change(Op::Remove(ask)).map(drop)
+    }
+
+    /// What a path is.
+    ///
+    /// # Errors
+    /// When there is no such name, or metadata is away.
+    pub fn stat(&self, path: &str) -> Result<Entry, ClientError> {
+        match self.metadata.read(Op::Stat(api::Stat { path: path.into() }))? {
+            response::Result::Entry(entry) => Ok(entry),
+            _ => Err(ClientError::Protocol("stat was answered with something else")),
+        }
+    }
+
+    /// A file with its blocks.
+    ///
+    /// # Errors
+    /// When there is no such file, or metadata is away.
+    pub fn resolve(&self, path: &str) -> Result<Resolved, ClientError> {
+        match self.metadata.read(Op::Resolve(api::Resolve { path: path.into(), inode: 0 }))? {
+            response::Result::Resolved(resolved) => Ok(resolved),
+            _ => Err(ClientError::Protocol("resolve was answered with something else")),
+        }
+    }
+
+    /// Names in a directory, sorted, page by page.
+    ///
+    /// # Errors
+    /// When it is no directory, or metadata is away, or from `each`.
+    pub fn list(
+        &self,
+        path: &str,
+        each: &mut dyn FnMut(Entry) -> Result<(), ClientError>,
+    ) -> Result<(), ClientError> {
+        let mut after = String::new();
+        loop {
+            let ask = api::List { path: path.into(), after: after.clone(), limit: LIST_LIMIT };
+            let listing = match self.metadata.read(Op::List(ask))? {
+                response::Result::Listing(listing) => listing,
+                _ => return Err(ClientError::Protocol("list was answered with something else")),
+            };
+            let Some(last) = listing.entries.last() else { return Ok(()) };
+            after.clone_from(&last.name);
+            for entry in listing.entries {
+                each(entry)?;
+            }
+            if !listing.more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Everything below a directory, each directory before what it holds; `each` gets the path below `path`.
+    ///
+    /// # Errors
+    /// As [`Client::list`].
+    pub fn walk(&self, path: &str, each: Tree<'_>) -> Result<(), ClientError> {
+        let mut folders = vec![String::new()];
+        while let Some(folder) = folders.pop() {
+            let full = if folder.is_empty() { path.to_owned() } else { crate::get::join(path, &folder) };
+            self.list(&full, &mut |entry| {
+                let below =
+                    if folder.is_empty() { entry.name.clone() } else { format!("{folder}/{}", entry.name) };
+                each(&below, &entry)?;
+                if entry.kind() == api::entry::Kind::Directory {
+                    folders.push(below);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Files, directories, bytes and blocks below a path.
+    ///
+    /// # Errors
+    /// When there is no such name, or metadata is away.
+    pub fn usage(&self, path: &str) -> Result<UsageReport, ClientError> {
+        match self.metadata.read(Op::Usage(api::Usage { path: path.into() }))? {
+            response::Result::Usage(usage) => Ok(usage),
+            _ => Err(ClientError::Protocol("usage was answered with something else")),
+        }
+    }
+
+    /// Where every unit of a file lies, on every replica that answers; and the hosts that did not.
+    ///
+    /// # Errors
+    /// When there is no such file, or its groups are away.
+    pub fn locate(&self, path: &str) -> Result<(Vec<UnitPlace>, Vec<u64>), ClientError> {
+        let resolved = self.resolve(path)?;
+        let (mut places, mut silent) = (Vec::new(), Vec::new());
+        for block in &resolved.blocks {
+            let units = u16::try_from(block.bytes.div_ceil(1 << block.unit_log2.clamp(12, 16)))
+                .map_err(|_| ClientError::Protocol("the file's metadata has a block that cannot be"))?;
+            let mut first_unit = 0;
+            while first_unit < units {
+                let count = LOCATE_UNITS.min(units - first_unit);
+                let located = self.locate_units(block, first_unit, count)?;
+                for unit in located.replicas {
+                    let device = <[u8; 16]>::try_from(unit.device.as_slice())
+                        .map_err(|_| ClientError::Protocol("a device without 16 bytes of name"))?;
+                    places.push(UnitPlace {
+                        block: BlockId(block.block),
+                        group: GroupId(block.group),
+                        unit: unit.unit,
+                        node: unit.node,
+                        device: u128::from_be_bytes(device),
+                        position: unit.position,
+                        stored_bytes: unit.stored_bytes,
+                    });
+                }
+                silent.extend(located.silent_nodes);
+                first_unit += count;
+            }
+        }
+        places.sort_by_key(|place| (place.block, place.unit, place.node));
+        silent.sort_unstable();
+        silent.dedup();
+        Ok((places, silent))
+    }
+
+    fn locate_units(&self, block: &api::Block, first_unit: u16, count: u16) -> Result<Located, ClientError> {
+        let link = self.data.attachment()?;
+        let piece = link.room(u64::from(LOCATE_BYTES))?;
+        let answer = link.call("locate a block", self.deadline, |request| ClientCommand::Locate {
+            request,
+            group: GroupId(block.group),
+            block: BlockId(block.block),
+            first_unit,
+            count,
+            arena_offset: piece.offset,
+            arena_bytes: LOCATE_BYTES,
+        })?;
+        if answer.bytes > LOCATE_BYTES {
+            return Err(ClientError::Protocol("the answer to locate is longer than its room"));
+        }
+        let mut message = vec![0; usize::try_from(answer.bytes).expect("at most 1 MiB")];
+        link.area.copy_out(piece.offset, &mut message).expect("the slab lies in the area");
+        Located::decode(&*message).map_err(|_| ClientError::Protocol("the answer to locate cannot be read"))
+    }
+}

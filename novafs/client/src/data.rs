@@ -1,0 +1,158 @@
+//! The data plane of this host: attach, send, and attach again.
+
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use nova_ring::abi::{Answer, BadSlot, ClientCommand, OpenedWriter, Slot, Status};
+use nova_ring::handshake::Hello;
+use nova_ring::{ArenaView, AttachError, Kind, attach};
+
+use crate::backoff::Backoff;
+use crate::error::ClientError;
+use crate::metadata::{Metadata, chain};
+use crate::port::{Inbox, Port, split};
+use crate::space::{Piece, Space};
+
+/// Most bytes of one transfer; a slab of the arena.
+pub(crate) const CHUNK_BYTES: u64 = 1 << 20;
+/// Slab of a small file: one unit.
+const SMALL_BYTES: u64 = 64 << 10;
+/// How long the data plane may keep a request. Its own deadline is shorter: silence beyond this means it hangs.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// One attachment to the data plane.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    port: Port<Answer>,
+    pub(crate) area: ArenaView,
+    space: Space,
+    writer: Mutex<Option<OpenedWriter>>,
+}
+
+/// The data plane as this program reaches it.
+#[derive(Debug)]
+pub(crate) struct DataPlane {
+    metadata: Arc<Metadata>,
+    arena_bytes: u64,
+    deadline: Duration,
+    current: Mutex<Option<Arc<Attachment>>>,
+}
+
+fn decode(slot: &Slot) -> Result<(u64, Answer), BadSlot> {
+    let answer = Answer::decode(slot)?;
+    Ok((answer.request, answer))
+}
+
+impl DataPlane {
+    pub(crate) fn new(metadata: Arc<Metadata>, arena_bytes: u64, deadline: Duration) -> Self {
+        Self { metadata, arena_bytes, deadline, current: Mutex::new(None) }
+    }
+
+    /// The living attachment; makes one when there is none, however often that takes within the deadline.
+    pub(crate) fn attachment(&self) -> Result<Arc<Attachment>, ClientError> {
+        let mut current = self.current.lock().expect("no holder of this lock panics");
+        if let Some(found) = current.as_ref().filter(|found| !found.port.is_gone()) {
+            return Ok(Arc::clone(found));
+        }
+        *current = None;
+        let mut backoff = Backoff::new(self.deadline);
+        loop {
+            match self.attach() {
+                Ok(made) => {
+                    let made = Arc::new(made);
+                    *current = Some(Arc::clone(&made));
+                    return Ok(made);
+                }
+                Err(ClientError::DataPlane(source)) => {
+                    backoff.pause("attach to the data plane of this host", chain(&source))?;
+                }
+                Err(other) => return Err(other),
+            }
+        }
+    }
+
+    fn attach(&self) -> Result<Attachment, ClientError> {
+        let route = self.metadata.open_data()?;
+        let ticket = <[u8; 16]>::try_from(route.ticket.as_slice())
+            .map_err(|_| ClientError::Protocol("the agent's ticket has not 16 bytes"))?;
+        let hello = Hello::new(Kind::Client, ticket, self.arena_bytes, 0);
+        let link = attach(route.socket.as_ref(), &hello).map_err(ClientError::DataPlane)?;
+        let (sender, receiver, socket, area) = split(link);
+        // Half of the arena for small files, half for large ones.
+        let half = area.bytes() / 2;
+        let (small, large) = (half / SMALL_BYTES, half / CHUNK_BYTES);
+        if large == 0 {
+            return Err(ClientError::Protocol("the data plane grants an arena under 2 MiB"));
+        }
+        let port = Port::start(sender, receiver, socket, decode).map_err(|source| {
+            ClientError::DataPlane(AttachError::System { doing: "start a thread for its answers", source })
+        })?;
+        let space = Space::new(&[(SMALL_BYTES, small), (CHUNK_BYTES, large)]);
+        Ok(Attachment { port, area, space, writer: Mutex::new(None) })
+    }
+}
+
+impl Attachment {
+    /// Room in the arena; waits for others to finish.
+    pub(crate) fn room(&self, bytes: u64) -> Result<Piece<'_>, ClientError> {
+        match self.space.take(bytes, ANSWER_TIMEOUT) {
+            Some(piece) if !self.port.is_gone() => Ok(piece),
+            _ => Err(ClientError::Lost),
+        }
+    }
+
+    /// Sends a command; its answer comes to `inbox`.
+    pub(crate) fn submit(
+        &self,
+        inbox: &Inbox<Answer>,
+        make: impl FnOnce(u64) -> ClientCommand,
+    ) -> Result<u64, ClientError> {
+        self.port.submit(inbox, |request| make(request).encode()).ok_or(ClientError::Lost)
+    }
+
+    /// The next answer. Silence ends the attachment: its arena may still be in the data plane's hands.
+    pub(crate) fn answer(
+        &self,
+        inbox: &mpsc::Receiver<(u64, Option<Answer>)>,
+    ) -> Result<Answer, ClientError> {
+        match inbox.recv_timeout(ANSWER_TIMEOUT) {
+            Ok((_, Some(answer))) if answer.status != Status::Stopping => Ok(answer),
+            _ => {
+                self.port.end();
+                Err(ClientError::Lost)
+            }
+        }
+    }
+
+    /// One command until it is done, refused, or the deadline has passed.
+    pub(crate) fn call(
+        &self,
+        what: &'static str,
+        deadline: Duration,
+        make: impl Fn(u64) -> ClientCommand,
+    ) -> Result<Answer, ClientError> {
+        let mut backoff = Backoff::new(deadline);
+        let (inbox, answers) = mpsc::channel();
+        loop {
+            self.submit(&inbox, &make)?;
+            let answer = self.answer(&answers)?;
+            match answer.status {
+                Status::Ok => return Ok(answer),
+                status if status.is_retryable() => backoff.pause(what, status)?,
+                status => return Err(ClientError::Data { what: what.into(), status }),
+            }
+        }
+    }
+
+    /// The writer of this attachment; opened when first needed. Another attachment has another writer: a new salt.
+    pub(crate) fn writer(&self, deadline: Duration) -> Result<OpenedWriter, ClientError> {
+        let mut writer = self.writer.lock().expect("no holder of this lock panics");
+        if let Some(open) = *writer {
+            return Ok(open);
+        }
+        let answer = self.call("open a writer", deadline, |request| ClientCommand::OpenWriter { request })?;
+        let open = OpenedWriter::decode(&answer.detail);
+        *writer = Some(open);
+        Ok(open)
+    }
+}

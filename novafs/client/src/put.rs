@@ -1,0 +1,256 @@
+//! Many files in: workers write, one thread publishes, what a restart interrupted begins again.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, UNIX_EPOCH};
+
+use nova_api::files::NewFile;
+use nova_api::files::failure::Code;
+use nova_units::UNIT_LOG2_DEFAULT;
+
+use crate::client::Client;
+use crate::error::ClientError;
+use crate::progress::Progress;
+use crate::publish::{Ready, publish_all};
+use crate::session::Session;
+use crate::write::write_file;
+
+/// A file to put.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The local file.
+    pub local: PathBuf,
+    /// Its absolute path in NovaFS; missing directories are made.
+    pub target: String,
+}
+
+/// How to put.
+#[derive(Clone, Debug)]
+pub struct PutOptions {
+    /// Files in flight; each has a thread.
+    pub files_in_flight: usize,
+    /// Namespace whose groups take the blocks; empty: the first part of each path decides at the controllers.
+    pub namespace: String,
+    /// Whether a file that exists is replaced.
+    pub replace: bool,
+    /// Unit size, 12..=16.
+    pub unit_log2: u8,
+    /// How long one step of a file may take before the file fails.
+    pub deadline: Duration,
+}
+
+impl Default for PutOptions {
+    fn default() -> Self {
+        Self {
+            files_in_flight: 32,
+            namespace: String::new(),
+            replace: false,
+            unit_log2: UNIT_LOG2_DEFAULT,
+            deadline: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What a put did.
+#[derive(Debug, Default)]
+pub struct PutReport {
+    /// Files published.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files that failed.
+    pub failed: u64,
+    /// The first hundred of them.
+    pub failures: Vec<(PathBuf, ClientError)>,
+    /// Files that were written again because the data plane or the session went away in the middle.
+    pub restarted: u64,
+}
+
+/// Failures kept with their reason.
+const FAILURES_MAX: usize = 100;
+/// How often a file is begun.
+const ATTEMPTS_MAX: u32 = 5;
+/// Files durable and waiting to be published.
+const READY_MAX: usize = 1024;
+
+/// A file in the hands of a put.
+struct Job {
+    source: Source,
+    attempt: u32,
+    bytes: u64,
+}
+
+struct Feed<I> {
+    files: I,
+    exhausted: bool,
+    again: VecDeque<Job>,
+    /// Jobs handed out and not yet finished for good.
+    open: usize,
+    report: PutReport,
+}
+
+struct Put<'c, I> {
+    client: &'c Client,
+    options: &'c PutOptions,
+    progress: &'c Progress,
+    feed: Mutex<Feed<I>>,
+    changed: Condvar,
+    session: Mutex<Arc<Session>>,
+}
+
+impl Client {
+    /// Puts files, many at a time. A file that fails does not stop the others: see the report.
+    ///
+    /// # Errors
+    /// When no file can be put at all: no session, or wrong options.
+    pub fn put(
+        &self,
+        files: impl Iterator<Item = Source> + Send,
+        options: &PutOptions,
+        progress: &Progress,
+    ) -> Result<PutReport, ClientError> {
+        if !(nova_units::UNIT_LOG2_MIN..=nova_units::UNIT_LOG2_MAX).contains(&options.unit_log2) {
+            return Err(ClientError::Usage(format!("unit_log2 = {}: must be 12 to 16", options.unit_log2)));
+        }
+        let session = Arc::new(Session::open(&self.metadata, &options.namespace)?);
+        let feed =
+            Feed { files, exhausted: false, again: VecDeque::new(), open: 0, report: PutReport::default() };
+        let put = Put {
+            client: self,
+            options,
+            progress,
+            feed: Mutex::new(feed),
+            changed: Condvar::new(),
+            session: Mutex::new(session),
+        };
+        let (ready, to_publish) = sync_channel(READY_MAX);
+        std::thread::scope(|scope| {
+            for _ in 0..options.files_in_flight.clamp(1, 256) {
+                let (put, ready) = (&put, ready.clone());
+                scope.spawn(move || put.work(&ready));
+            }
+            drop(ready);
+            let done = |job, session, outcome| put.settle(job, session, outcome);
+            publish_all(&self.metadata, &to_publish, options.replace, done);
+        });
+        Ok(put.feed.into_inner().expect("no holder of this lock panics").report)
+    }
+}
+
+impl<I: Iterator<Item = Source> + Send> Put<'_, I> {
+    /// The next file; waits while files that may come back are still under way. `None`: all is done.
+    fn next(&self) -> Option<Job> {
+        let mut feed = self.feed.lock().expect("no holder of this lock panics");
+        loop {
+            if let Some(job) = feed.again.pop_front() {
+                return Some(job);
+            }
+            if !feed.exhausted {
+                match feed.files.next() {
+                    Some(source) => {
+                        feed.open += 1;
+                        return Some(Job { source, attempt: 0, bytes: 0 });
+                    }
+                    None => {
+                        feed.exhausted = true;
+                        self.changed.notify_all();
+                    }
+                }
+            }
+            if feed.open == 0 {
+                return None;
+            }
+            feed = self.changed.wait(feed).expect("no holder of this lock panics");
+        }
+    }
+
+    fn work(&self, ready: &SyncSender<Ready<Job>>) {
+        while let Some(mut job) = self.next() {
+            let session = match self.session() {
+                Ok(session) => session,
+                Err(error) => {
+                    self.settle(job, 0, Err(error));
+                    continue;
+                }
+            };
+            match self.write(&mut job, &session) {
+                Ok(file) => {
+                    if let Err(lost) = ready.send(Ready { session: session.id, file, token: job }) {
+                        self.settle(lost.0.token, 0, Err(ClientError::Protocol("the publisher ended early")));
+                    }
+                }
+                Err(error) => self.settle(job, session.id, Err(error)),
+            }
+        }
+    }
+
+    /// The session in use; another one when metadata ended it.
+    fn session(&self) -> Result<Arc<Session>, ClientError> {
+        let mut session = self.session.lock().expect("no holder of this lock panics");
+        if session.has_ended() {
+            *session = Arc::new(Session::open(&self.client.metadata, &self.options.namespace)?);
+        }
+        Ok(Arc::clone(&session))
+    }
+
+    fn write(&self, job: &mut Job, session: &Session) -> Result<NewFile, ClientError> {
+        let path = &job.source.local;
+        let mut file = File::open(path).map_err(ClientError::local("open", path))?;
+        let about = file.metadata().map_err(ClientError::local("look at", path))?;
+        let link = self.client.data.attachment()?;
+        let PutOptions { unit_log2, deadline, .. } = *self.options;
+        let written = write_file(&mut file, path, &link, session, unit_log2, deadline, self.progress)?;
+        job.bytes = written.bytes;
+        let modified =
+            about.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        Ok(NewFile {
+            path: job.source.target.clone(),
+            mode: about.mode() & 0o7777,
+            modified_ms: u64::try_from(modified.as_millis()).unwrap_or(u64::MAX),
+            bytes: written.bytes,
+            blocks: written.blocks,
+            sha256: Default::default(),
+        })
+    }
+
+    /// A file is published, fails, or begins again: after the end of the data plane or of the session.
+    fn settle(&self, mut job: Job, session: u64, outcome: Result<(), ClientError>) {
+        let fenced = matches!(outcome, Err(ClientError::Refused { code: Code::Fenced, .. }));
+        if fenced {
+            let current = self.session.lock().expect("no holder of this lock panics");
+            if current.id == session {
+                current.mark_ended();
+            }
+        }
+        let again = fenced || matches!(outcome, Err(ClientError::Lost));
+        let mut feed = self.feed.lock().expect("no holder of this lock panics");
+        match outcome {
+            Err(_) if again && job.attempt + 1 < ATTEMPTS_MAX => {
+                feed.report.restarted += 1;
+                job.attempt += 1;
+                job.bytes = 0;
+                feed.again.push_back(job);
+            }
+            Ok(()) => {
+                feed.open -= 1;
+                feed.report.files += 1;
+                feed.report.bytes += job.bytes;
+                self.progress.file_done();
+            }
+            Err(error) => {
+                feed.open -= 1;
+                feed.report.failed += 1;
+                self.progress.file_failed();
+                if feed.report.failures.len() < FAILURES_MAX {
+                    feed.report.failures.push((job.source.local, error));
+                }
+            }
+        }
+        drop(feed);
+        self.changed.notify_all();
+    }
+}

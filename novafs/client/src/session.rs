@@ -1,0 +1,149 @@
+//! A writer session: renewed while it lives, with block ids in reserve.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nova_api::files::failure::Code;
+use nova_api::files::request::Op;
+use nova_api::files::{CloseSession, OpenSession, RenewSession, ReserveBlocks, response};
+use nova_units::{BlockId, GroupId};
+
+use crate::error::ClientError;
+use crate::metadata::Metadata;
+
+/// Lease asked for.
+const LEASE: Duration = Duration::from_secs(30);
+/// Block ids reserved at once.
+const RESERVE_COUNT: u32 = 1024;
+
+#[derive(Debug, Default)]
+struct Reserve {
+    first: u64,
+    next: u64,
+    end: u64,
+    groups: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Stop {
+    stopped: Mutex<bool>,
+    changed: Condvar,
+}
+
+/// A writer session. Closed when dropped.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) id: u64,
+    metadata: Arc<Metadata>,
+    namespace: String,
+    reserve: Mutex<Reserve>,
+    ended: Arc<AtomicBool>,
+    stop: Arc<Stop>,
+    renewer: Option<JoinHandle<()>>,
+}
+
+impl Session {
+    /// Opens a session for files of `namespace` and keeps it renewed.
+    pub(crate) fn open(metadata: &Arc<Metadata>, namespace: &str) -> Result<Self, ClientError> {
+        let lease_ms = u32::try_from(LEASE.as_millis()).expect("half a minute");
+        let opened = match metadata.change(Op::OpenSession(OpenSession { lease_ms }))? {
+            response::Result::SessionOpened(opened) => opened,
+            _ => return Err(ClientError::Protocol("opening a session was answered with something else")),
+        };
+        let (ended, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(Stop::default()));
+        let every = Duration::from_millis(u64::from(opened.lease_ms.max(300) / 3));
+        let renewer = {
+            let (metadata, ended, stop) = (Arc::clone(metadata), Arc::clone(&ended), Arc::clone(&stop));
+            std::thread::Builder::new()
+                .name("nova-session".into())
+                .spawn(move || renew(&metadata, opened.session, every, &ended, &stop))
+                .map_err(ClientError::local("start a thread for", "the writer session".as_ref()))?
+        };
+        Ok(Self {
+            id: opened.session,
+            metadata: Arc::clone(metadata),
+            namespace: namespace.to_owned(),
+            reserve: Mutex::default(),
+            ended,
+            stop,
+            renewer: Some(renewer),
+        })
+    }
+
+    /// Whether metadata said that it has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Metadata refused a request of it: the next file opens another.
+    pub(crate) fn mark_ended(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    /// A fresh block id and the group it belongs in.
+    pub(crate) fn next_block(&self) -> Result<(BlockId, GroupId), ClientError> {
+        let mut reserve = self.reserve.lock().expect("no holder of this lock panics");
+        if reserve.next == reserve.end {
+            let ask =
+                ReserveBlocks { session: self.id, count: RESERVE_COUNT, namespace: self.namespace.clone() };
+            let found = match self.metadata.change(Op::ReserveBlocks(ask)) {
+                Ok(response::Result::BlocksReserved(found)) => found,
+                Ok(_) => return Err(ClientError::Protocol("a reservation was answered with something else")),
+                Err(error) => {
+                    if matches!(error, ClientError::Refused { code: Code::Fenced, .. }) {
+                        self.mark_ended();
+                    }
+                    return Err(error);
+                }
+            };
+            if found.count == 0 || found.groups.is_empty() {
+                return Err(ClientError::Protocol("a reservation without blocks or groups"));
+            }
+            let (first, count) = (found.first_block, u64::from(found.count));
+            *reserve = Reserve { first, next: first, end: first.saturating_add(count), groups: found.groups };
+        }
+        let block = reserve.next;
+        reserve.next += 1;
+        let count = u64::try_from(reserve.groups.len()).expect("a length fits 64 bits");
+        let index = usize::try_from((block - reserve.first) % count).expect("under a length");
+        Ok((BlockId(block), GroupId(reserve.groups[index])))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        *self.stop.stopped.lock().expect("no holder of this lock panics") = true;
+        self.stop.changed.notify_all();
+        if let Some(renewer) = self.renewer.take() {
+            // One that panicked has said so.
+            let _ = renewer.join();
+        }
+        if !self.has_ended() {
+            // When nobody hears it, the session ends with its lease.
+            let _ = self.metadata.change(Op::CloseSession(CloseSession { session: self.id }));
+        }
+    }
+}
+
+fn renew(metadata: &Metadata, session: u64, every: Duration, ended: &AtomicBool, stop: &Stop) {
+    loop {
+        let stopped = stop.stopped.lock().expect("no holder of this lock panics");
+        let (stopped, _) = stop
+            .changed
+            .wait_timeout_while(stopped, every, |stopped| !*stopped)
+            .expect("no holder of this lock panics");
+        if *stopped {
+            return;
+        }
+        drop(stopped);
+        // Unreachable metadata is tried again at the next turn; only a clear answer ends the session.
+        if let Err(ClientError::Refused { code: Code::Fenced, .. }) =
+            metadata.read(Op::RenewSession(RenewSession { session }))
+        {
+            ended.store(true, Ordering::Release);
+            return;
+        }
+    }
+}
