@@ -54,6 +54,11 @@ impl Pins {
         inner.limbo.push_back((bound, freed));
     }
 
+    /// Whether readers keep freed space from being used again.
+    pub(crate) fn hold_space(&self) -> bool {
+        !self.inner.borrow().limbo.is_empty()
+    }
+
     /// Space that no reader looks at any more.
     pub(crate) fn drain(&self) -> Vec<Freed> {
         let mut inner = self.inner.borrow_mut();

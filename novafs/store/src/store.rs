@@ -8,9 +8,10 @@ use crate::read::{Found, Run};
 use crate::recover::{Suspect, recover};
 use crate::slots::{Purpose, Reservation, bytes_of, count};
 use crate::state::{Prepared, State};
+use core::time::Duration;
 use nova_buf::{DmaBuf, SharedBuf};
 use nova_device::sync::Semaphore;
-use nova_device::{Disk as _, Durability, Shard};
+use nova_device::{Clock as _, Disk as _, Durability, Shard};
 use nova_units::{
     BlockId, CommitPoint, DeviceId, DiskIndex, Epoch, Generation, GroupId, Incarnation, IoClass, Seq,
     TaskClass, UnitIndex,
@@ -20,6 +21,10 @@ use novafs_format::{
 };
 use std::ops::Range;
 use std::rc::Rc;
+
+/// How often, and how long apart, an append looks for space that slow readers still hold: 5 seconds.
+const SPACE_TRIES_MAX: usize = 500;
+const SPACE_TRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A device, open.
 #[derive(Debug)]
@@ -523,10 +528,18 @@ impl<S: Shard> Store<S> {
         if let Some(cells) = take() {
             return Ok(cells);
         }
-        if self.core.state.borrow().may_free_space() {
+        if self.core.state.borrow().may_free_space() || self.core.pins.hold_space() {
             self.core.checkpoint_now().await?;
-            if let Some(cells) = take() {
-                return Ok(cells);
+            for _ in 0..SPACE_TRIES_MAX {
+                if let Some(cells) = take() {
+                    return Ok(cells);
+                }
+                if !self.core.pins.hold_space() {
+                    break;
+                }
+                let clock = self.core.shard.clock();
+                clock.sleep_until(clock.now() + SPACE_TRY_INTERVAL).await;
+                self.core.release_freed();
             }
         }
         Err(StoreError::Full { needed_bytes: classes.iter().map(|class| class.bytes()).sum() })
