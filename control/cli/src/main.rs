@@ -1,32 +1,37 @@
 //! Binary nova: everything a person types; also starts a region on one machine.
+//!
+//! Results go to standard output, as text or (`--json`) as one JSON object; progress and messages go to standard
+//! error. `dev` handles processes of this machine, `cluster` and `node` ask the controllers over gRPC as the operator,
+//! `fs` is a local program like any other and speaks to the agent of one host.
 #![forbid(unsafe_code)]
+#![allow(dead_code, reason = "what `nova fs` uses is here before it")]
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+mod arguments;
+mod cluster;
+mod dev;
+mod exit;
+mod output;
+mod progress;
 
-/// Starts regions of NovaClustr, moves files in and out of them, and shows how they are.
-#[derive(Debug, Parser)]
-#[command(name = "nova", version, propagate_version = true)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
+use std::process::ExitCode;
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Print the completion script of a shell.
-    #[command(
-        after_help = "Example:\n  nova completions bash > ~/.local/share/bash-completion/completions/nova"
-    )]
-    Completions {
-        /// The shell.
-        shell: clap_complete::Shell,
-    },
-}
+use clap::{CommandFactory as _, Parser as _};
 
-fn main() {
-    match Arguments::parse().command {
+use crate::arguments::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let Arguments { global, command } = Arguments::parse();
+    let done = match command {
+        Command::Dev(command) => dev::run(&global, command),
+        Command::Cluster(command) => cluster::run(&global, command),
+        Command::Node(command) => cluster::run_node(&global, command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "nova", &mut std::io::stdout());
+            Ok(())
         }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::report(&error),
     }
 }

@@ -1,0 +1,92 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::cluster;
+use crate::dev;
+
+/// Starts regions of NovaClustr, moves files in and out of them, and shows how they are.
+#[derive(Debug, Parser)]
+#[command(
+    name = "nova",
+    version,
+    propagate_version = true,
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 unavailable (try again).\n\n\
+                  Examples:\n  \
+                  nova dev up                     a whole region on this machine\n  \
+                  nova fs put ~/photos /hot       copy a folder into it, three replicas\n  \
+                  nova fs ls -l /hot/photos       look at it\n  \
+                  nova cluster status             hosts, groups, controllers\n  \
+                  nova dev down --wipe            end the region and delete its data"
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Global {
+    /// Folder of the region, as `nova dev up` made it. Default: ~/.local/share/novaclustr/dev.
+    #[arg(long, global = true, env = "NOVA_REGION", value_name = "DIR")]
+    region: Option<PathBuf>,
+    /// Print one JSON object on standard output instead of text.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Whether progress is shown on standard error.
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = Progress::Auto)]
+    pub(crate) progress: Progress,
+}
+
+/// When progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Progress {
+    /// When standard error is a terminal.
+    Auto,
+    /// Also when it is not.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// A region on this machine, for development: start it, look at it, break it, end it.
+    #[command(subcommand)]
+    Dev(dev::Command),
+    /// The cluster as its controllers see it.
+    #[command(subcommand)]
+    Cluster(cluster::Command),
+    /// The hosts of the region.
+    #[command(subcommand)]
+    Node(cluster::NodeCommand),
+    /// Print the completion script of a shell.
+    #[command(
+        after_help = "Example:\n  nova completions bash > ~/.local/share/bash-completion/completions/nova"
+    )]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Global {
+    /// The region's folder.
+    pub(crate) fn region_folder(&self) -> anyhow::Result<PathBuf> {
+        if let Some(folder) = &self.region {
+            return Ok(std::path::absolute(folder)?);
+        }
+        let data = std::env::var_os("XDG_DATA_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share")));
+        let data = data.ok_or_else(|| {
+            crate::exit::Stop::usage("HOME is not set; name the region's folder with --region DIR")
+        })?;
+        Ok(data.join("novaclustr/dev"))
+    }
+}

@@ -1,0 +1,180 @@
+//! `nova cluster` and `nova node`: the region as its controllers see it.
+
+mod client;
+mod view;
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use nova_api::cluster::StatusResponse;
+
+use crate::arguments::Global;
+use crate::dev::region::Region;
+use crate::output;
+
+use client::Controllers;
+use view::{HostsView, StatusView, node_state};
+
+/// How long a person waits for an answer while controllers elect a leader.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one look at a region that starts may take.
+const GLANCE: Duration = Duration::from_secs(2);
+/// Spec 3.2: a block has three replicas, so a whole group has three members in sync.
+const REPLICAS: usize = 3;
+
+/// Commands over the whole cluster.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show controllers, Raft groups, hosts and replica groups, and what needs attention.
+    #[command(
+        after_help = "Examples:\n  nova cluster status\n  nova --json cluster status | jq .groups_in_sync"
+    )]
+    Status,
+}
+
+/// Commands over hosts.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// List the hosts with their state and space.
+    #[command(after_help = "Examples:\n  nova node ls\n  nova --json node ls | jq '.hosts[].state'")]
+    Ls,
+}
+
+/// Carries out a command.
+pub(crate) fn run(global: &Global, command: Command) -> anyhow::Result<()> {
+    let Command::Status = command;
+    let region = Region::load(&global.region_folder()?)?;
+    let status = ask(&region, PATIENCE)?;
+    output::print(global.json, &StatusView::of(&status, &region), StatusView::text)
+}
+
+/// Carries out a command over hosts.
+pub(crate) fn run_node(global: &Global, command: NodeCommand) -> anyhow::Result<()> {
+    let NodeCommand::Ls = command;
+    let region = Region::load(&global.region_folder()?)?;
+    let status = ask(&region, PATIENCE)?;
+    output::print(global.json, &HostsView::of(&status), HostsView::text)
+}
+
+fn ask(region: &Region, patience: Duration) -> anyhow::Result<StatusResponse> {
+    Controllers::of(region)?.status(patience)
+}
+
+/// Id of the controller that leads a Raft group, when one does.
+pub(crate) fn leader_of(region: &Region, group: &str) -> anyhow::Result<Option<u64>> {
+    let status = ask(region, PATIENCE)?;
+    let leader = status.raft.iter().find(|raft| raft.name == group).map(|raft| raft.leader);
+    Ok(leader.filter(|id| *id != 0))
+}
+
+/// The hosts of the region by node id: name and device, for whoever shows places on them.
+pub(crate) fn nodes_of(region: &Region) -> anyhow::Result<Vec<nova_api::cluster::Node>> {
+    Ok(ask(region, PATIENCE)?.map.unwrap_or_default().nodes)
+}
+
+/// Whether a region serves.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// Every host is ready and every group whole.
+    Ready,
+    /// What is missing, in words.
+    Waiting(String),
+}
+
+/// Looks at a region that starts.
+pub(crate) struct Watch<'a> {
+    region: &'a Region,
+    controllers: Controllers,
+}
+
+impl<'a> Watch<'a> {
+    /// For the region that was laid out.
+    pub(crate) fn new(region: &'a Region) -> anyhow::Result<Self> {
+        Ok(Self { region, controllers: Controllers::of(region)? })
+    }
+
+    /// How far it is now. Takes up to [`GLANCE`].
+    pub(crate) fn readiness(&mut self) -> Readiness {
+        match self.controllers.status(GLANCE) {
+            Ok(status) => judge(&status, self.region),
+            // The last obstacle is worth showing; what leads to it is the same each time.
+            Err(error) => Readiness::Waiting(format!("waiting for the controllers: {}", error.root_cause())),
+        }
+    }
+}
+
+fn judge(status: &StatusResponse, region: &Region) -> Readiness {
+    let nodes = status.map.as_ref().map_or(&[][..], |map| &map.nodes);
+    let not_ready: Vec<_> = region
+        .hosts
+        .iter()
+        .map(|host| host.name.as_str())
+        .filter(|name| !nodes.iter().any(|node| node.name == *name && node_state(node) == "ready"))
+        .collect();
+    if !not_ready.is_empty() {
+        return Readiness::Waiting(format!("waiting for {}", not_ready.join(", ")));
+    }
+    let groups = status.map.as_ref().map_or(&[][..], |map| &map.groups);
+    let whole = groups.iter().filter(|group| view::is_in_sync(group)).count();
+    if groups.is_empty() || whole < groups.len() {
+        return Readiness::Waiting(format!(
+            "waiting for replica groups: {whole} of {} are in sync",
+            groups.len()
+        ));
+    }
+    if status.raft.is_empty() || status.raft.iter().any(|raft| raft.leader == 0) {
+        return Readiness::Waiting("waiting for the controllers to elect leaders".into());
+    }
+    Readiness::Ready
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use nova_api::cluster::{ClusterMap, Group, Member, Node, RaftGroup, member, node};
+
+    use super::*;
+    use crate::dev::region::tests::region_in;
+
+    fn waiting(status: &StatusResponse) -> String {
+        match judge(status, &region_in(Path::new("/r"))) {
+            Readiness::Waiting(missing) => missing,
+            Readiness::Ready => "nothing".into(),
+        }
+    }
+
+    #[test]
+    fn a_region_is_ready_when_hosts_groups_and_leaders_are() {
+        let node = |name: &str, state: node::State| Node {
+            name: name.into(),
+            state: state.into(),
+            ..Node::default()
+        };
+        let member = |role: member::Role| Member { role: role.into(), ..Member::default() };
+        let mut status = StatusResponse {
+            map: Some(ClusterMap {
+                nodes: vec![
+                    node("storage-1", node::State::Ready),
+                    node("compute-1", node::State::Initializing),
+                ],
+                ..ClusterMap::default()
+            }),
+            ..StatusResponse::default()
+        };
+        assert_eq!(waiting(&status), "waiting for compute-1");
+        let map = status.map.as_mut().unwrap();
+        map.nodes[1].state = node::State::Ready.into();
+        assert_eq!(waiting(&status), "waiting for replica groups: 0 of 0 are in sync");
+        let map = status.map.as_mut().unwrap();
+        let in_sync = || member(member::Role::InSync);
+        map.groups.push(Group { primary: 1, members: vec![in_sync(), in_sync()], ..Group::default() });
+        assert_eq!(waiting(&status), "waiting for replica groups: 0 of 1 are in sync");
+        let map = status.map.as_mut().unwrap();
+        map.groups[0].members.push(in_sync());
+        status.raft.push(RaftGroup { name: "files".into(), leader: 0, ..RaftGroup::default() });
+        assert!(waiting(&status).contains("elect"));
+        status.raft[0].leader = 2;
+        assert_eq!(waiting(&status), "nothing");
+    }
+}

@@ -1,0 +1,349 @@
+//! What the controllers answered, as people and scripts see it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use nova_api::cluster::{self as api, StatusResponse, member, node};
+use serde::Serialize;
+
+use super::REPLICAS;
+use crate::dev::region::Region;
+use crate::output;
+
+/// `nova cluster status`.
+#[derive(Debug, Serialize)]
+pub(super) struct StatusView {
+    controllers: Vec<ControllerView>,
+    raft: Vec<RaftView>,
+    hosts: Vec<HostView>,
+    groups: Vec<GroupView>,
+    groups_in_sync: usize,
+    groups_total: usize,
+    notes: Vec<String>,
+}
+
+/// `nova node ls`.
+#[derive(Debug, Serialize)]
+pub(super) struct HostsView {
+    hosts: Vec<HostView>,
+}
+
+#[derive(Debug, Serialize)]
+struct ControllerView {
+    id: u64,
+    /// As in the region's file; empty for a controller that it does not know.
+    name: String,
+    address: String,
+    reachable: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct RaftView {
+    name: String,
+    /// Id of a controller; 0 when none leads.
+    leader: u64,
+    term: u64,
+    committed: u64,
+    applied: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct HostView {
+    name: String,
+    node: u64,
+    roles: Vec<String>,
+    zone: String,
+    state: &'static str,
+    address: String,
+    /// Hexadecimal; null for a host without one.
+    device: Option<String>,
+    incarnation: u64,
+    bytes_total: u64,
+    bytes_free: u64,
+    last_heard_ms: u64,
+    counters: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct GroupView {
+    group: u32,
+    epoch: u64,
+    /// Node id; 0 when there is none.
+    primary: u64,
+    frozen: bool,
+    in_sync: bool,
+    members: Vec<MemberView>,
+}
+
+#[derive(Debug, Serialize)]
+struct MemberView {
+    node: u64,
+    role: &'static str,
+}
+
+/// The word for the state of a host.
+pub(super) fn node_state(node: &api::Node) -> &'static str {
+    match node.state() {
+        node::State::Initializing => "initializing",
+        node::State::Ready => "ready",
+        node::State::Silent => "silent",
+        node::State::Failed => "failed",
+        node::State::Terminated => "terminated",
+        node::State::Unspecified => "unknown",
+    }
+}
+
+fn member_role(member: &api::Member) -> &'static str {
+    match member.role() {
+        member::Role::InSync => "in_sync",
+        member::Role::Joining => "joining",
+        member::Role::Unspecified => "unknown",
+    }
+}
+
+/// Whether a group has all its replicas and serves.
+pub(super) fn is_in_sync(group: &api::Group) -> bool {
+    let in_sync = group.members.iter().filter(|member| member.role() == member::Role::InSync).count();
+    in_sync >= REPLICAS && in_sync == group.members.len() && !group.frozen
+}
+
+impl HostView {
+    fn of(node: &api::Node) -> Self {
+        Self {
+            name: node.name.clone(),
+            node: node.node,
+            roles: node.roles.clone(),
+            zone: node.zone.clone(),
+            state: node_state(node),
+            address: node.data_addr.clone(),
+            device: (!node.device.is_empty()).then(|| output::hex(&node.device)),
+            incarnation: node.incarnation,
+            bytes_total: node.bytes_total,
+            bytes_free: node.bytes_free,
+            last_heard_ms: node.last_heard_ms,
+            counters: node.counters.iter().map(|counter| (counter.name.clone(), counter.value)).collect(),
+        }
+    }
+}
+
+fn hosts_of(status: &StatusResponse) -> Vec<HostView> {
+    let nodes = status.map.as_ref().map_or(&[][..], |map| &map.nodes);
+    let mut hosts: Vec<_> = nodes.iter().map(HostView::of).collect();
+    hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    hosts
+}
+
+fn hosts_table(hosts: &[HostView]) -> String {
+    let rows: Vec<_> = hosts
+        .iter()
+        .map(|host| {
+            let space = |count| if host.bytes_total == 0 { String::new() } else { output::bytes(count) };
+            [
+                host.name.clone(),
+                host.node.to_string(),
+                host.roles.join(","),
+                host.state.to_owned(),
+                host.zone.clone(),
+                host.address.clone(),
+                space(host.bytes_total),
+                space(host.bytes_free),
+            ]
+        })
+        .collect();
+    output::table(["HOST", "NODE", "ROLES", "STATE", "ZONE", "ADDRESS", "SIZE", "FREE"], &[1, 6, 7], &rows)
+}
+
+impl HostsView {
+    pub(super) fn of(status: &StatusResponse) -> Self {
+        Self { hosts: hosts_of(status) }
+    }
+
+    pub(super) fn text(&self) -> String {
+        hosts_table(&self.hosts)
+    }
+}
+
+impl StatusView {
+    pub(super) fn of(status: &StatusResponse, region: &Region) -> Self {
+        let name = |id: u64| region.controllers.iter().find(|controller| controller.id == id);
+        let groups = status.map.as_ref().map_or(&[][..], |map| &map.groups);
+        Self {
+            controllers: status
+                .controllers
+                .iter()
+                .map(|controller| ControllerView {
+                    id: controller.id,
+                    name: name(controller.id).map_or_else(String::new, |known| known.name.clone()),
+                    address: controller.addr.clone(),
+                    reachable: controller.reachable,
+                })
+                .collect(),
+            raft: status
+                .raft
+                .iter()
+                .map(|raft| RaftView {
+                    name: raft.name.clone(),
+                    leader: raft.leader,
+                    term: raft.term,
+                    committed: raft.committed,
+                    applied: raft.applied,
+                })
+                .collect(),
+            hosts: hosts_of(status),
+            groups_in_sync: groups.iter().filter(|group| is_in_sync(group)).count(),
+            groups_total: groups.len(),
+            groups: groups
+                .iter()
+                .map(|group| GroupView {
+                    group: group.group,
+                    epoch: group.epoch,
+                    primary: group.primary,
+                    frozen: group.frozen,
+                    in_sync: is_in_sync(group),
+                    members: group
+                        .members
+                        .iter()
+                        .map(|member| MemberView { node: member.node, role: member_role(member) })
+                        .collect(),
+                })
+                .collect(),
+            notes: status.notes.clone(),
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        let controllers: Vec<_> = self
+            .controllers
+            .iter()
+            .map(|controller| {
+                let leads: Vec<_> = self
+                    .raft
+                    .iter()
+                    .filter(|raft| raft.leader == controller.id)
+                    .map(|raft| raft.name.as_str())
+                    .collect();
+                let reachable = if controller.reachable { "reachable" } else { "not reachable" };
+                [controller.name.clone(), controller.address.clone(), reachable.to_owned(), leads.join(", ")]
+            })
+            .collect();
+        text.push_str(&output::table(["CONTROLLER", "ADDRESS", "STATE", "LEADS"], &[], &controllers));
+        text.push('\n');
+        text.push_str(&hosts_table(&self.hosts));
+        text.push('\n');
+        let host = |node: u64| {
+            let known = self.hosts.iter().find(|host| host.node == node);
+            known.map_or_else(|| format!("node {node}"), |host| host.name.clone())
+        };
+        let groups: Vec<_> = self
+            .groups
+            .iter()
+            .map(|group| {
+                let members: Vec<_> = group
+                    .members
+                    .iter()
+                    .map(|member| match member.role {
+                        "in_sync" => host(member.node),
+                        role => format!("{} ({role})", host(member.node)),
+                    })
+                    .collect();
+                let state = match (group.frozen, group.in_sync) {
+                    (true, _) => "frozen",
+                    (false, true) => "in sync",
+                    (false, false) => "degraded",
+                };
+                let primary = if group.primary == 0 { String::new() } else { host(group.primary) };
+                [
+                    group.group.to_string(),
+                    group.epoch.to_string(),
+                    state.to_owned(),
+                    primary,
+                    members.join(" "),
+                ]
+            })
+            .collect();
+        text.push_str(&output::table(["GROUP", "EPOCH", "STATE", "PRIMARY", "MEMBERS"], &[0, 1], &groups));
+        writeln!(text, "\n{} of {} groups are in sync", self.groups_in_sync, self.groups_total)
+            .expect("writing to a String does not fail");
+        for note in &self.notes {
+            writeln!(text, "note: {note}").expect("writing to a String does not fail");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::dev::region::tests::region_in;
+
+    fn status() -> StatusResponse {
+        let member =
+            |node, role: member::Role| api::Member { node, role: role.into(), ..api::Member::default() };
+        let nodes = vec![api::Node {
+            node: 4,
+            name: "storage-1".into(),
+            roles: vec!["storage".into()],
+            state: node::State::Ready.into(),
+            device: vec![0xab; 16].into(),
+            bytes_total: 1 << 30,
+            bytes_free: 1 << 29,
+            counters: vec![api::Counter { name: "pages_repaired".into(), value: 7 }],
+            ..api::Node::default()
+        }];
+        let members = vec![member(4, member::Role::InSync), member(5, member::Role::Joining)];
+        let groups = vec![api::Group {
+            group: 1,
+            epoch: 3,
+            primary: 4,
+            members,
+            frozen: true,
+            ..api::Group::default()
+        }];
+        StatusResponse {
+            map: Some(api::ClusterMap { nodes, groups, ..api::ClusterMap::default() }),
+            controllers: vec![api::Controller { id: 1, addr: "127.0.0.1:7401".into(), reachable: true }],
+            raft: vec![api::RaftGroup { name: "files".into(), leader: 1, term: 2, committed: 9, applied: 8 }],
+            notes: vec!["a group is frozen".into()],
+        }
+    }
+
+    #[test]
+    fn the_json_of_the_cluster_has_the_keys_that_scripts_read() {
+        let json = serde_json::to_value(StatusView::of(&status(), &region_in(Path::new("/r")))).unwrap();
+        assert_eq!(json["controllers"][0]["name"], "controller-1");
+        assert_eq!(json["raft"][0]["leader"], 1);
+        assert_eq!(json["hosts"][0]["counters"]["pages_repaired"], 7);
+        assert_eq!(json["hosts"][0]["state"], "ready");
+        assert_eq!(json["hosts"][0]["device"], "ab".repeat(16));
+        assert_eq!(json["groups"][0]["members"][1]["role"], "joining");
+        assert_eq!(json["groups"][0]["frozen"], true);
+        assert_eq!((&json["groups_in_sync"], &json["groups_total"]), (&0.into(), &1.into()));
+        assert_eq!(json["notes"][0], "a group is frozen");
+    }
+
+    #[test]
+    fn the_text_names_hosts_and_leaders() {
+        let text = StatusView::of(&status(), &region_in(Path::new("/r"))).text();
+        assert!(text.contains("controller-1  127.0.0.1:7401  reachable  files"), "{text}");
+        assert!(text.contains("frozen  storage-1  storage-1 node 5 (joining)"), "{text}");
+        assert!(text.contains("0 of 1 groups are in sync\nnote: a group is frozen"), "{text}");
+    }
+
+    #[test]
+    fn only_three_replicas_in_sync_make_a_group_whole() {
+        let member = |role: member::Role| api::Member { role: role.into(), ..api::Member::default() };
+        let group = |roles: &[member::Role], frozen| api::Group {
+            members: roles.iter().copied().map(member).collect(),
+            frozen,
+            ..api::Group::default()
+        };
+        use member::Role::{InSync, Joining};
+        assert!(is_in_sync(&group(&[InSync; 3], false)));
+        assert!(!is_in_sync(&group(&[InSync; 2], false)));
+        assert!(!is_in_sync(&group(&[InSync, InSync, InSync, Joining], false)));
+        assert!(!is_in_sync(&group(&[InSync; 3], true)));
+    }
+}

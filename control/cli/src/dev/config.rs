@@ -1,0 +1,412 @@
+//! Lays out the folder of a new region: keys, certificates, configurations, addresses.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use nova_security::{Authority, Identity, RegionKey, Role, Zone};
+use serde::Serialize;
+
+use crate::dev::region::{Controller, Host, HostRole, Place, Program, Region, boot};
+
+/// Name of every development region.
+const REGION: &str = "dev";
+/// Stem of the operator's certificate in [`operator_folder`].
+pub(crate) const OPERATOR: &str = "operator";
+/// Key domain of the region key, and the version it begins with.
+const KEY_DOMAIN: u32 = 1;
+const KEY_VERSION: u32 = 1;
+/// Longest path of a Unix socket: `sun_path` of unix(7) has 108 bytes, the last of them 0.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// Ports are looked for from here up to where the kernel takes those of outgoing connections, so that a host that
+/// is started again finds its port free.
+const PORT_FIRST: u16 = 20_000;
+/// How many ports are tried before the kernel chooses one.
+const PORT_ATTEMPTS_MAX: u32 = 256;
+
+/// What a new region is to be like.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) folder: PathBuf,
+    pub(crate) controllers: u16,
+    pub(crate) storage: u16,
+    pub(crate) compute: u16,
+    pub(crate) device_mib: u64,
+    /// Text of the hardware profile of every host.
+    pub(crate) profile: String,
+    /// Where the programs are.
+    pub(crate) bins: PathBuf,
+}
+
+/// Folder with the operator's certificate.
+pub(crate) fn operator_folder(folder: &Path) -> PathBuf {
+    folder.join(OPERATOR)
+}
+
+/// Makes everything that the processes of a region need. `folder` exists and holds no region.
+pub(crate) fn lay_out(plan: &Plan) -> anyhow::Result<Region> {
+    let region = describe(plan)?;
+    let folder = &region.folder;
+    let authority =
+        Authority::create(&folder.join("ca"), &region.name).context("make the CA of the region")?;
+    let issue = |home: &Path, stem: &str, zone, role, node: &str, names: &[&str]| {
+        let identity = Identity::new(region.name.as_str(), zone, role, node)?;
+        authority.issue(home, stem, &identity, names)
+    };
+    issue(&operator_folder(folder), OPERATOR, Zone::Management, Role::Operator, OPERATOR, &[])
+        .context("issue the operator's certificate")?;
+    RegionKey::create(&folder.join("region.key"), KEY_DOMAIN, KEY_VERSION).context("make the region key")?;
+    write(&profile_path(&region), &plan.profile)?;
+    let loopback = &["127.0.0.1", "localhost"];
+    for controller in &region.controllers {
+        let home = make_home(&region, &controller.name)?;
+        issue(&home, "control", Zone::Management, Role::Controller, &controller.name, loopback)
+            .with_context(|| format!("issue the certificate of {}", controller.name))?;
+        write_config(&region, &controller.name, Program::Control, &control_config(&region, controller)?)?;
+    }
+    for host in &region.hosts {
+        let home = make_home(&region, &host.name)?;
+        let zone = match host.role {
+            HostRole::Storage => Zone::Data,
+            HostRole::Compute => Zone::Application,
+        };
+        issue(&home, "agent", zone, Role::Agent, &host.name, loopback)
+            .with_context(|| format!("issue the certificate of {}", host.name))?;
+        write_config(&region, &host.name, Program::Novad, &novad_config(&region, host)?)?;
+        write_config(&region, &host.name, Program::Agent, &agent_config(&region, host)?)?;
+    }
+    region.save()?;
+    Ok(region)
+}
+
+/// The region as a plan wants it, with addresses that are free now. Makes the folder for its sockets.
+fn describe(plan: &Plan) -> anyhow::Result<Region> {
+    let folder = plan.folder.clone();
+    let names = |word: &str, count: u16| (1..=count).map(|n| format!("{word}-{n}")).collect::<Vec<_>>();
+    let host_names =
+        |role: HostRole, count| names(role.word(), count).into_iter().map(move |name| (name, role));
+    let hosts: Vec<_> = host_names(HostRole::Storage, plan.storage)
+        .chain(host_names(HostRole::Compute, plan.compute))
+        .collect();
+    let sockets = socket_folder(&folder, hosts.iter().map(|(name, _)| name.as_str()))?;
+    let ports = free_ports(usize::from(plan.controllers) + hosts.len())?;
+    let (controller_ports, host_ports) = ports.split_at(usize::from(plan.controllers));
+    let controllers = names("controller", plan.controllers).into_iter().zip(1..).zip(controller_ports).map(
+        |((name, id), port)| Controller { name, id, address: loopback(*port).to_string(), control: None },
+    );
+    let hosts = hosts.into_iter().zip(host_ports).map(|((name, role), port)| Host {
+        role,
+        data_address: loopback(*port).to_string(),
+        device: (role == HostRole::Storage).then(|| folder.join(&name).join("device.nova")),
+        agent_socket: socket(&sockets, &name, "agent"),
+        novad_socket: socket(&sockets, &name, "novad"),
+        novad: None,
+        agent: None,
+        name,
+    });
+    Ok(Region {
+        name: REGION.into(),
+        controllers: controllers.collect(),
+        hosts: hosts.collect(),
+        sockets,
+        bins: plan.bins.clone(),
+        device_mib: plan.device_mib,
+        boot: boot()?,
+        seconds: 0.0,
+        folder,
+    })
+}
+
+fn profile_path(region: &Region) -> PathBuf {
+    region.folder.join("profile.toml")
+}
+
+fn make_home(region: &Region, name: &str) -> anyhow::Result<PathBuf> {
+    let home = region.home(name);
+    make_private(&home)?;
+    Ok(home)
+}
+
+/// Makes a folder that only we can look into.
+pub(crate) fn make_private(folder: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("make folder {}", folder.display()))
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    fs::write(path, text).with_context(|| format!("write {}", path.display()))
+}
+
+fn write_config(region: &Region, name: &str, program: Program, config: &str) -> anyhow::Result<()> {
+    let text = format!(
+        "# Made by `nova dev up`. `{} {}` prints every key with its meaning.\n{config}",
+        program.word(),
+        if program == Program::Novad { "--explain" } else { "--explain-config" },
+    );
+    write(&region.config(Place { name, program }), &text)
+}
+
+#[derive(Serialize)]
+struct Tls {
+    ca: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Tls {
+    fn of(home: &Path, stem: &str) -> Self {
+        Self {
+            ca: home.join("ca.pem"),
+            certificate: home.join(format!("{stem}.pem")),
+            key: home.join(format!("{stem}.key")),
+        }
+    }
+}
+
+fn control_config(region: &Region, controller: &Controller) -> anyhow::Result<String> {
+    #[derive(Serialize)]
+    struct Config<'a> {
+        region: &'a str,
+        id: u64,
+        listen: &'a str,
+        folder: PathBuf,
+        tls: Tls,
+        peers: Vec<Peer<'a>>,
+    }
+    #[derive(Serialize)]
+    struct Peer<'a> {
+        id: u64,
+        address: &'a str,
+    }
+    let home = region.home(&controller.name);
+    let config = Config {
+        region: &region.name,
+        id: controller.id,
+        listen: &controller.address,
+        tls: Tls::of(&home, "control"),
+        peers: region.controllers.iter().map(|peer| Peer { id: peer.id, address: &peer.address }).collect(),
+        folder: home.join("data"),
+    };
+    toml::to_string(&config).context("write the configuration of a controller")
+}
+
+fn agent_config(region: &Region, host: &Host) -> anyhow::Result<String> {
+    #[derive(Serialize)]
+    struct Config<'a> {
+        name: &'a str,
+        roles: [&'a str; 1],
+        data_addr: &'a str,
+        novad_socket: &'a Path,
+        socket: &'a Path,
+        controllers: Vec<String>,
+        tls: Tls,
+    }
+    let config = Config {
+        name: &host.name,
+        roles: [host.role.word()],
+        data_addr: &host.data_address,
+        novad_socket: &host.novad_socket,
+        socket: &host.agent_socket,
+        controllers: region.controller_addresses(),
+        tls: Tls::of(&region.home(&host.name), "agent"),
+    };
+    toml::to_string(&config).context("write the configuration of an agent")
+}
+
+fn novad_config(region: &Region, host: &Host) -> anyhow::Result<String> {
+    #[derive(Serialize)]
+    struct Config<'a> {
+        name: &'a str,
+        socket: &'a Path,
+        data_listen: &'a str,
+        profile: PathBuf,
+        region_key: PathBuf,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        device: Option<Device<'a>>,
+    }
+    #[derive(Serialize)]
+    struct Device<'a> {
+        path: &'a Path,
+        create_mib: u64,
+    }
+    let config = Config {
+        name: &host.name,
+        socket: &host.novad_socket,
+        data_listen: &host.data_address,
+        profile: profile_path(region),
+        region_key: region.folder.join("region.key"),
+        device: host.device.as_deref().map(|path| Device { path, create_mib: region.device_mib }),
+    };
+    toml::to_string(&config).context("write the configuration of novad")
+}
+
+fn socket(folder: &Path, host: &str, program: &str) -> PathBuf {
+    folder.join(host).join(format!("{program}.sock"))
+}
+
+/// Where the sockets go: the folder of the region, or a short one of our own when the paths would be too long.
+fn socket_folder<'a>(folder: &Path, hosts: impl Iterator<Item = &'a str> + Clone) -> anyhow::Result<PathBuf> {
+    let fits = |folder: &Path| {
+        hosts.clone().all(|host| {
+            socket(folder, host, "agent")
+                .as_os_str()
+                .len()
+                .max(socket(folder, host, "novad").as_os_str().len())
+                <= SOCKET_PATH_BYTES_MAX
+        })
+    };
+    if fits(folder) {
+        return Ok(folder.to_owned());
+    }
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).context("choose a name for the folder of the sockets")?;
+    let short = PathBuf::from(format!("/tmp/nova-{}", crate::output::hex(&random)));
+    if !fits(&short) {
+        bail!("the names of the hosts are too long for sockets");
+    }
+    // Not recursive: a folder that someone else made in advance is an error.
+    fs::DirBuilder::new().mode(0o700).create(&short).with_context(|| format!("make {}", short.display()))?;
+    for host in hosts.clone() {
+        make_private(&short.join(host))?;
+    }
+    Ok(short)
+}
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+/// Ports of loopback that nobody listens at, all different.
+fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+    // All are held until the last is found, so that none is found twice.
+    let mut held = Vec::with_capacity(count);
+    let last =
+        outgoing_ports_first().filter(|first| *first > PORT_FIRST).map_or(PORT_FIRST, |first| first - 1);
+    let mut attempts = 0;
+    while held.len() < count {
+        let port = if attempts < PORT_ATTEMPTS_MAX { random_port(last)? } else { 0 };
+        attempts += 1;
+        match TcpListener::bind(loopback(port)) {
+            Ok(listener) => held.push(listener),
+            Err(_) if port != 0 => {}
+            Err(error) => return Err(error).context("find a free port on loopback"),
+        }
+    }
+    held.iter().map(|listener| Ok(listener.local_addr().context("look at a port")?.port())).collect()
+}
+
+fn random_port(last: u16) -> anyhow::Result<u16> {
+    let mut random = [0; 4];
+    getrandom::fill(&mut random).context("choose a port")?;
+    let span = u32::from(last - PORT_FIRST) + 1;
+    let offset = u16::try_from(u32::from_be_bytes(random) % span).expect("the span of ports fits");
+    Ok(PORT_FIRST + offset)
+}
+
+/// The first port that the kernel gives to outgoing connections.
+fn outgoing_ports_first() -> Option<u16> {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    range.split_ascii_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn plan(folder: &Path) -> Plan {
+        Plan {
+            folder: folder.into(),
+            controllers: 3,
+            storage: 3,
+            compute: 1,
+            device_mib: 512,
+            profile: nova_profile::Profile::built_in_text("ci").unwrap().into(),
+            bins: "/opt/nova".into(),
+        }
+    }
+
+    fn table(region: &Region, name: &str, program: Program) -> toml::Table {
+        fs::read_to_string(region.config(Place { name, program })).unwrap().parse().unwrap()
+    }
+
+    fn text<'a>(table: &'a toml::Table, key: &str) -> &'a str {
+        table[key].as_str().unwrap()
+    }
+
+    #[test]
+    fn every_process_finds_in_its_configuration_what_its_neighbours_were_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let region = lay_out(&plan(folder.path())).unwrap();
+        assert_eq!(Region::load(folder.path()).unwrap(), region);
+
+        let control = table(&region, "controller-2", Program::Control);
+        assert_eq!(control["id"].as_integer(), Some(2));
+        let peers = control["peers"].as_array().unwrap();
+        assert_eq!(peers[1]["address"].as_str(), Some(text(&control, "listen")));
+        let addresses: Vec<_> = peers.iter().map(|peer| peer["address"].as_str().unwrap()).collect();
+
+        let (novad, agent) =
+            (table(&region, "storage-3", Program::Novad), table(&region, "storage-3", Program::Agent));
+        assert_eq!(text(&novad, "socket"), text(&agent, "novad_socket"));
+        assert_eq!(text(&novad, "data_listen"), text(&agent, "data_addr"));
+        assert_eq!(novad["device"]["create_mib"].as_integer(), Some(512));
+        assert_eq!(agent["roles"].as_array().unwrap()[0].as_str(), Some("storage"));
+        let told: Vec<_> = agent["controllers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|address| address.as_str().unwrap())
+            .collect();
+        assert_eq!(told, addresses);
+
+        let edge = table(&region, "compute-1", Program::Novad);
+        assert!(!edge.contains_key("device") && edge.contains_key("region_key"));
+        nova_profile::Profile::read(Path::new(text(&edge, "profile"))).unwrap();
+        RegionKey::open(Path::new(text(&edge, "region_key"))).unwrap();
+    }
+
+    #[test]
+    fn certificates_name_their_process_and_keys_are_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let region = lay_out(&plan(folder.path())).unwrap();
+        for (home, stem, role, node) in [
+            (region.home("controller-1"), "control", Role::Controller, "controller-1"),
+            (region.home("storage-2"), "agent", Role::Agent, "storage-2"),
+            (operator_folder(&region.folder), OPERATOR, Role::Operator, OPERATOR),
+        ] {
+            let credentials = nova_security::Credentials::load(&home, stem).unwrap();
+            assert_eq!((credentials.identity().role(), credentials.identity().node()), (role, node));
+            assert_eq!(credentials.identity().region(), region.name);
+        }
+        for file in ["ca/ca.key", "region.key", "region.toml", "storage-1/agent.key"] {
+            let mode = fs::metadata(folder.path().join(file)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{file}");
+        }
+    }
+
+    #[test]
+    fn ports_are_free_and_all_different() {
+        let ports = free_ports(32).unwrap();
+        assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), 32);
+        assert!(ports.iter().all(|port| *port >= PORT_FIRST));
+    }
+
+    #[test]
+    fn sockets_of_a_deep_folder_go_to_a_short_private_one() {
+        let deep = PathBuf::from(format!("/{}", "d".repeat(SOCKET_PATH_BYTES_MAX)));
+        let short = socket_folder(&deep, ["storage-1"].into_iter()).unwrap();
+        assert_eq!(fs::metadata(&short).unwrap().permissions().mode() & 0o777, 0o700);
+        assert!(socket(&short, "storage-1", "novad").as_os_str().len() <= SOCKET_PATH_BYTES_MAX);
+        fs::remove_dir_all(&short).unwrap();
+        let near = Path::new("/run/nova");
+        assert_eq!(socket_folder(near, ["storage-1"].into_iter()).unwrap(), near);
+    }
+}

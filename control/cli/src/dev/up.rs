@@ -1,0 +1,365 @@
+//! `nova dev up`: lays the region out, starts its processes, waits until it serves.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use nova_profile::Profile;
+
+use crate::arguments::Global;
+use crate::cluster::{self, Readiness};
+use crate::dev::config::{self, Plan};
+use crate::dev::down::{self, Named};
+use crate::dev::process::{self, Process};
+use crate::dev::region::{Lock, Place, Program, Region, boot};
+use crate::dev::status::View;
+use crate::exit::Stop;
+use crate::output;
+use crate::progress::Meter;
+
+/// How long a region may take until it serves; making its devices is part of it.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+/// Between two looks at whether it serves.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Room for logs, metadata and certificates beside the devices.
+const SPARE_BYTES: u64 = 1 << 30;
+/// Smallest device that novad makes.
+const DEVICE_MIB_MIN: u64 = 256;
+const CONTROLLERS_DEFAULT: u16 = 3;
+const STORAGE_DEFAULT: u16 = 3;
+const COMPUTE_DEFAULT: u16 = 1;
+const DEVICE_MIB_DEFAULT: u64 = 4096;
+const PROFILE_DEFAULT: &str = "ci";
+
+/// What the region is to be like. A region that exists has its answers already.
+#[derive(Args, Debug, Default)]
+pub(crate) struct Up {
+    /// Folder of the region; made when it is not there. Default: that of --region.
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// Controllers: an odd number. Default: 3.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=7))]
+    controllers: Option<u16>,
+    /// Storage hosts: at least 3, one for each replica. Default: 3.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(3..=64))]
+    storage: Option<u16>,
+    /// Compute hosts: edges without blocks of their own. Default: 1.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=64))]
+    compute: Option<u16>,
+    /// Size of each storage host's device, in MiB. Default: 4096.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(DEVICE_MIB_MIN..=1 << 24))]
+    device_mib: Option<u64>,
+    /// Hardware profile of every host: laptop, ci, or a file. Default: ci, whose memory is small.
+    #[arg(long, value_name = "NAME|PATH")]
+    profile: Option<String>,
+    /// Folder with nova-control, nova-agent and novad. Default: where this program is.
+    #[arg(long, value_name = "DIR")]
+    bins: Option<PathBuf>,
+}
+
+/// A process that this command started.
+#[derive(Debug)]
+pub(super) struct Started {
+    name: String,
+    program: Program,
+    process: Process,
+    child: Child,
+}
+
+impl Started {
+    /// An error with the end of its log when it has ended.
+    pub(super) fn check(&mut self, region: &Region) -> anyhow::Result<()> {
+        let Some(status) = self.child.try_wait().context("look at a process")? else { return Ok(()) };
+        let log = region.log(Place { name: &self.name, program: self.program });
+        bail!(
+            "{} of {} ended early ({status}). The end of {}:\n{}",
+            self.program.word(),
+            self.name,
+            log.display(),
+            process::log_tail(&log)
+        )
+    }
+
+    /// Its name for people and scripts.
+    pub(super) fn named(&self) -> Named {
+        Named { name: self.name.clone(), process: self.program.word(), pid: self.process.pid }
+    }
+}
+
+pub(super) fn run(global: &Global, up: &Up) -> anyhow::Result<()> {
+    let folder = match &up.folder {
+        Some(folder) => std::path::absolute(folder)?,
+        None => global.region_folder()?,
+    };
+    let exists = Region::file(&folder).exists();
+    if !exists {
+        check_empty(&folder)?;
+    }
+    config::make_private(&folder)?;
+    let _lock = Lock::take(&folder)?;
+    let mut region = if exists { reopen(&folder, up)? } else { lay_out(&folder, up)? };
+    check_bins(&region.bins)?;
+
+    let begun = Instant::now();
+    let mut meter = Meter::steps(global.progress);
+    let up = start_all(&mut region, &mut meter)
+        .and_then(|mut started| wait_ready(&region, &mut started, &mut meter));
+    drop(meter);
+    if let Err(error) = up {
+        // Half a region serves nobody. Its folder stays, for its logs.
+        down::end_all(&region)?;
+        return Err(error.context(format!(
+            "the region did not start and was ended again; logs are below {}",
+            region.folder.display()
+        )));
+    }
+    region.seconds = round_ms(begun.elapsed());
+    region.save()?;
+    output::print(global.json, &View::of(&region), |view| {
+        let hint = match std::env::var_os("NOVA_REGION") {
+            Some(set) if Path::new(&set) == region.folder => String::new(),
+            _ if global.region_folder().is_ok_and(|default| default == region.folder) => String::new(),
+            _ => format!("export NOVA_REGION={}\n", region.folder.display()),
+        };
+        format!("{}serves after {:.1} s\n{hint}", view.text(), region.seconds)
+    })
+}
+
+fn round_ms(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+/// A folder in which a region may be made: not there, or empty but for the files of ours.
+fn check_empty(folder: &Path) -> anyhow::Result<()> {
+    match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("list {}", folder.display())),
+        Ok(entries) => {
+            for entry in entries {
+                let name = entry.with_context(|| format!("list {}", folder.display()))?.file_name();
+                if name != "region.lock" {
+                    return Err(Stop::usage(format!(
+                        "{} holds {} and no region: name an empty folder, or one that is not there",
+                        folder.display(),
+                        Path::new(&name).display()
+                    )));
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The region that is in the folder, when nothing of it runs and it is what was asked for.
+fn reopen(folder: &Path, up: &Up) -> anyhow::Result<Region> {
+    let mut region = Region::load(folder)?;
+    if let Some((place, process)) = region.running().first() {
+        bail!(
+            "the region in {} runs ({} of {} is process {}): end it with `nova dev down`",
+            folder.display(),
+            place.program.word(),
+            place.name,
+            process.pid
+        );
+    }
+    let count = |word: &str| region.hosts.iter().filter(|host| host.role.word() == word).count();
+    let differs = up.controllers.is_some_and(|asked| usize::from(asked) != region.controllers.len())
+        || up.storage.is_some_and(|asked| usize::from(asked) != count("storage"))
+        || up.compute.is_some_and(|asked| usize::from(asked) != count("compute"))
+        || up.device_mib.is_some_and(|asked| asked != region.device_mib)
+        || up.profile.is_some();
+    if differs {
+        return Err(Stop::usage(format!(
+            "the region in {} exists and was made otherwise: start it without these options, or delete it with \
+             `nova dev down --wipe`",
+            folder.display()
+        )));
+    }
+    if let Some(bins) = &up.bins {
+        region.bins = std::path::absolute(bins)?;
+    }
+    region.boot = boot()?;
+    Ok(region)
+}
+
+/// Makes a new region in an empty folder.
+fn lay_out(folder: &Path, up: &Up) -> anyhow::Result<Region> {
+    let plan = Plan {
+        folder: folder.to_owned(),
+        controllers: up.controllers.unwrap_or(CONTROLLERS_DEFAULT),
+        storage: up.storage.unwrap_or(STORAGE_DEFAULT),
+        compute: up.compute.unwrap_or(COMPUTE_DEFAULT),
+        device_mib: up.device_mib.unwrap_or(DEVICE_MIB_DEFAULT),
+        profile: profile_text(up.profile.as_deref().unwrap_or(PROFILE_DEFAULT))?,
+        bins: match &up.bins {
+            Some(bins) => std::path::absolute(bins)?,
+            None => own_folder()?,
+        },
+    };
+    if plan.controllers.is_multiple_of(2) {
+        return Err(Stop::usage(format!(
+            "{} controllers tolerate no more losses than {}: ask for an odd number",
+            plan.controllers,
+            plan.controllers - 1
+        )));
+    }
+    check_bins(&plan.bins)?;
+    check_space(folder, u64::from(plan.storage) * (plan.device_mib << 20) + SPARE_BYTES)?;
+    config::lay_out(&plan)
+}
+
+fn profile_text(name: &str) -> anyhow::Result<String> {
+    if let Some(text) = Profile::built_in_text(name) {
+        return Ok(text.to_owned());
+    }
+    let path = Path::new(name);
+    if !path.exists() {
+        return Err(Stop::usage(format!("{name:?} is neither a built-in profile (laptop, ci) nor a file")));
+    }
+    Profile::read(path).with_context(|| format!("profile {name}"))?;
+    fs::read_to_string(path).with_context(|| format!("read {name}"))
+}
+
+fn own_folder() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("find where this program is; name the folder with --bins")?;
+    Ok(own.parent().unwrap_or(Path::new("/")).to_owned())
+}
+
+fn check_bins(bins: &Path) -> anyhow::Result<()> {
+    for program in [Program::Control, Program::Agent, Program::Novad] {
+        let path = bins.join(program.word());
+        if !path.is_file() {
+            return Err(Stop::usage(format!(
+                "there is no {}: build all programs into one folder, or name it with --bins DIR",
+                path.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check_space(folder: &Path, wanted: u64) -> anyhow::Result<()> {
+    let found =
+        rustix::fs::statvfs(folder).with_context(|| format!("look at the disk of {}", folder.display()))?;
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    if free < wanted {
+        bail!(
+            "the region takes up to {} and the disk of {} has {} free: make room, ask for smaller devices with \
+             --device-mib, or name a folder on another disk",
+            output::bytes(wanted),
+            folder.display(),
+            output::bytes(free)
+        );
+    }
+    Ok(())
+}
+
+/// Starts one process and records it.
+pub(super) fn start_one(region: &mut Region, name: &str, program: Program) -> anyhow::Result<Started> {
+    let place = Place { name, program };
+    let (process, child) =
+        process::start(&region.bins.join(program.word()), &region.config(place), &region.log(place))
+            .with_context(|| format!("start {} of {name}", program.word()))?;
+    region.set_process(name, program, process);
+    // Recorded one by one: whatever happens next, `nova dev down` knows what to end.
+    region.save()?;
+    Ok(Started { name: name.to_owned(), program, process, child })
+}
+
+fn start_all(region: &mut Region, meter: &mut Meter) -> anyhow::Result<Vec<Started>> {
+    let places: Vec<_> = region.places().iter().map(|place| (place.name.to_owned(), place.program)).collect();
+    let mut started = Vec::with_capacity(places.len());
+    for (name, program) in places {
+        meter.say(format!("starting {} of {name}", program.word()));
+        started.push(start_one(region, &name, program)?);
+    }
+    Ok(started)
+}
+
+/// Waits until the controllers say that every host is ready and every group whole.
+fn wait_ready(region: &Region, started: &mut [Started], meter: &mut Meter) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let mut watch = cluster::Watch::new(region)?;
+    loop {
+        for process in &mut *started {
+            process.check(region)?;
+        }
+        let missing = match watch.readiness() {
+            Readiness::Ready => return Ok(()),
+            Readiness::Waiting(missing) => missing,
+        };
+        if begun.elapsed() >= READY_WITHIN {
+            return Err(Stop::unavailable(format!(
+                "not ready within {} s: {missing}",
+                READY_WITHIN.as_secs()
+            )));
+        }
+        meter.say(missing);
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::{Kind, kind_of};
+
+    #[test]
+    fn a_folder_with_other_things_in_it_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        check_empty(&folder.path().join("new")).unwrap();
+        check_empty(folder.path()).unwrap();
+        fs::write(folder.path().join("thesis.tex"), "").unwrap();
+        let error = check_empty(folder.path()).unwrap_err();
+        assert_eq!(kind_of(&error), Kind::Usage);
+        assert!(error.to_string().contains("thesis.tex"));
+    }
+
+    #[test]
+    fn a_disk_without_room_is_refused_with_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        check_space(folder.path(), 1).unwrap();
+        let error = check_space(folder.path(), u64::MAX).unwrap_err();
+        assert!(error.to_string().contains("--device-mib"), "{error}");
+    }
+
+    #[test]
+    fn missing_programs_and_unknown_profiles_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(check_bins(folder.path()).unwrap_err().to_string().contains("nova-control"));
+        assert!(profile_text("ci").unwrap().contains("arena_mib = 64"));
+        assert_eq!(kind_of(&profile_text("mainframe").unwrap_err()), Kind::Usage);
+    }
+
+    #[test]
+    fn a_region_is_not_started_again_as_something_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let region = crate::dev::region::tests::region_in(folder.path());
+        region.save().unwrap();
+        let found = reopen(folder.path(), &Up { storage: Some(1), ..Up::default() }).unwrap();
+        assert_eq!(found.hosts.len(), 2);
+        let error = reopen(folder.path(), &Up { storage: Some(5), ..Up::default() }).unwrap_err();
+        assert!(error.to_string().contains("--wipe"));
+    }
+
+    #[test]
+    fn a_process_that_ends_early_shows_the_end_of_its_log() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let mut region = crate::dev::region::tests::region_in(folder.path());
+        region.bins = folder.path().to_owned();
+        fs::create_dir(folder.path().join("storage-1")).unwrap();
+        let novad = folder.path().join("novad");
+        fs::write(&novad, "#!/bin/sh\necho \"no device in $2\" >&2\nexit 3\n").unwrap();
+        fs::set_permissions(&novad, fs::Permissions::from_mode(0o700)).unwrap();
+        let mut started = start_one(&mut region, "storage-1", Program::Novad).unwrap();
+        assert_eq!(Region::load(folder.path()).unwrap().hosts[0].novad, Some(started.process));
+        started.child.wait().unwrap();
+        let error = started.check(&region).unwrap_err().to_string();
+        assert!(error.contains("no device in") && error.contains("storage-1/novad.toml"), "{error}");
+    }
+}
