@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use nova_api::cluster as pb;
 use nova_fleet::NodeState;
-use nova_groups::Role;
+use nova_groups::{DeviceState, Role};
 use nova_state::ClusterState;
 use nova_units::NodeId;
 
@@ -30,7 +30,10 @@ fn map_node(
     node: &nova_fleet::Node,
     vitals: Option<&BTreeMap<NodeId, Vitals>>,
 ) -> pb::Node {
-    let device = state.groups.device_of(id);
+    // A host that started anew is told nothing of its device before that start's mount was judged: it may have come
+    // back with an old image of it, whose counter looks right.
+    let mounted = DeviceState::Mounted { boot: node.boot };
+    let device = state.groups.device_of(id).filter(|(_, device)| device.state == mounted);
     let vitals = vitals.and_then(|vitals| vitals.get(&id)).cloned().unwrap_or_default();
     pb::Node {
         node: id.0,
@@ -81,5 +84,39 @@ fn map_group(id: nova_units::GroupId, group: &nova_groups::Group) -> pb::Group {
         frozen: group.frozen(),
         namespace: group.namespace.clone(),
         last_writable: group.last_writable.iter().map(|(node, _)| node.0).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nova_state::{ClusterCommand, ClusterStep};
+
+    use super::*;
+
+    #[test]
+    fn a_device_is_on_the_map_only_under_the_start_that_mounted_it() {
+        let register = |boot| {
+            let addr = "127.0.0.1:1".into();
+            let register =
+                nova_fleet::Register { name: "a".into(), roles: vec![], addr, boot, zone: String::new() };
+            ClusterStep::from(nova_fleet::Command { at_ms: 1, op: Some(nova_fleet::Op::Register(register)) })
+        };
+        let mount = nova_groups::Mount {
+            node: 1,
+            boot: 5,
+            device: vec![7; 16],
+            mount_counter: 2,
+            incarnation: 0,
+            bytes_total: 9,
+        };
+        let restart = nova_groups::Restart { mounts: vec![mount], confirm: vec![] };
+        let mount = nova_groups::Command { at_ms: 1, op: Some(nova_groups::Op::Restart(restart)) };
+        let mut state = ClusterState::default();
+        state.apply(1, &ClusterCommand { steps: vec![register(5), mount.into()] });
+        let own = |state: &ClusterState| cluster_map(state, 1, None).nodes.remove(0);
+        assert_eq!((own(&state).incarnation, own(&state).mount_counter), (1, 2));
+        state.apply(2, &ClusterCommand { steps: vec![register(6)] });
+        assert_eq!((own(&state).incarnation, own(&state).mount_counter), (0, 0));
+        assert!(own(&state).device.is_empty());
     }
 }

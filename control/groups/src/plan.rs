@@ -298,7 +298,8 @@ fn joiner(groups: &Groups, group: &Group, observed: &Observed) -> Option<NodeId>
             && observed.storage.contains(node)
             && observed.is_running(*node)
             && groups.device_of(*node).is_some()
-            && observed.wall.since(flaps.last) >= flaps.wait
+            // A group that takes no writes has nothing to lose by a joiner that may fall silent again.
+            && (group.frozen() || observed.wall.since(flaps.last) >= flaps.wait)
     };
     if let Some(home) = group.homes.iter().copied().find(|home| able(home)) {
         return Some(home);

@@ -184,3 +184,24 @@ fn what_was_said_about_a_host_before_it_joined_does_not_drop_it() {
     region.settle();
     assert_eq!(region.group(1).member(NodeId(2)).unwrap().role, Role::Joining);
 }
+
+#[test]
+fn a_frozen_group_takes_any_host_that_can_fill_it_without_waiting() {
+    let mut region = Region::new(3, 1);
+    for _ in 0..2 {
+        region.report(1, &[2]);
+        region.pass(GATHER, &[1, 3]);
+        region.round();
+        region.pass(secs(40), &[1, 2, 3]);
+        region.round();
+    }
+    region.report(1, &[2, 3]);
+    region.report(3, &[1]);
+    region.pass(GATHER, &[1, 3]);
+    region.round();
+    assert_eq!(region.in_sync(1), [1], "host 2 waits a minute, host 3 is lost");
+    assert!(region.groups.flaps(NodeId(2)).wait > secs(0));
+    region.pass(secs(5), &[1, 2]);
+    region.settle();
+    assert_eq!(region.group(1).member(NodeId(2)).unwrap().role, Role::Joining);
+}
