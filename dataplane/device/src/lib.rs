@@ -1,8 +1,8 @@
 //! The seams between the data plane and the machine: [`Disk`], [`Lane`], [`Clock`], [`Shard`] and [`Peers`].
 //!
 //! Storage and links are written once, generic over these traits, with static dispatch. They run on a real shard
-//! (`uring`: files, devices and sockets through one `io_uring`), in memory under a seeded executor with virtual
-//! time (`mem`), and on either of them behind injected faults (`faulty`). [`sync`] has what tasks of one
+//! ([`uring`]: files, devices and sockets through one `io_uring`), in memory under a seeded executor with virtual
+//! time ([`mem`]), and on either of them behind injected faults ([`faulty`]). [`sync`] has what tasks of one
 //! thread need to wait for each other.
 #![allow(
     unsafe_code,
@@ -11,6 +11,7 @@
 #![expect(async_fn_in_trait, reason = "a shard is one thread: futures are !Send on purpose")]
 
 mod disk;
+pub mod faulty;
 mod lane;
 pub mod mem;
 mod peers;

@@ -6,6 +6,8 @@
 mod bench;
 #[path = "all/disk.rs"]
 mod disk;
+#[path = "all/faulty.rs"]
+mod faulty;
 #[path = "all/lane.rs"]
 mod lane;
 #[path = "all/reactor.rs"]

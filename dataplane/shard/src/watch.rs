@@ -22,7 +22,8 @@ impl Watch {
         Self { file }
     }
 
-    /// Waits until the descriptor is readable. Reads nothing: the caller does, through [`Watch::as_fd`].
+    /// Waits until the descriptor is readable. Reads nothing: the caller does, through [`Watch::as_fd`], and without
+    /// blocking, because a wait may end early.
     ///
     /// # Errors
     /// When the descriptor cannot be polled, or is a socket.
