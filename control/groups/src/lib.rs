@@ -19,7 +19,7 @@ pub use command::{
 pub use model::{Device, DeviceState, Flaps, Group, Groups, MEMBERS_MAX, Member, Role};
 pub use placement::lay_out;
 pub use plan::{
-    COLD_START_WAIT, GATHER, GROUPS_DEFAULT, HEARD_WITHIN, Heard, LEASE_OUT, MountReport, Observed,
-    REPLACE_AFTER, REPORT_FRESH, ReadyReport, STORAGE_HOSTS_MIN, SilenceReport, plan,
+    COLD_START_WAIT, COLD_START_WAIT_MAX, GATHER, GROUPS_DEFAULT, HEARD_WITHIN, Heard, LEASE_OUT,
+    MountReport, Observed, REPLACE_AFTER, REPORT_FRESH, ReadyReport, STORAGE_HOSTS_MIN, SilenceReport, plan,
 };
 pub use snapshot::SnapshotError;

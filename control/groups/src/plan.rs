@@ -20,6 +20,8 @@ pub const REPORT_FRESH: Duration = Duration::from_millis(1000);
 pub const HEARD_WITHIN: Duration = Duration::from_millis(3000);
 /// How long restarted hosts wait for the others of their groups when none of these is heard.
 pub const COLD_START_WAIT: Duration = Duration::from_secs(10);
+/// How long they wait when the others are heard now and then, but their devices are not mounted.
+pub const COLD_START_WAIT_MAX: Duration = Duration::from_secs(30);
 /// After this silence the node lease of 25 s has run out, with the clocks' drift: a lone survivor serves no more.
 pub const LEASE_OUT: Duration = Duration::from_secs(30);
 /// A member that was away this long is replaced on another host.
@@ -331,17 +333,14 @@ fn plan_restart(groups: &Groups, observed: &Observed) -> Option<Restart> {
     // repeated until nothing changes, at most once for each mount.
     for _ in 0..mounted.len() {
         let waits = |node: NodeId| {
-            let report = mounted[&node];
-            let over = observed.now.saturating_sub(report.first) >= COLD_START_WAIT;
-            !over
-                && in_sync_of(node).any(|(_, group)| {
-                    let others = || group.in_sync().filter(move |member| member.node != node);
-                    let runs = |other: NodeId| {
-                        !mounted.contains_key(&other) && runs_unrestarted(groups, observed, other)
-                    };
-                    !others().any(|member| runs(member.node))
-                        && !others().all(|member| taken.contains(&member.node))
-                })
+            let waited = observed.now.saturating_sub(mounted[&node].first);
+            in_sync_of(node).any(|(_, group)| {
+                let others = || group.in_sync().map(|member| member.node).filter(move |other| *other != node);
+                let runs = |other| !mounted.contains_key(&other) && runs_unrestarted(groups, observed, other);
+                let gone = |other| taken.contains(&other) || observed.silent_for(other) >= COLD_START_WAIT;
+                let over = waited >= COLD_START_WAIT_MAX || (waited >= COLD_START_WAIT && others().all(gone));
+                !over && !others().any(runs) && !others().all(|other| taken.contains(&other))
+            })
         };
         let waiting: Vec<NodeId> = taken.iter().copied().filter(|node| waits(*node)).collect();
         if waiting.is_empty() {

@@ -161,7 +161,7 @@ pub struct StoredBlock {
     pub root: Option<[u8; 32]>,
 }
 
-/// A directory. Its entries are in [`Namespace::entries`].
+/// A directory. Its entries are kept apart, by directory and name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Directory {
     /// Entries directly in it.

@@ -1,6 +1,6 @@
 //! Devices come back: as they were, as old images, or all at once.
 
-use nova_groups::{COLD_START_WAIT, Mount, Op, Restart, Role};
+use nova_groups::{COLD_START_WAIT, COLD_START_WAIT_MAX, Mount, Op, Restart, Role};
 use nova_units::{Incarnation, NodeId};
 
 use crate::kit::{Region, secs};
@@ -127,4 +127,22 @@ fn a_restarted_lone_survivor_stays_in_sync() {
     assert_eq!(region.round().len(), 1, "there is nobody to wait for");
     assert_eq!(region.in_sync(1), [1]);
     assert!(region.group(1).frozen());
+}
+
+#[test]
+fn a_restarted_host_does_not_take_over_from_others_that_were_heard_a_moment_ago() {
+    let mut region = Region::new(3, 1);
+    region.start(2, 2001);
+    // The agents of 1 and 3 are slow: each beat comes just too late to count as running.
+    for waited in 0..7 {
+        region.pass(secs(2), &[1, 3]);
+        region.pass(secs(4), &[2]);
+        let over = secs(6 * (waited + 1)) >= COLD_START_WAIT_MAX;
+        let ops = region.round();
+        assert_eq!(ops.is_empty(), !over, "after {} s: {ops:?}", 6 * (waited + 1));
+        if over {
+            break;
+        }
+    }
+    assert_eq!(region.in_sync(1), [2], "it holds every acknowledged write, and nobody else speaks up");
 }
