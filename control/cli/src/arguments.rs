@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cluster;
 use crate::dev;
+use crate::fs;
 
 /// Starts regions of NovaClustr, moves files in and out of them, and shows how they are.
 #[derive(Debug, Parser)]
@@ -58,6 +59,8 @@ pub(crate) enum Command {
     /// A region on this machine, for development: start it, look at it, break it, end it.
     #[command(subcommand)]
     Dev(dev::Command),
+    /// Files of NovaFS: put, get, list, move, remove, locate.
+    Fs(fs::Fs),
     /// The cluster as its controllers see it.
     #[command(subcommand)]
     Cluster(cluster::Command),
@@ -88,5 +91,36 @@ impl Global {
             crate::exit::Stop::usage("HOME is not set; name the region's folder with --region DIR")
         })?;
         Ok(data.join("novaclustr/dev"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn every_command_shows_an_example() {
+        fn check(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            if !command.has_subcommands() {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Example"), "{path}");
+            }
+            command.get_subcommands().for_each(|below| check(below, &path));
+        }
+        Arguments::command().debug_assert();
+        check(&Arguments::command(), "");
+    }
+
+    #[test]
+    fn global_options_stand_before_or_after_the_command() {
+        for line in ["nova --json --region /r dev status", "nova dev status --json --region /r"] {
+            let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+            assert!(arguments.global.json);
+            assert_eq!(arguments.global.region_folder().unwrap(), std::path::Path::new("/r"));
+        }
+        assert_eq!(Arguments::try_parse_from(["nova", "dev", "up", "--storage", "2"]).unwrap_err().exit_code(), 2);
     }
 }

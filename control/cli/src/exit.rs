@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use novafs_client::{ClientError, Trouble};
+
 /// Why a command stopped, as scripts see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -13,6 +15,17 @@ pub(crate) enum Kind {
     NotFound = 3,
     /// Nobody could answer now; the same command may succeed later.
     Unavailable = 4,
+}
+
+impl Kind {
+    const fn of(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::NotFound => Self::NotFound,
+            Trouble::Unavailable => Self::Unavailable,
+            Trouble::Usage => Self::Usage,
+            Trouble::Failed => Self::Failed,
+        }
+    }
 }
 
 /// An error that carries its exit code through `anyhow`.
@@ -43,7 +56,11 @@ impl Stop {
 
 /// Which code `error` ends the process with.
 pub(crate) fn kind_of(error: &anyhow::Error) -> Kind {
-    error.chain().find_map(|cause| cause.downcast_ref::<Stop>()).map_or(Kind::Failed, |stop| stop.kind)
+    let known = |cause: &(dyn std::error::Error + 'static)| {
+        let stop = cause.downcast_ref::<Stop>().map(|stop| stop.kind);
+        stop.or_else(|| Some(Kind::of(cause.downcast_ref::<ClientError>()?.trouble())))
+    };
+    error.chain().find_map(known).unwrap_or(Kind::Failed)
 }
 
 /// Prints `error` and gives the code to end with.
@@ -63,6 +80,8 @@ mod tests {
         let error = Err::<(), _>(Stop::not_found("no /hot/a")).context("read").unwrap_err();
         assert_eq!((kind_of(&error), kind_of(&error) as u8), (Kind::NotFound, 3));
         assert_eq!(kind_of(&anyhow::anyhow!("other")) as u8, 1);
+        let error = Err::<(), _>(ClientError::Lost).context("get").unwrap_err();
+        assert_eq!(kind_of(&error) as u8, 4);
         assert_eq!(format!("{error:#}"), "read: no /hot/a");
     }
 }

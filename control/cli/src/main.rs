@@ -4,12 +4,12 @@
 //! error. `dev` handles processes of this machine, `cluster` and `node` ask the controllers over gRPC as the operator,
 //! `fs` is a local program like any other and speaks to the agent of one host.
 #![forbid(unsafe_code)]
-#![allow(dead_code, reason = "what `nova fs` uses is here before it")]
 
 mod arguments;
 mod cluster;
 mod dev;
 mod exit;
+mod fs;
 mod output;
 mod progress;
 
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Dev(command) => dev::run(&global, command),
         Command::Cluster(command) => cluster::run(&global, command),
         Command::Node(command) => cluster::run_node(&global, command),
+        Command::Fs(command) => fs::run(&global, command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "nova", &mut std::io::stdout());
             Ok(())

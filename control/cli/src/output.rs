@@ -25,8 +25,17 @@ pub(crate) fn print<T: Serialize>(
 /// Writes to standard output. A reader that has gone away (`| head`) ends the output, not with an error.
 pub(crate) fn write(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+    settle(out.write_all(bytes).and_then(|()| out.flush()))
+}
+
+/// Hands on what is still in the buffer of standard output.
+pub(crate) fn flush(out: &mut io::StdoutLock<'_>) -> anyhow::Result<()> {
+    settle(out.flush())
+}
+
+fn settle(written: io::Result<()>) -> anyhow::Result<()> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context("write to standard output"),
     }
 }

@@ -70,12 +70,12 @@ impl Meter {
     }
 
     /// `bytes` of the whole have been moved.
-    pub(crate) fn set_bytes(&mut self, bytes: u64) {
+    pub(crate) fn set(&mut self, message: String, bytes: u64) {
         self.bytes = bytes;
         if let Face::Bar { bar, .. } = &self.face {
             bar.set_position(bytes);
         }
-        self.show();
+        self.say(message);
     }
 
     fn show(&mut self) {

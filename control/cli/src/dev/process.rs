@@ -41,6 +41,12 @@ impl Process {
         Ok(Self { pid, started: read_stat(pid)?.started })
     }
 
+    /// This process.
+    #[cfg(test)]
+    pub(crate) fn own() -> Self {
+        Self::of(i32::try_from(std::process::id()).unwrap()).unwrap()
+    }
+
     /// Whether it still runs.
     pub(crate) fn is_alive(self) -> bool {
         self.stat().is_some()

@@ -249,10 +249,11 @@ impl Region {
         self.controllers.iter().map(|controller| controller.address.clone()).collect()
     }
 
-    /// The host that local programs of this machine speak to: the first edge of the region.
+    /// The host that local programs of this machine speak to: the first that runs, compute hosts before the others.
     pub(crate) fn edge(&self) -> Option<&Host> {
-        let compute = self.hosts.iter().find(|host| host.role == HostRole::Compute);
-        compute.or_else(|| self.hosts.first())
+        let runs = |process: Option<Process>| process.is_some_and(Process::is_alive);
+        let running = |role| self.hosts.iter().find(move |host| host.role == role && runs(host.novad) && runs(host.agent));
+        running(HostRole::Compute).or_else(|| running(HostRole::Storage))
     }
 
     fn forget_processes(&mut self) {
@@ -368,7 +369,19 @@ pub(crate) mod tests {
         let region = region_in(folder.path());
         region.save().unwrap();
         assert_eq!(Region::load(folder.path()).unwrap(), region);
+    }
+
+    #[test]
+    fn programs_speak_to_a_compute_host_that_runs_else_to_any_host_that_does() {
+        let mut region = region_in(Path::new("/r"));
+        assert_eq!(region.edge(), None);
+        let own = Process::own();
+        for host in &mut region.hosts {
+            (host.novad, host.agent) = (Some(own), Some(own));
+        }
         assert_eq!(region.edge().unwrap().name, "compute-1");
+        region.hosts[1].novad = None;
+        assert_eq!(region.edge().unwrap().name, "storage-1");
     }
 
     #[test]

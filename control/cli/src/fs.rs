@@ -1,0 +1,195 @@
+//! `nova fs`: files of NovaFS, through the agent and the data plane of one host.
+
+mod get;
+mod locate;
+mod names;
+mod path;
+mod put;
+mod walk;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use novafs_client::{Client, ClientError, Counts, Progress};
+
+use crate::arguments::{self, Global};
+use crate::dev::region::Region;
+use crate::exit::{Kind, Stop};
+use crate::progress::Meter;
+
+/// Between two looks at how far a transfer is.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How many failures are shown one by one.
+const SHOWN_MAX: usize = 10;
+
+/// Files of NovaFS.
+#[derive(Args, Debug)]
+pub(crate) struct Fs {
+    /// Socket of the agent to speak to. Default: of the first compute host of the region that runs.
+    #[arg(long, global = true, env = "NOVA_AGENT", value_name = "SOCKET")]
+    agent: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Put local files and folders into NovaFS, with three replicas.
+    #[command(
+        after_help = "Folders are walked; symbolic links and special files are counted as skipped.\n\n\
+                      Examples:\n  \
+                      nova fs put ~/photos /hot                 makes /hot/photos\n  \
+                      nova fs put report.pdf /hot/2026.pdf\n  \
+                      nova fs put --base /usr /usr/share/doc /hot   makes /hot/share/doc\n  \
+                      find . -newer stamp -type f | nova fs put --files-from - /hot/changed"
+    )]
+    Put(put::Put),
+    /// Get files and directories out of NovaFS into a local folder.
+    #[command(after_help = "Examples:\n  nova fs get /hot/photos ~/restored     makes ~/restored/photos")]
+    Get(get::Get),
+    /// Write files to standard output.
+    #[command(after_help = "Example:\n  nova fs cat /hot/log.txt | less")]
+    Cat {
+        /// Files in NovaFS.
+        #[arg(required = true)]
+        paths: Vec<String>,
+    },
+    /// List a directory.
+    #[command(after_help = "Examples:\n  nova fs ls -l /hot\n  nova --json fs ls -R /hot | jq '.entries | length'")]
+    Ls(names::List),
+    /// Show what is known of a file or directory.
+    #[command(after_help = "Example:\n  nova fs stat /hot/photos")]
+    Stat {
+        /// A path in NovaFS.
+        path: String,
+    },
+    /// Make directories.
+    #[command(after_help = "Example:\n  nova fs mkdir -p /hot/2026/05")]
+    Mkdir {
+        /// Also make missing parents; a directory that exists is no error.
+        #[arg(short)]
+        parents: bool,
+        /// Paths in NovaFS.
+        #[arg(required = true)]
+        paths: Vec<String>,
+    },
+    /// Move a file or directory; into the target when that is a directory.
+    #[command(after_help = "Examples:\n  nova fs mv /hot/a /hot/b\n  nova fs mv --replace /hot/new /hot/current")]
+    Mv {
+        /// Replace a file that exists at the target.
+        #[arg(long)]
+        replace: bool,
+        /// What to move.
+        source: String,
+        /// Where to.
+        target: String,
+    },
+    /// Remove files; directories with -r.
+    #[command(after_help = "Examples:\n  nova fs rm /hot/a\n  nova fs rm -r /hot/photos")]
+    Rm {
+        /// Remove directories with everything below them.
+        #[arg(short)]
+        recursive: bool,
+        /// Paths in NovaFS.
+        #[arg(required = true)]
+        paths: Vec<String>,
+    },
+    /// Count files, directories and bytes below a path.
+    #[command(after_help = "Example:\n  nova fs du /hot")]
+    Du {
+        /// A path in NovaFS.
+        #[arg(default_value = "/")]
+        path: String,
+    },
+    /// Show on which host, device and position every unit of a file lies.
+    #[command(after_help = "Example:\n  nova --json fs locate /hot/a | jq '.units[0].replicas'")]
+    Locate {
+        /// A file in NovaFS.
+        path: String,
+    },
+}
+
+/// Carries out a command.
+pub(crate) fn run(global: &Global, fs: Fs) -> anyhow::Result<()> {
+    let client = connect(global, fs.agent)?;
+    match fs.command {
+        Command::Put(put) => put::run(global, &client, &put),
+        Command::Get(get) => get::run(global, &client, &get),
+        Command::Cat { paths } => get::cat(&client, &paths),
+        Command::Ls(list) => names::list(global, &client, &list),
+        Command::Stat { path } => names::stat(global, &client, &path),
+        Command::Mkdir { parents, paths } => names::mkdir(global, &client, parents, &paths),
+        Command::Mv { replace, source, target } => names::rename(global, &client, &source, &target, replace),
+        Command::Rm { recursive, paths } => names::remove(global, &client, recursive, &paths),
+        Command::Du { path } => names::usage(global, &client, &path),
+        Command::Locate { path } => locate::run(global, &client, &path),
+    }
+}
+
+/// Attaches to an agent: the one that is named, or one of the region.
+fn connect(global: &Global, agent: Option<PathBuf>) -> anyhow::Result<Client> {
+    let socket = match agent {
+        Some(socket) => socket,
+        None => {
+            let region = Region::load(&global.region_folder()?)?;
+            let edge = region.edge().ok_or_else(|| {
+                Stop::unavailable(
+                    "no host of the region runs: `nova dev status` shows its processes, `nova dev up` starts them",
+                )
+            })?;
+            edge.agent_socket.clone()
+        }
+    };
+    Ok(Client::connect(&socket)?)
+}
+
+/// Runs a transfer and shows how far it is.
+fn watch<T: Send>(
+    when: arguments::Progress,
+    bytes_total: u64,
+    progress: &Progress,
+    message: impl Fn(&Counts) -> String,
+    transfer: impl FnOnce() -> Result<T, ClientError> + Send,
+) -> anyhow::Result<T> {
+    let mut meter = Meter::bytes(when, bytes_total);
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(transfer);
+        while !worker.is_finished() {
+            let counts = progress.counts();
+            meter.set(message(&counts), counts.bytes);
+            std::thread::sleep(LOOK_EVERY);
+        }
+        let outcome = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok(outcome?)
+    })
+}
+
+/// Shows what failed, and ends with an error if anything did.
+fn fail_if_any(failures: &[String], failed: u64, verb: &str, unavailable: bool) -> anyhow::Result<()> {
+    if failed == 0 {
+        return Ok(());
+    }
+    for failure in failures.iter().take(SHOWN_MAX) {
+        eprintln!("nova: {failure}");
+    }
+    let kind = if unavailable { Kind::Unavailable } else { Kind::Failed };
+    Err(Stop::new(kind, format!("{failed} files could not be {verb}")).into())
+}
+
+/// Seconds to the millisecond.
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+/// Whole milliseconds.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Bytes a second; none for a time too short to divide by.
+fn rate(bytes: u64, seconds: f64) -> Option<u64> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole milliseconds, not negative")]
+    let ms = (seconds * 1000.0).round() as u64;
+    bytes.checked_mul(1000)?.checked_div(ms)
+}

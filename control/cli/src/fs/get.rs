@@ -1,0 +1,108 @@
+//! `nova fs get` and `nova fs cat`: files out.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use clap::Args;
+use novafs_client::{Client, ClientError, EntryKind, GetOptions, GetReport, Progress, Trouble};
+use serde::Serialize;
+
+use crate::arguments::Global;
+use crate::fs::{path, seconds, watch};
+use crate::output;
+
+/// What to get where.
+#[derive(Args, Debug)]
+pub(crate) struct Get {
+    /// Files and directories in NovaFS; a directory comes with everything below it.
+    #[arg(required = true, value_name = "SOURCE")]
+    sources: Vec<String>,
+    /// Local folder that they go into; made when it is not there. Files in it are replaced.
+    #[arg(value_name = "TARGET_DIR")]
+    target: PathBuf,
+}
+
+#[derive(Debug, Serialize)]
+struct View {
+    files: u64,
+    bytes: u64,
+    failed: u64,
+    seconds: f64,
+}
+
+pub(super) fn run(global: &Global, client: &Client, get: &Get) -> anyhow::Result<()> {
+    let sources = get.sources.iter().map(|source| path::checked(source)).collect::<anyhow::Result<Vec<_>>>()?;
+    let (mut files, mut total) = (0, 0);
+    for source in &sources {
+        let entry = client.stat(source)?;
+        if entry.kind() == EntryKind::Directory {
+            let usage = client.usage(source)?;
+            (files, total) = (files + usage.files, total + usage.bytes);
+        } else {
+            (files, total) = (files + 1, total + entry.bytes);
+        }
+    }
+    std::fs::create_dir_all(&get.target).with_context(|| format!("make folder {}", get.target.display()))?;
+    let progress = Progress::default();
+    let options = GetOptions::default();
+    let begun = Instant::now();
+    let report = watch(
+        global.progress,
+        total,
+        &progress,
+        |counts| format!("get {} of {files} files", counts.files),
+        || {
+            let mut all = GetReport::default();
+            for source in &sources {
+                let target = match path::name(source) {
+                    "" => get.target.clone(),
+                    name => get.target.join(name),
+                };
+                let report = client.get(source, &target, &options, &progress)?;
+                all.files += report.files;
+                all.bytes += report.bytes;
+                all.failed += report.failed;
+                all.failures.extend(report.failures);
+            }
+            Ok(all)
+        },
+    )?;
+    let view = View {
+        files: report.files,
+        bytes: report.bytes,
+        failed: report.failed,
+        seconds: seconds(begun.elapsed()),
+    };
+    output::print(global.json, &view, View::text)?;
+    let unavailable = report.failures.iter().all(|(_, error)| error.trouble() == Trouble::Unavailable);
+    let failures: Vec<_> = report
+        .failures
+        .into_iter()
+        .map(|(path, error)| format!("{path}: {:#}", anyhow::Error::new(error)))
+        .collect();
+    super::fail_if_any(&failures, view.failed, "got", unavailable)
+}
+
+impl View {
+    fn text(&self) -> String {
+        let rate = super::rate(self.bytes, self.seconds);
+        let rate = rate.map_or_else(String::new, |rate| format!(" ({}/s)", output::bytes(rate)));
+        format!("{} files, {} in {:.1} s{rate}\n", self.files, output::bytes(self.bytes), self.seconds)
+    }
+}
+
+/// Writes files to standard output, one after the other.
+pub(super) fn cat(client: &Client, paths: &[String]) -> anyhow::Result<()> {
+    let paths = paths.iter().map(|path| path::checked(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut out = std::io::stdout().lock();
+    for path in &paths {
+        match client.read(path, 0..u64::MAX, &mut out, &Progress::default()) {
+            Ok(_) => {}
+            // Whoever reads has enough (`| head`).
+            Err(ClientError::Local { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    output::flush(&mut out)
+}

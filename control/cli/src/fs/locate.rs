@@ -1,0 +1,188 @@
+//! `nova fs locate`: on which host, device and position every unit of a file lies.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use novafs_client::{Client, Resolved, UnitPlace};
+use serde::Serialize;
+
+use crate::arguments::Global;
+use crate::cluster;
+use crate::dev::region::Region;
+use crate::fs::path;
+use crate::output;
+
+#[derive(Debug, Serialize)]
+struct View {
+    path: String,
+    bytes: u64,
+    units: Vec<UnitView>,
+    /// Hosts that should hold replicas and did not answer.
+    silent: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct UnitView {
+    block: String,
+    unit: u32,
+    /// Where in the file the unit begins.
+    offset: u64,
+    group: u32,
+    replicas: Vec<ReplicaView>,
+}
+
+#[derive(Debug, Serialize)]
+struct ReplicaView {
+    node: u64,
+    host: String,
+    /// Hexadecimal id.
+    device: String,
+    /// The file that plays the device, in a region on this machine.
+    device_path: Option<PathBuf>,
+    /// Byte offset on the device.
+    position: u64,
+    stored_bytes: u32,
+}
+
+/// What a node id means.
+#[derive(Clone, Debug, Default)]
+struct Host {
+    name: String,
+    device_path: Option<PathBuf>,
+}
+
+pub(super) fn run(global: &Global, client: &Client, path: &str) -> anyhow::Result<()> {
+    let path = path::checked(path)?;
+    let resolved = client.resolve(&path)?;
+    let (places, silent) = client.locate(&path)?;
+    let hosts = hosts(global);
+    let view = View {
+        bytes: resolved.entry.as_ref().map_or(0, |entry| entry.bytes),
+        units: units(&resolved, places, &hosts),
+        silent: silent.into_iter().map(|node| host(&hosts, node).name).collect(),
+        path,
+    };
+    output::print(global.json, &view, View::text)
+}
+
+/// The hosts by node id. Names help people and are not worth an error: without controllers the ids are shown.
+fn hosts(global: &Global) -> BTreeMap<u64, Host> {
+    let known = || -> anyhow::Result<_> {
+        let region = Region::load(&global.region_folder()?)?;
+        let device_path = |name: &str| {
+            let host = region.hosts.iter().find(|host| host.name == name);
+            host.and_then(|host| host.device.clone())
+        };
+        let nodes = cluster::nodes_of(&region)?.into_iter();
+        Ok(nodes.map(|node| (node.node, Host { device_path: device_path(&node.name), name: node.name })).collect())
+    };
+    known().unwrap_or_else(|error| {
+        eprintln!("nova: hosts are shown by number: {error:#}");
+        BTreeMap::new()
+    })
+}
+
+fn host(hosts: &BTreeMap<u64, Host>, node: u64) -> Host {
+    hosts.get(&node).cloned().unwrap_or_else(|| Host { name: format!("node {node}"), device_path: None })
+}
+
+/// Replicas gathered under their units, in order of the file.
+fn units(resolved: &Resolved, places: Vec<UnitPlace>, hosts: &BTreeMap<u64, Host>) -> Vec<UnitView> {
+    let blocks: BTreeMap<_, _> = resolved.blocks.iter().map(|block| (block.block, block)).collect();
+    let mut units: BTreeMap<(u64, u64, u32), UnitView> = BTreeMap::new();
+    for place in places {
+        let (block_offset, unit_log2) =
+            blocks.get(&place.block.0).map_or((0, 0), |block| (block.offset, block.unit_log2.min(32)));
+        let offset = block_offset + (u64::from(place.unit) << unit_log2);
+        let unit = units.entry((offset, place.block.0, place.unit)).or_insert_with(|| UnitView {
+            block: place.block.to_string(),
+            unit: place.unit,
+            offset,
+            group: place.group.0,
+            replicas: Vec::new(),
+        });
+        let Host { name, device_path } = host(hosts, place.node);
+        unit.replicas.push(ReplicaView {
+            node: place.node,
+            host: name,
+            device: format!("{:032x}", place.device),
+            device_path,
+            position: place.position,
+            stored_bytes: place.stored_bytes,
+        });
+    }
+    units.into_values().collect()
+}
+
+impl View {
+    fn text(&self) -> String {
+        let mut rows = Vec::new();
+        for unit in &self.units {
+            for (index, replica) in unit.replicas.iter().enumerate() {
+                let once = |text: String| if index == 0 { text } else { String::new() };
+                rows.push([
+                    once(unit.offset.to_string()),
+                    once(unit.block.clone()),
+                    once(unit.unit.to_string()),
+                    once(unit.group.to_string()),
+                    replica.host.clone(),
+                    replica.device.clone(),
+                    replica.position.to_string(),
+                    replica.stored_bytes.to_string(),
+                ]);
+            }
+        }
+        let heading = ["OFFSET", "BLOCK", "UNIT", "GROUP", "HOST", "DEVICE", "POSITION", "STORED"];
+        let mut text = output::table(heading, &[0, 2, 3, 6, 7], &rows);
+        for host in &self.silent {
+            text.push_str(&format!("{host} did not answer\n"));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nova_units::{BlockId, GroupId};
+
+    use super::*;
+
+    #[test]
+    fn replicas_are_gathered_under_their_unit_in_order_of_the_file() {
+        let place = |block, unit, node| UnitPlace {
+            block: BlockId(block),
+            group: GroupId(2),
+            unit,
+            node,
+            device: 0xab,
+            position: 4096 * node,
+            stored_bytes: 17,
+        };
+        let mut resolved = Resolved::default();
+        for (block, offset) in [(9, 0), (7, 1 << 20)] {
+            let mut found = nova_api::files::Block::default();
+            (found.block, found.offset, found.unit_log2) = (block, offset, 16);
+            resolved.blocks.push(found);
+        }
+        let hosts = BTreeMap::from([(
+            4,
+            Host { name: "storage-1".into(), device_path: Some("/r/storage-1/device.nova".into()) },
+        )]);
+        let places = vec![place(7, 0, 4), place(9, 1, 4), place(9, 1, 5)];
+        let view = View {
+            path: "/hot/a".into(),
+            bytes: 3,
+            units: units(&resolved, places, &hosts),
+            silent: vec![host(&hosts, 6).name],
+        };
+        let json = serde_json::to_value(&view).unwrap();
+        assert_eq!((&json["units"][0]["offset"], &json["units"][0]["unit"]), (&65536.into(), &1.into()));
+        assert_eq!(json["units"][0]["replicas"][0]["host"], "storage-1");
+        assert_eq!(json["units"][0]["replicas"][0]["device"], format!("{:032x}", 0xab));
+        assert_eq!(json["units"][0]["replicas"][0]["device_path"], "/r/storage-1/device.nova");
+        assert_eq!(json["units"][0]["replicas"][1]["device_path"], serde_json::Value::Null);
+        assert_eq!(json["units"][1]["offset"], 1 << 20);
+        assert_eq!(json["silent"][0], "node 6");
+        assert!(view.text().contains("node 6 did not answer"));
+    }
+}
