@@ -121,6 +121,9 @@ mod tests {
             assert!(arguments.global.json);
             assert_eq!(arguments.global.region_folder().unwrap(), std::path::Path::new("/r"));
         }
-        assert_eq!(Arguments::try_parse_from(["nova", "dev", "up", "--storage", "2"]).unwrap_err().exit_code(), 2);
+        assert_eq!(
+            Arguments::try_parse_from(["nova", "dev", "up", "--storage", "2"]).unwrap_err().exit_code(),
+            2
+        );
     }
 }

@@ -80,8 +80,8 @@ mod tests {
         let error = Err::<(), _>(Stop::not_found("no /hot/a")).context("read").unwrap_err();
         assert_eq!((kind_of(&error), kind_of(&error) as u8), (Kind::NotFound, 3));
         assert_eq!(kind_of(&anyhow::anyhow!("other")) as u8, 1);
-        let error = Err::<(), _>(ClientError::Lost).context("get").unwrap_err();
-        assert_eq!(kind_of(&error) as u8, 4);
+        let lost = Err::<(), _>(ClientError::Lost).context("get").unwrap_err();
+        assert_eq!(kind_of(&lost) as u8, 4);
         assert_eq!(format!("{error:#}"), "read: no /hot/a");
     }
 }

@@ -56,7 +56,9 @@ enum Command {
         paths: Vec<String>,
     },
     /// List a directory.
-    #[command(after_help = "Examples:\n  nova fs ls -l /hot\n  nova --json fs ls -R /hot | jq '.entries | length'")]
+    #[command(
+        after_help = "Examples:\n  nova fs ls -l /hot\n  nova --json fs ls -R /hot | jq '.entries | length'"
+    )]
     Ls(names::List),
     /// Show what is known of a file or directory.
     #[command(after_help = "Example:\n  nova fs stat /hot/photos")]
@@ -75,7 +77,9 @@ enum Command {
         paths: Vec<String>,
     },
     /// Move a file or directory; into the target when that is a directory.
-    #[command(after_help = "Examples:\n  nova fs mv /hot/a /hot/b\n  nova fs mv --replace /hot/new /hot/current")]
+    #[command(
+        after_help = "Examples:\n  nova fs mv /hot/a /hot/b\n  nova fs mv --replace /hot/new /hot/current"
+    )]
     Mv {
         /// Replace a file that exists at the target.
         #[arg(long)]
@@ -189,7 +193,11 @@ fn millis(time: Duration) -> u64 {
 
 /// Bytes a second; none for a time too short to divide by.
 fn rate(bytes: u64, seconds: f64) -> Option<u64> {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole milliseconds, not negative")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "whole milliseconds, not negative"
+    )]
     let ms = (seconds * 1000.0).round() as u64;
     bytes.checked_mul(1000)?.checked_div(ms)
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::arguments::Global;
 use crate::dev::process::Process;
-use crate::dev::region::{Lock, Place, Program, Region, end};
+use crate::dev::region::{Place, Program, Region, end};
 use crate::output;
 
 /// How long processes may take to end before they are killed.
@@ -37,9 +37,7 @@ impl Named {
 }
 
 pub(super) fn run(global: &Global, wipe: bool) -> anyhow::Result<()> {
-    let folder = global.region_folder()?;
-    let region = Region::load(&folder)?;
-    let lock = Lock::take(&folder)?;
+    let (region, lock) = Region::load_locked(&global.region_folder()?)?;
     let running = region.running();
     let killed = end_all(&region)?;
     if wipe {

@@ -9,7 +9,7 @@ use crate::arguments::Global;
 use crate::cluster;
 use crate::dev::down::{Named, PATIENCE};
 use crate::dev::process::wait_gone;
-use crate::dev::region::{Lock, Region, end};
+use crate::dev::region::{Region, end};
 use crate::dev::up;
 use crate::exit::Stop;
 use crate::output;
@@ -26,9 +26,7 @@ pub(super) fn kill(global: &Global, name: &str) -> anyhow::Result<()> {
     struct View {
         killed: Vec<Named>,
     }
-    let folder = global.region_folder()?;
-    let region = Region::load(&folder)?;
-    let _lock = Lock::take(&folder)?;
+    let (region, _lock) = Region::load_locked(&global.region_folder()?)?;
     let name = if name == LEADER { leader(&region)? } else { name.to_owned() };
     let places = region.places_of(&name)?;
     let running: Vec<_> = region.running().into_iter().filter(|(place, _)| places.contains(place)).collect();
@@ -71,9 +69,7 @@ pub(super) fn restart(global: &Global, name: &str) -> anyhow::Result<()> {
     struct View {
         started: Vec<Named>,
     }
-    let folder = global.region_folder()?;
-    let _lock = Lock::take(&folder)?;
-    let mut region = Region::load(&folder)?;
+    let (mut region, _lock) = Region::load_locked(&global.region_folder()?)?;
     let places = region.places_of(name)?;
     let running: Vec<_> = region.running().into_iter().filter(|(place, _)| places.contains(place)).collect();
     end(&running, PATIENCE)?;

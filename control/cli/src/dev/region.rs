@@ -163,6 +163,14 @@ impl Region {
         Ok(region)
     }
 
+    /// Reads the region in `folder` for a command that changes it: no other does so while the lock is held.
+    pub(crate) fn load_locked(folder: &Path) -> anyhow::Result<(Self, Lock)> {
+        // Read once before, so that no lock is left in a folder that is none of ours.
+        Self::load(folder)?;
+        let lock = Lock::take(folder)?;
+        Ok((Self::load(folder)?, lock))
+    }
+
     /// Writes the file anew, whole or not at all.
     pub(crate) fn save(&self) -> anyhow::Result<()> {
         let text = toml::to_string(self).context("write the region as TOML")?;
@@ -252,7 +260,9 @@ impl Region {
     /// The host that local programs of this machine speak to: the first that runs, compute hosts before the others.
     pub(crate) fn edge(&self) -> Option<&Host> {
         let runs = |process: Option<Process>| process.is_some_and(Process::is_alive);
-        let running = |role| self.hosts.iter().find(move |host| host.role == role && runs(host.novad) && runs(host.agent));
+        let running = |role| {
+            self.hosts.iter().find(move |host| host.role == role && runs(host.novad) && runs(host.agent))
+        };
         running(HostRole::Compute).or_else(|| running(HostRole::Storage))
     }
 

@@ -32,7 +32,8 @@ struct View {
 }
 
 pub(super) fn run(global: &Global, client: &Client, get: &Get) -> anyhow::Result<()> {
-    let sources = get.sources.iter().map(|source| path::checked(source)).collect::<anyhow::Result<Vec<_>>>()?;
+    let sources =
+        get.sources.iter().map(|source| path::checked(source)).collect::<anyhow::Result<Vec<_>>>()?;
     let (mut files, mut total) = (0, 0);
     for source in &sources {
         let entry = client.stat(source)?;
@@ -100,7 +101,9 @@ pub(super) fn cat(client: &Client, paths: &[String]) -> anyhow::Result<()> {
         match client.read(path, 0..u64::MAX, &mut out, &Progress::default()) {
             Ok(_) => {}
             // Whoever reads has enough (`| head`).
-            Err(ClientError::Local { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+            Err(ClientError::Local { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
+                return Ok(());
+            }
             Err(error) => return Err(error.into()),
         }
     }

@@ -74,7 +74,9 @@ fn hosts(global: &Global) -> BTreeMap<u64, Host> {
             host.and_then(|host| host.device.clone())
         };
         let nodes = cluster::nodes_of(&region)?.into_iter();
-        Ok(nodes.map(|node| (node.node, Host { device_path: device_path(&node.name), name: node.name })).collect())
+        Ok(nodes
+            .map(|node| (node.node, Host { device_path: device_path(&node.name), name: node.name }))
+            .collect())
     };
     known().unwrap_or_else(|error| {
         eprintln!("nova: hosts are shown by number: {error:#}");

@@ -222,7 +222,12 @@ pub(super) fn rename(
     output::print(global.json, &View { source, target }, |_| String::new())
 }
 
-pub(super) fn remove(global: &Global, client: &Client, recursive: bool, paths: &[String]) -> anyhow::Result<()> {
+pub(super) fn remove(
+    global: &Global,
+    client: &Client,
+    recursive: bool,
+    paths: &[String],
+) -> anyhow::Result<()> {
     #[derive(Serialize)]
     struct View {
         removed: Vec<String>,

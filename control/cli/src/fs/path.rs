@@ -66,7 +66,11 @@ mod tests {
         assert_eq!(checked("//hot///a/").unwrap(), "/hot/a");
         assert_eq!(checked("/").unwrap(), "/");
         for wrong in ["hot", "", "/hot/../x", "/./x"] {
-            assert_eq!(crate::exit::kind_of(&checked(wrong).unwrap_err()), crate::exit::Kind::Usage, "{wrong}");
+            assert_eq!(
+                crate::exit::kind_of(&checked(wrong).unwrap_err()),
+                crate::exit::Kind::Usage,
+                "{wrong}"
+            );
         }
     }
 

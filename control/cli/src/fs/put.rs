@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufReader, stdin};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -70,7 +70,8 @@ pub(super) fn run(global: &Global, client: &Client, put: &Put) -> anyhow::Result
     let mut failures = found.failed;
     let walk_failed = u64::try_from(failures.len()).unwrap_or(u64::MAX);
     let kept = report.failures.len();
-    let unavailable = kept > 0 && report.failures.iter().all(|(_, error)| error.trouble() == Trouble::Unavailable);
+    let unavailable =
+        kept > 0 && report.failures.iter().all(|(_, error)| error.trouble() == Trouble::Unavailable);
     for (local, error) in report.failures {
         failures.push(format!("{}: {:#}", local.display(), anyhow::Error::new(error)));
     }
@@ -89,12 +90,8 @@ pub(super) fn run(global: &Global, client: &Client, put: &Put) -> anyhow::Result
 
 impl View {
     fn text(&self) -> String {
-        let mut text = format!(
-            "{} files, {} in {:.1} s",
-            self.files,
-            output::bytes(self.bytes),
-            self.seconds
-        );
+        let mut text =
+            format!("{} files, {} in {:.1} s", self.files, output::bytes(self.bytes), self.seconds);
         if let Some(rate) = super::rate(self.bytes, self.seconds) {
             text.push_str(&format!(" ({}/s)", output::bytes(rate)));
         }
@@ -158,7 +155,8 @@ fn find(client: &Client, put: &Put) -> anyhow::Result<Found> {
 /// Where `source` goes when it goes into `target`: what has no name of its own, as `.`, gives its content.
 fn into(target: &str, source: &Path) -> anyhow::Result<String> {
     let Some(name) = source.file_name() else { return Ok(target.to_owned()) };
-    let name = name.to_str().ok_or_else(|| Stop::usage(format!("the name {} is not UTF-8", source.display())))?;
+    let name =
+        name.to_str().ok_or_else(|| Stop::usage(format!("the name {} is not UTF-8", source.display())))?;
     Ok(path::join(target, name))
 }
 
@@ -168,30 +166,27 @@ mod tests {
 
     #[test]
     fn a_source_goes_into_the_target_under_its_name() {
-        for (source, target) in
-            [("photos", "/hot/photos"), ("/usr/share/", "/hot/share"), (".", "/hot"), ("/", "/hot"), ("..", "/hot")]
-        {
+        for (source, target) in [
+            ("photos", "/hot/photos"),
+            ("/usr/share/", "/hot/share"),
+            (".", "/hot"),
+            ("/", "/hot"),
+            ("..", "/hot"),
+        ] {
             assert_eq!(into("/hot", Path::new(source)).unwrap(), target, "{source}");
         }
     }
 
     #[test]
     fn the_json_of_a_put_has_the_keys_that_scripts_read() {
-        let view = View {
-            files: 2,
-            bytes: 10,
-            skipped: 1,
-            failed: 0,
-            seconds: 0.5,
-            stall_ms_max: 12,
-            retries: 0,
-        };
+        let view =
+            View { files: 2, bytes: 10, skipped: 1, failed: 0, seconds: 0.5, stall_ms_max: 12, retries: 0 };
         let json = serde_json::to_string(&view).unwrap();
         assert_eq!(
             json,
             r#"{"files":2,"bytes":10,"skipped":1,"failed":0,"seconds":0.5,"stall_ms_max":12,"retries":0}"#
         );
         assert_eq!(view.text(), "2 files, 10 B in 0.5 s (20 B/s); 1 links and special files skipped\n");
-        assert_eq!(millis(Duration::from_micros(1_999)), 1);
+        assert_eq!(millis(std::time::Duration::from_micros(1_999)), 1);
     }
 }

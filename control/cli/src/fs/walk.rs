@@ -102,7 +102,9 @@ impl Found {
 
     /// Adds one path, absolute or relative to `base`, under its name below `base`.
     pub(super) fn add_below(&mut self, local: &Path, base: &Path, target: &str) -> anyhow::Result<()> {
-        let relative = local.strip_prefix(base).or_else(|error| if local.is_absolute() { Err(error) } else { Ok(local) });
+        let relative = local
+            .strip_prefix(base)
+            .or_else(|error| if local.is_absolute() { Err(error) } else { Ok(local) });
         let Ok(relative) = relative else {
             return Err(Stop::usage(format!(
                 "{} does not lie below {}: name its base with --base DIR",
@@ -113,7 +115,8 @@ impl Found {
         match path::below(relative) {
             Some(below) => self.add(&base.join(relative), path::join(target, &below)),
             None => {
-                self.failed.push(format!("{}: the name is not UTF-8, or leads out of its base", local.display()));
+                self.failed
+                    .push(format!("{}: the name is not UTF-8, or leads out of its base", local.display()));
                 Ok(())
             }
         }
