@@ -71,7 +71,7 @@ pub(crate) enum Detached {
 pub(crate) async fn serve<S: Shard + Doorbells>(
     shard: &S,
     mut link: Link,
-    orders: &Rc<impl Ordered>,
+    orders: &impl Ordered,
     events: &Rc<Events>,
     tickets: &Tickets,
     replaced: impl Fn() -> bool,
@@ -107,7 +107,7 @@ pub(crate) async fn serve<S: Shard + Doorbells>(
 
 fn take_commands(
     link: &mut Link,
-    orders: &Rc<impl Ordered>,
+    orders: &impl Ordered,
     events: &Events,
     tickets: &Tickets,
 ) -> Result<bool, Detached> {
@@ -126,7 +126,9 @@ fn take_commands(
             AgentCommand::Lease { sent_boottime_ms, lease_ms } => {
                 orders.take_lease(Duration::from_millis(sent_boottime_ms), Duration::from_millis(lease_ms));
             }
-            AgentCommand::Incarnate { device, incarnation, wipe } => orders.incarnate(device, incarnation, wipe),
+            AgentCommand::Incarnate { device, incarnation, wipe } => {
+                orders.incarnate(device, incarnation, wipe)
+            }
             AgentCommand::Stop {} => orders.stop(),
         }
     }
@@ -142,11 +144,11 @@ fn send_events(link: &mut Link, events: &Events) -> Result<(), PeerBroken> {
                 waiting.pop_front();
                 sent = true;
             }
-            Err(PushError::Full) => break,
+            Err(PushError::Full(_)) => break,
             Err(PushError::Broken(broken)) => return Err(broken),
         }
     }
-    if sent && link.sender.wants_doorbell() {
+    if sent {
         link.sender.ring();
     }
     Ok(())

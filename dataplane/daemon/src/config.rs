@@ -47,7 +47,9 @@ pub(crate) enum ConfigError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("{path} is not a valid novad configuration: {source}\nrun `novad --explain` for every key")]
     Parse { path: PathBuf, source: Box<toml::de::Error> },
-    #[error("data_listen = {given}: NovaBulk has no TLS yet, so its listener binds loopback only (127.0.0.0/8 or ::1)")]
+    #[error(
+        "data_listen = {given}: NovaBulk has no TLS yet, so its listener binds loopback only (127.0.0.0/8 or ::1)"
+    )]
     NotLoopback { given: SocketAddr },
     #[error("device.create_mib = {given} is too small: at least {DEVICE_MIB_MIN} MiB")]
     DeviceTooSmall { given: u64 },
@@ -61,7 +63,9 @@ impl Config {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
         Self::parse(&text).map_err(|error| match error {
-            Parsing::Syntax(source) => ConfigError::Parse { path: path.to_path_buf(), source: Box::new(source) },
+            Parsing::Syntax(source) => {
+                ConfigError::Parse { path: path.to_path_buf(), source: Box::new(source) }
+            }
             Parsing::Meaning(error) => error,
         })
     }
@@ -116,7 +120,8 @@ create_mib = 4096               # optional: make the file when it is missing, at
 mod tests {
     use super::*;
 
-    const GOOD: &str = "name = 'a'\nsocket = '/s'\ndata_listen = '127.0.0.1:1'\nprofile = 'p'\nregion_key = 'k'\n";
+    const GOOD: &str =
+        "name = 'a'\nsocket = '/s'\ndata_listen = '127.0.0.1:1'\nprofile = 'p'\nregion_key = 'k'\n";
 
     #[test]
     fn the_explained_configuration_is_a_valid_one() {

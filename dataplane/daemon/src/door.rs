@@ -35,6 +35,7 @@ pub(crate) struct Door {
     pub(crate) programs: AtomicUsize,
     pub(crate) tickets: Tickets,
     arrivals: Mutex<VecDeque<Arrival>>,
+    stop: AtomicBool,
     bell: OwnedFd,
 }
 
@@ -49,6 +50,7 @@ impl Door {
             programs: AtomicUsize::new(0),
             tickets: Tickets::default(),
             arrivals: Mutex::default(),
+            stop: AtomicBool::new(false),
             bell,
         }))
     }
@@ -56,6 +58,22 @@ impl Door {
     /// Lets programs in from now on, or no more.
     pub(crate) fn set_open(&self, open: bool) {
         self.open.store(open, Ordering::Release);
+    }
+
+    /// Asks the shard to stop.
+    pub(crate) fn ask_stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.ring_bell();
+    }
+
+    /// Whether somebody asked.
+    pub(crate) fn stop_asked(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    fn ring_bell(&self) {
+        // The counter of an eventfd holds 2^64 - 2 rings before a write would fail.
+        let _ = rustix::io::write(&self.bell, &1u64.to_le_bytes());
     }
 
     /// The next arrival, if there is one.
@@ -91,7 +109,10 @@ impl Admission for Door {
                 }
                 self.tickets.redeem(&hello.ticket, peer.uid, Instant::now()).map_err(str::to_owned)?;
                 if hello.area_bytes > ARENA_BYTES_MAX {
-                    return Err(format!("an arena of {} bytes is over the limit of {ARENA_BYTES_MAX}", hello.area_bytes));
+                    return Err(format!(
+                        "an arena of {} bytes is over the limit of {ARENA_BYTES_MAX}",
+                        hello.area_bytes
+                    ));
                 }
                 if self.programs.fetch_add(1, Ordering::AcqRel) >= PROGRAMS_MAX {
                     self.programs.fetch_sub(1, Ordering::AcqRel);
@@ -111,7 +132,6 @@ impl Admission for Door {
             _ => Arrival::Program(link),
         };
         self.arrivals.lock().expect("no holder of this lock panics").push_back(arrival);
-        // The counter of an eventfd holds 2^64 - 2 rings before a write would fail.
-        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+        self.ring_bell();
     }
 }

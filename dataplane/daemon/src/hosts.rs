@@ -1,24 +1,25 @@
 //! Speaking to hosts, this one included, and serving what they ask.
 
 use std::cell::{Cell, RefCell};
+use std::pin::Pin;
 use std::rc::Rc;
 
 use nova_buf::{DmaBuf, Pool, SharedBuf};
 use nova_device::{Handler, Incoming, PeerError, Peers, Reply, Request, Served, Shard};
 use nova_units::NodeId;
 use novabulk_link::Link;
-use novafs_member::Member;
+use novafs_member::{Member, Service};
 use novafs_replica::Answer;
 
 /// The way to every host: over NovaBulk, or straight to this host's own member.
 pub(crate) struct Hosts<S: Shard> {
-    link: Rc<Link<S>>,
+    link: Link<S>,
     here: Rc<Here<S>>,
 }
 
 impl<S: Shard> Clone for Hosts<S> {
     fn clone(&self) -> Self {
-        Self { link: Rc::clone(&self.link), here: Rc::clone(&self.here) }
+        Self { link: self.link.clone(), here: Rc::clone(&self.here) }
     }
 }
 
@@ -50,14 +51,14 @@ impl<S: Shard> Handler for Here<S> {
     async fn serve(&self, from: NodeId, request: Incoming) -> Served {
         let member = self.member.borrow().clone();
         match member {
-            Some(member) => member.serve(from, request).await,
+            Some(member) => Service(member).serve(from, request).await,
             None => Served { head: Answer::NotMember.encode(), body: None },
         }
     }
 }
 
 impl<S: Shard> Hosts<S> {
-    pub(crate) fn new(link: Rc<Link<S>>, here: Rc<Here<S>>) -> Self {
+    pub(crate) fn new(link: Link<S>, here: Rc<Here<S>>) -> Self {
         Self { link, here }
     }
 
@@ -68,7 +69,11 @@ impl<S: Shard> Hosts<S> {
             None => None,
         };
         let incoming = Incoming { head: request.head, body, priority: request.priority, hop: request.hop };
-        let served = self.here.serve(self.here.node.get(), incoming).await;
+        // A member that is asked here may ask this host again: boxed and erased, or the future would contain itself.
+        let here = Rc::clone(&self.here);
+        let serving: Pin<Box<dyn Future<Output = Served>>> =
+            Box::pin(async move { here.serve(here.node.get(), incoming).await });
+        let served = serving.await;
         let body = match served.body {
             Some(shared) => Some(own(&self.here.pool, shared).await),
             None => None,

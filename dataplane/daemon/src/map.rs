@@ -101,7 +101,10 @@ mod tests {
 
     #[test]
     fn a_map_that_does_not_name_this_host_or_garbles_an_address_is_refused() {
-        assert!(matches!(configuration_of(&HostMap { self_node: 0, ..map() }, Duration::ZERO), Err(MapError::NoSelf)));
+        assert!(matches!(
+            configuration_of(&HostMap { self_node: 0, ..map() }, Duration::ZERO),
+            Err(MapError::NoSelf)
+        ));
         let mut bad = map();
         bad.nodes[0].addr = "here".into();
         assert!(matches!(configuration_of(&bad, Duration::ZERO), Err(MapError::Address { .. })));

@@ -42,7 +42,11 @@ struct Program<S: Shard, P: Peers> {
 
 /// Serves a program until it ends or breaks a rule. Its operations in flight end on private buffers; its writers are
 /// closed, so that their keys are gone.
-pub(crate) async fn serve<S: Shard + Doorbells, P: Peers>(shard: S, edge: Rc<Edge<S, P>>, link: Link) -> Detached {
+pub(crate) async fn serve<S: Shard + Doorbells, P: Peers>(
+    shard: S,
+    edge: Rc<Edge<S, P>>,
+    link: Link,
+) -> Detached {
     let Link { sender, mut receiver, area, socket, .. } = link;
     let program = Rc::new(Program {
         edge,
@@ -115,11 +119,11 @@ impl<S: Shard, P: Peers> Program<S, P> {
                     unsent.pop_front();
                     sent = true;
                 }
-                Err(nova_ring::PushError::Full) => break,
+                Err(nova_ring::PushError::Full(_)) => break,
                 Err(nova_ring::PushError::Broken(broken)) => return Err(broken),
             }
         }
-        if sent && sender.wants_doorbell() {
+        if sent {
             sender.ring();
         }
         Ok(())
@@ -141,10 +145,19 @@ impl<S: Shard, P: Peers> Program<S, P> {
                 self.writers.borrow_mut().push(opened.writer);
                 let (key_domain, key_version) = opened.key;
                 answer.detail =
-                    OpenedWriter { writer: opened.writer.0, salt: opened.salt, key_domain, key_version }.encode();
+                    OpenedWriter { writer: opened.writer.0, salt: opened.salt, key_domain, key_version }
+                        .encode();
             }
             ClientCommand::Write {
-                writer, group, block, generation, unit_log2, first_unit, arena_offset, bytes, ..
+                writer,
+                group,
+                block,
+                generation,
+                unit_log2,
+                first_unit,
+                arena_offset,
+                bytes,
+                ..
             } => {
                 let source = self.plaintext(arena_offset, bytes)?;
                 let (writer, first_unit) = (self.known(writer)?, UnitIndex(first_unit));
@@ -201,7 +214,8 @@ impl<S: Shard, P: Peers> Program<S, P> {
                 let found = self.edge.locate(group, block, UnitIndex(first_unit), count).await?;
                 let message = prost::Message::encode_to_vec(&located(&found));
                 let bytes = u32::try_from(message.len()).ok().filter(|bytes| *bytes <= arena_bytes);
-                answer.bytes = bytes.ok_or(EdgeError::Invalid("the answer does not fit: locate fewer units"))?;
+                answer.bytes =
+                    bytes.ok_or(EdgeError::Invalid("the answer does not fit: locate fewer units"))?;
                 self.area.copy_in(arena_offset, &message).expect("the range was checked");
             }
         }

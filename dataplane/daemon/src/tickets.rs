@@ -1,16 +1,19 @@
 //! One-use tickets: the agent tells novad whom to let in, novad lets each in once.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 /// Tickets that may be out at once; the oldest are the first to expire, so a flood harms the flooder.
 const TICKETS_MAX: usize = 1024;
+/// A program may be faster than its ticket, which comes by another way: it waits this long for it.
+const ARRIVES_WITHIN: Duration = Duration::from_millis(500);
 
 /// The tickets that are good now. Shared between the shard, which hears of them, and the door, which takes them.
 #[derive(Debug, Default)]
 pub(crate) struct Tickets {
     open: Mutex<HashMap<[u8; 16], Ticket>>,
+    added: Condvar,
 }
 
 #[derive(Debug)]
@@ -26,12 +29,18 @@ impl Tickets {
         open.retain(|_, ticket| ticket.until > now);
         if open.len() < TICKETS_MAX {
             open.insert(ticket, Ticket { uid, until: now + valid });
+            self.added.notify_all();
         }
     }
 
-    /// Uses a ticket up.
+    /// Uses a ticket up; waits a moment for one that is still on its way.
     pub(crate) fn redeem(&self, ticket: &[u8; 16], uid: u32, now: Instant) -> Result<(), &'static str> {
-        let mut open = self.open.lock().expect("no holder of this lock panics");
+        let open = self.open.lock().expect("no holder of this lock panics");
+        let unknown = |open: &mut HashMap<[u8; 16], Ticket>| !open.contains_key(ticket);
+        let (mut open, _) = self
+            .added
+            .wait_timeout_while(open, ARRIVES_WITHIN, unknown)
+            .expect("no holder of this lock panics");
         match open.remove(ticket) {
             None => Err("the ticket is not known or was used: ask the agent for another"),
             Some(found) if found.until <= now => Err("the ticket has expired: ask the agent for another"),

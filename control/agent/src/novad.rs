@@ -1,0 +1,220 @@
+//! The ring to the host's data plane.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nova_api::cluster::{self, host_report::Report};
+use nova_ring::abi::{AgentCommand, AgentEvent};
+use nova_ring::handshake::Hello;
+use nova_ring::snapshot::{SnapshotError, SnapshotWriter};
+use nova_ring::{Kind, LOOK_AGAIN, Link, PushError, SNAPSHOT_BYTES, attach};
+use tokio::sync::mpsc;
+
+use crate::doorbell;
+use crate::map::host_map;
+use crate::picture::{Daemon, Picture};
+
+/// Pause before novad is looked for again.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// Holds the ring for as long as the agent lives: attaches, serves, and attaches again when novad starts anew.
+pub(crate) async fn attend(socket: PathBuf, picture: Arc<Picture>) {
+    let mut commands = picture.take_commands();
+    let mut said = String::new();
+    loop {
+        match attach_to(&socket).await {
+            Ok(link) => {
+                tracing::info!(socket = %socket.display(), "attached to novad");
+                said.clear();
+                let why = serve(link, &picture, &mut commands).await;
+                picture.daemon.send_replace(Daemon::default());
+                picture.counters.lock().expect("no holder of this lock panics").clear();
+                tracing::warn!("novad is gone: {why:#}");
+            }
+            Err(error) => {
+                // Once for each reason: the socket is looked for five times a second.
+                let now = format!("{error:#}");
+                if now != said {
+                    tracing::info!("waiting for novad at {}: {now}", socket.display());
+                    said = now;
+                }
+            }
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+async fn attach_to(socket: &Path) -> anyhow::Result<Link> {
+    let socket = socket.to_path_buf();
+    // A handshake waits on a socket, for at most two seconds a step.
+    let hello = Hello::new(Kind::Agent, [0; 16], 2 * u64::from(SNAPSHOT_BYTES), 0);
+    Ok(tokio::task::spawn_blocking(move || attach(&socket, &hello)).await??)
+}
+
+/// One attachment: what novad was given, and what still waits.
+struct Attached<'picture> {
+    link: Link,
+    picture: &'picture Picture,
+    snapshots: SnapshotWriter,
+    /// Term and version of the map that novad has or is being given, and the life it confirms.
+    given: Option<(u64, u64, u64)>,
+    /// A command that the ring had no room for.
+    unsent: Option<AgentCommand>,
+}
+
+/// Serves an attachment until it ends; answers why.
+async fn serve(link: Link, picture: &Picture, commands: &mut mpsc::Receiver<AgentCommand>) -> anyhow::Error {
+    match try_serve(link, picture, commands).await {
+        Ok(()) => anyhow::anyhow!("it ended"),
+        Err(error) => error,
+    }
+}
+
+async fn try_serve(
+    link: Link,
+    picture: &Picture,
+    commands: &mut mpsc::Receiver<AgentCommand>,
+) -> anyhow::Result<()> {
+    let bell = doorbell::watch(&link.receiver).context("watch the doorbell")?;
+    // What waited was meant for the novad before this one; the picture is given whole instead.
+    while commands.try_recv().is_ok() {}
+    picture.daemon.send_replace(Daemon { boot: link.terms.boot, ..Daemon::default() });
+    let snapshots = SnapshotWriter::new(link.area.clone());
+    let mut attached = Attached { link, picture, snapshots, given: None, unsent: None };
+    let mut maps = picture.map.subscribe();
+    loop {
+        while let Some(slot) = attached.link.receiver.pop()? {
+            attached.take(AgentEvent::decode(&slot)?);
+        }
+        attached.read_counters();
+        attached.give_map()?;
+        attached.send(commands)?;
+        if attached.link.socket.is_gone() {
+            return Ok(());
+        }
+        if !attached.link.receiver.prepare_sleep()? {
+            continue;
+        }
+        let command = tokio::select! {
+            readable = bell.readable() => {
+                readable.context("wait for the doorbell")?.clear_ready();
+                None
+            }
+            changed = maps.changed() => {
+                changed.expect("the picture outlives its tasks");
+                None
+            }
+            command = commands.recv(), if attached.unsent.is_none() => command,
+            () = tokio::time::sleep(LOOK_AGAIN) => None,
+        };
+        attached.link.receiver.awake();
+        attached.link.receiver.drain_doorbell();
+        attached.unsent = attached.unsent.or(command);
+    }
+}
+
+impl Attached<'_> {
+    fn take(&mut self, event: AgentEvent) {
+        match event {
+            AgentEvent::Mounted { device, mount_counter, incarnation, bytes_total } => {
+                let mounted = cluster::DeviceMounted {
+                    device: device.0.to_be_bytes().to_vec().into(),
+                    mount_counter,
+                    incarnation: incarnation.0,
+                    bytes_total,
+                };
+                self.picture.daemon.send_modify(|daemon| daemon.device = Some(mounted.clone()));
+                self.picture.report(Report::DeviceMounted(mounted));
+            }
+            AgentEvent::Peers { peers } => {
+                let those = |heard: bool| {
+                    peers
+                        .as_slice()
+                        .iter()
+                        .filter(move |peer| peer.heard == heard)
+                        .map(|peer| peer.node.0)
+                        .collect()
+                };
+                self.picture
+                    .report(Report::Silence(cluster::Silence { silent: those(false), heard: those(true) }));
+            }
+            AgentEvent::JoinReady { group, epoch, node } => {
+                let ready = cluster::JoinReady { group: group.0, epoch: epoch.0, node: node.0 };
+                self.picture.report(Report::JoinReady(ready));
+            }
+            AgentEvent::DeviceFailed { device, errno } => {
+                let reason = std::io::Error::from_raw_os_error(errno).to_string();
+                tracing::error!(%device, reason, "a device failed and is never trusted again: replace it");
+                let failed = cluster::DeviceFailed { device: device.0.to_be_bytes().to_vec().into(), reason };
+                self.picture.report(Report::DeviceFailed(failed));
+            }
+            AgentEvent::Configured { version } => {
+                self.snapshots.taken(version);
+                self.picture.daemon.send_modify(|daemon| daemon.map_version = version);
+            }
+            AgentEvent::Usage { bytes_total, bytes_free } => {
+                self.picture.daemon.send_modify(|daemon| {
+                    daemon.bytes_total = bytes_total;
+                    daemon.bytes_free = bytes_free;
+                });
+            }
+            AgentEvent::Serving { serving } => tracing::info!(serving, "novad"),
+        }
+    }
+
+    fn read_counters(&self) {
+        let counters = self
+            .link
+            .counters
+            .iter()
+            .map(|(counter, value)| cluster::Counter { name: counter.name().into(), value })
+            .collect();
+        *self.picture.counters.lock().expect("no holder of this lock panics") = counters;
+    }
+
+    /// Gives novad the newest map, when a buffer is free and it does not have it.
+    fn give_map(&mut self) -> anyhow::Result<()> {
+        if self.unsent.is_some() {
+            return Ok(());
+        }
+        let known = self.picture.map.borrow();
+        let Some(known) = known.as_ref() else { return Ok(()) };
+        let mounted = self.picture.daemon.borrow().device.clone();
+        let map = host_map(&known.map, known.self_node, known.region_era, mounted.as_ref());
+        let version = (map.term, map.version, map.confirmed_incarnation);
+        if self.given.is_some_and(|given| given >= version) {
+            return Ok(());
+        }
+        match self.snapshots.write(&map) {
+            Ok(command) => {
+                self.given = Some(version);
+                self.unsent = Some(command);
+                Ok(())
+            }
+            // Novad answers `Configured`, and then there is one.
+            Err(SnapshotError::BothInUse) => Ok(()),
+            Err(error) => Err(error).context("give novad the map"),
+        }
+    }
+
+    /// Puts commands into the ring while there is room.
+    fn send(&mut self, commands: &mut mpsc::Receiver<AgentCommand>) -> anyhow::Result<()> {
+        let mut sent = false;
+        while let Some(command) = self.unsent.take().or_else(|| commands.try_recv().ok()) {
+            match self.link.sender.push(command.encode()) {
+                Ok(()) => sent = true,
+                Err(PushError::Full(_)) => {
+                    self.unsent = Some(command);
+                    break;
+                }
+                Err(PushError::Broken(broken)) => return Err(broken.into()),
+            }
+        }
+        if sent {
+            self.link.sender.ring();
+        }
+        Ok(())
+    }
+}

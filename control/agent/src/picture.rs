@@ -1,0 +1,92 @@
+//! What the agent knows, shared by its tasks: of novad, of the cluster, and what one has for the other.
+
+use std::sync::Mutex;
+
+use nova_api::cluster::{self, host_report::Report};
+use nova_ring::abi::AgentCommand;
+use tokio::sync::{Notify, mpsc, watch};
+
+/// Reports that may wait for a controller; past it the oldest is dropped, because whatever matters is said again.
+const REPORTS_MAX: usize = 4096;
+/// Commands that may wait for novad.
+const COMMANDS_MAX: usize = 256;
+
+/// The data plane, as its ring shows it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Daemon {
+    /// Its start; 0 while none is attached.
+    pub(crate) boot: u64,
+    /// Its device, once mounted.
+    pub(crate) device: Option<cluster::DeviceMounted>,
+    pub(crate) bytes_total: u64,
+    pub(crate) bytes_free: u64,
+    pub(crate) map_version: u64,
+}
+
+/// A map, and for whom it came.
+#[derive(Clone, Debug)]
+pub(crate) struct KnownMap {
+    pub(crate) map: cluster::ClusterMap,
+    pub(crate) self_node: u64,
+    pub(crate) region_era: u64,
+}
+
+/// What the tasks share.
+#[derive(Debug)]
+pub(crate) struct Picture {
+    /// The data plane now.
+    pub(crate) daemon: watch::Sender<Daemon>,
+    /// The newest map of the cluster.
+    pub(crate) map: watch::Sender<Option<KnownMap>>,
+    /// Counters of novad at its last turn.
+    pub(crate) counters: Mutex<Vec<cluster::Counter>>,
+    commands: mpsc::Sender<AgentCommand>,
+    waiting_commands: Mutex<Option<mpsc::Receiver<AgentCommand>>>,
+    reports: Mutex<Vec<Report>>,
+    /// Notified when a report was added.
+    pub(crate) reported: Notify,
+}
+
+impl Picture {
+    pub(crate) fn new() -> Self {
+        let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
+        Self {
+            daemon: watch::Sender::new(Daemon::default()),
+            map: watch::Sender::new(None),
+            counters: Mutex::default(),
+            commands,
+            waiting_commands: Mutex::new(Some(waiting)),
+            reports: Mutex::default(),
+            reported: Notify::new(),
+        }
+    }
+
+    /// The receiving end of [`Picture::command`]; there is one.
+    pub(crate) fn take_commands(&self) -> mpsc::Receiver<AgentCommand> {
+        self.waiting_commands
+            .lock()
+            .expect("no holder of this lock panics")
+            .take()
+            .expect("taken once, at start")
+    }
+
+    /// Hands novad a command. False when novad takes none: whoever asked tries again later.
+    pub(crate) fn command(&self, command: AgentCommand) -> bool {
+        self.daemon.borrow().boot != 0 && self.commands.try_send(command).is_ok()
+    }
+
+    /// Adds a report for the controllers.
+    pub(crate) fn report(&self, report: Report) {
+        let mut reports = self.reports.lock().expect("no holder of this lock panics");
+        if reports.len() == REPORTS_MAX {
+            reports.remove(0);
+        }
+        reports.push(report);
+        self.reported.notify_one();
+    }
+
+    /// Takes the reports that wait.
+    pub(crate) fn take_reports(&self) -> Vec<Report> {
+        std::mem::take(&mut *self.reports.lock().expect("no holder of this lock panics"))
+    }
+}

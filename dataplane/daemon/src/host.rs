@@ -1,0 +1,393 @@
+//! A host: its storage, its edge and the link between hosts, brought up by the agent's first map and led by the next.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use nova_device::{Clock, Listener, Shard};
+use nova_ring::abi::{AgentEvent, PEERS_MAX, PeerHeard, PeersHeard};
+use nova_ring::snapshot::HostMap;
+use nova_ring::{Counter, Counters};
+use nova_shard::RealShard;
+use nova_units::{BootId, DeviceId, Incarnation, NodeId, TaskClass};
+use novabulk_link::{Link, LinkOptions, LocalIdentity};
+use novafs_edge::{Edge, EdgeOptions, Keyring};
+use novafs_member::{Member, MemberOptions};
+use novafs_replica::{Configuration, Report};
+use novafs_store::Opened;
+
+use crate::attendance::{self, Events, Ordered};
+use crate::door::{Arrival, Door};
+use crate::doorbell::Doorbells;
+use crate::hosts::{Here, Hosts};
+use crate::map::configuration_of;
+use crate::program;
+
+/// How often the member's reports are taken to the agent; its own pace is 100 ms.
+const REPORT_EVERY: Duration = Duration::from_millis(20);
+/// How often the agent hears how full the device is.
+const USAGE_EVERY: Duration = Duration::from_secs(1);
+/// Pause after an accept that failed for lack of resources.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+type RealPeers = Hosts<RealShard>;
+
+/// What an open device is, for as long as the process lives.
+#[derive(Clone, Copy, Debug)]
+struct Mounted {
+    device: DeviceId,
+    mount_counter: u64,
+    incarnation: Incarnation,
+}
+
+/// What runs once the first map has said who this host is.
+struct Up {
+    link: Link<RealShard>,
+    edge: Option<Rc<Edge<RealShard, RealPeers>>>,
+    member: Option<Rc<Member<RealShard, RealPeers>>>,
+}
+
+/// The host. One shard for now, so one of these.
+pub(crate) struct Host {
+    shard: RealShard,
+    door: Arc<Door>,
+    boot: BootId,
+    keys: Option<Keyring>,
+    mounted: Option<Mounted>,
+    opened: RefCell<Option<Opened<RealShard>>>,
+    up: RefCell<Option<Up>>,
+    map: RefCell<Option<HostMap>>,
+    lease_until: Cell<Duration>,
+    events: Rc<Events>,
+    /// Which agent attached last; an earlier one is let go.
+    agents: Cell<u64>,
+    programs_broken: Cell<u64>,
+}
+
+impl Host {
+    pub(crate) fn new(
+        shard: RealShard,
+        door: Arc<Door>,
+        boot: BootId,
+        keys: Option<Keyring>,
+        opened: Option<Opened<RealShard>>,
+    ) -> Rc<Self> {
+        let mounted = opened.as_ref().map(|opened| Mounted {
+            device: opened.device,
+            mount_counter: opened.mount_counter,
+            incarnation: opened.incarnation,
+        });
+        Rc::new(Self {
+            shard,
+            door,
+            boot,
+            keys,
+            mounted,
+            opened: RefCell::new(opened),
+            up: RefCell::new(None),
+            map: RefCell::new(None),
+            lease_until: Cell::new(Duration::ZERO),
+            events: Rc::default(),
+            agents: Cell::new(0),
+            programs_broken: Cell::new(0),
+        })
+    }
+
+    /// Serves until somebody asks to stop; then closes the store in order.
+    pub(crate) async fn run(self: Rc<Self>) -> Result<(), novafs_store::StoreError> {
+        self.shard.spawn(TaskClass::Control, Rc::clone(&self).report());
+        let bell =
+            self.shard.watch(self.door.bell().try_clone_to_owned().expect("a descriptor for the bell"));
+        while !self.door.stop_asked() {
+            while let Some(arrival) = self.door.next() {
+                self.welcome(arrival);
+            }
+            if bell.readable().await.is_err() {
+                // The bell is ours: this is a lack of resources, and arrivals can wait for a moment.
+                self.pause(ACCEPT_PAUSE).await;
+            }
+            self.door.silence_bell();
+        }
+        self.door.set_open(false);
+        tracing::info!("stopping: requests end, then the device is closed");
+        let up = self.up.borrow_mut().take();
+        if let Some(up) = up {
+            up.link.drain();
+            if let Some(member) = up.member {
+                return member.stop().await;
+            }
+        }
+        let opened = self.opened.borrow_mut().take();
+        match opened {
+            Some(opened) => opened.store.close().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn pause(&self, pause: Duration) {
+        let clock = self.shard.clock();
+        clock.sleep_until(clock.now() + pause).await;
+    }
+
+    fn welcome(self: &Rc<Self>, arrival: Arrival) {
+        let host = Rc::clone(self);
+        match arrival {
+            Arrival::Agent(link) => {
+                let mine = self.agents.get() + 1;
+                self.agents.set(mine);
+                self.shard.spawn(TaskClass::Control, async move {
+                    tracing::info!("the agent attached");
+                    let (orders, replaced) = (Rc::clone(&host), || host.agents.get() != mine);
+                    let tickets = &host.door.tickets;
+                    let why =
+                        attendance::serve(&host.shard, link, &orders, &host.events, tickets, replaced).await;
+                    tracing::warn!("the agent detached: {why}; serving on the last map");
+                });
+            }
+            Arrival::Program(link) => {
+                let edge = self.up.borrow().as_ref().and_then(|up| up.edge.clone());
+                self.shard.spawn(TaskClass::Client, async move {
+                    if let Some(edge) = edge {
+                        match program::serve(host.shard.clone(), edge, link).await {
+                            program::Detached::Gone => {}
+                            why => {
+                                host.programs_broken.set(host.programs_broken.get() + 1);
+                                tracing::warn!("detached a program: {why}");
+                            }
+                        }
+                    }
+                    host.door.programs.fetch_sub(1, Ordering::AcqRel);
+                });
+            }
+        }
+    }
+
+    /// Makes everything that needs to know who this host is.
+    fn bring_up(self: &Rc<Self>, node: NodeId) {
+        let options = LinkOptions { port_count: 1, ..LinkOptions::default() };
+        let link = Link::new(self.shard.clone(), LocalIdentity { node, boot: self.boot }, options);
+        let here = Here::new(node, self.shard.pool().clone());
+        let hosts = Hosts::new(link.clone(), Rc::clone(&here));
+        let member = self.opened.borrow_mut().take().map(|opened| {
+            Member::start(
+                self.shard.clone(),
+                hosts.clone(),
+                opened,
+                node,
+                self.boot,
+                MemberOptions::default(),
+            )
+        });
+        if let Some(member) = &member {
+            here.take_member(Rc::clone(member));
+        }
+        let edge = self.keys.clone().map(|keys| {
+            let pending_bytes_max = usize::try_from(self.shard.pool().free_bytes() / 4).unwrap_or(usize::MAX);
+            let options = EdgeOptions { pending_bytes_max, ..EdgeOptions::default() };
+            Edge::new(self.shard.clone(), hosts, keys, options)
+        });
+        let (host, accepting) = (Rc::clone(self), link.clone());
+        self.shard.spawn(TaskClass::Control, async move { host.accept(accepting, here).await });
+        tracing::info!(%node, storage = member.is_some(), edge = edge.is_some(), "the controllers have this host");
+        let is_edge = edge.is_some();
+        self.up.replace(Some(Up { link, edge, member }));
+        self.door.set_open(is_edge);
+    }
+
+    /// Takes connections of other hosts, for ever.
+    async fn accept(&self, link: Link<RealShard>, here: Rc<Here<RealShard>>) {
+        let listener = self.shard.listener().expect("the options asked for one");
+        loop {
+            match listener.accept().await {
+                Ok((lane, _)) => link.accept(lane, Rc::clone(&here)),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection now");
+                    self.pause(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Gives the newest map to everyone.
+    fn spread(self: &Rc<Self>) {
+        let configuration = {
+            let map = self.map.borrow();
+            let Some(map) = map.as_ref() else { return };
+            match configuration_of(map, self.lease_until.get()) {
+                Ok(configuration) => configuration,
+                Err(error) => {
+                    tracing::error!(%error, "the agent gave a map that cannot be used; serving on the last one");
+                    return;
+                }
+            }
+        };
+        if self.up.borrow().is_none() {
+            self.bring_up(configuration.self_node);
+        }
+        let up = self.up.borrow();
+        let up = up.as_ref().expect("just brought up");
+        up.link.set_peers(addresses(&configuration));
+        if let Some(member) = &up.member {
+            member.configure(&configuration);
+        }
+        if let Some(edge) = &up.edge {
+            edge.configure(Rc::new(configuration));
+        }
+    }
+
+    /// Carries the member's reports and the device's room to the agent.
+    async fn report(self: Rc<Self>) {
+        let mut usage_at = Duration::ZERO;
+        loop {
+            self.pause(REPORT_EVERY).await;
+            let up = self.up.borrow();
+            let Some(member) = up.as_ref().and_then(|up| up.member.clone()) else { continue };
+            drop(up);
+            for report in member.reports() {
+                self.tell(report);
+            }
+            let now = self.shard.clock().now();
+            if now >= usage_at {
+                usage_at = now + USAGE_EVERY;
+                let usage = member.store().usage();
+                self.events
+                    .push(AgentEvent::Usage { bytes_total: usage.bytes_total, bytes_free: usage.bytes_free });
+            }
+        }
+    }
+
+    fn tell(&self, report: Report) {
+        match report {
+            Report::Silence { peer, hears, .. } => {
+                let silent = PeerHeard { node: peer, heard: false };
+                let hears = hears.into_iter().map(|node| PeerHeard { node, heard: true });
+                let peers: Vec<_> = std::iter::once(silent).chain(hears).take(PEERS_MAX).collect();
+                self.events.push(AgentEvent::Peers { peers: PeersHeard::new(&peers) });
+            }
+            Report::JoinReady { group, epoch, node } => {
+                self.events.push(AgentEvent::JoinReady { group, epoch, node });
+            }
+            Report::DeviceFailed => {
+                if let Some(mounted) = self.mounted {
+                    self.events.push(AgentEvent::DeviceFailed { device: mounted.device, errno: EIO });
+                }
+            }
+            Report::PageRepaired { group, block, unit } => {
+                tracing::warn!(%group, %block, %unit, "found a bad copy and wrote it anew from another member");
+            }
+        }
+    }
+
+    fn mounted_event(&self) -> Option<AgentEvent> {
+        let mounted = self.mounted?;
+        let bytes_total = match (&*self.up.borrow(), &*self.opened.borrow()) {
+            (Some(Up { member: Some(member), .. }), _) => member.store().usage().bytes_total,
+            (_, Some(opened)) => opened.store.usage().bytes_total,
+            _ => 0,
+        };
+        Some(AgentEvent::Mounted {
+            device: mounted.device,
+            mount_counter: mounted.mount_counter,
+            incarnation: mounted.incarnation,
+            bytes_total,
+        })
+    }
+}
+
+/// What a failed device is reported with: the store keeps the first error in its log.
+const EIO: i32 = 5;
+
+fn addresses(configuration: &Configuration) -> BTreeMap<NodeId, nova_units::PeerAddr> {
+    configuration
+        .nodes
+        .iter()
+        .filter(|(node, _)| **node != configuration.self_node)
+        .filter_map(|(node, view)| view.addr.map(|addr| (*node, addr)))
+        .collect()
+}
+
+impl Ordered for Rc<Host> {
+    fn take_map(&self, map: HostMap) {
+        let older = self
+            .map
+            .borrow()
+            .as_ref()
+            .is_some_and(|known| (known.term, known.version) > (map.term, map.version));
+        if older {
+            return;
+        }
+        self.map.replace(Some(map));
+        self.spread();
+    }
+
+    fn take_lease(&self, sent: Duration, lease: Duration) {
+        self.lease_until.set(if lease.is_zero() {
+            Duration::ZERO
+        } else {
+            self.lease_until.get().max(sent + lease)
+        });
+        self.spread();
+    }
+
+    fn incarnate(&self, device: DeviceId, incarnation: Incarnation, wipe: bool) {
+        // The map says the same, and says it together with the roles: the member acts on that.
+        tracing::info!(%device, %incarnation, wipe, "the controllers gave the device its life");
+    }
+
+    fn stop(&self) {
+        self.door.ask_stop();
+    }
+
+    fn full_report(&self) -> Vec<AgentEvent> {
+        self.mounted_event().into_iter().collect()
+    }
+
+    fn count_into(&self, counters: &Counters) {
+        let now = self.shard.clock().now();
+        counters.set(Counter::AliveBoottimeMs, u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+        counters.set(Counter::ClientsAttached, self.door.programs.load(Ordering::Acquire) as u64);
+        counters.set(Counter::ClientsBroken, self.programs_broken.get());
+        let up = self.up.borrow();
+        let Some(up) = up.as_ref() else { return };
+        let link = up.link.counters();
+        counters.set(Counter::FramesSent, link.frames_sent);
+        counters.set(Counter::FramesReceived, link.frames_received);
+        counters.set(Counter::CrcFailures, link.checksum_failures);
+        counters.set(Counter::PeersRefused, link.violations + link.garbled);
+        if let Some(edge) = &up.edge {
+            let edge = edge.counters();
+            counters.set(Counter::BytesWritten, edge.bytes_written);
+            counters.set(Counter::BytesRead, edge.bytes_read);
+            counters.set(Counter::UnitsSealed, edge.units_sealed);
+            counters.set(Counter::UnitsOpened, edge.units_opened);
+            counters.set(Counter::ReadsRetried, edge.retries);
+            counters.set(Counter::GroupStallMsMax, edge.write_stall_ms_max);
+        }
+        if let Some(member) = &up.member {
+            let (store, counted) = (member.store().counters(), member.counters());
+            counters.set(Counter::PagesBad, counted.corrupt_found);
+            counters.set(Counter::PagesRepaired, counted.units_repaired);
+            counters.set(Counter::Commits, counted.host.entries_committed);
+            counters.set(Counter::UnitsBackfilled, store.units_installed);
+            // One flush a batch (docs/adr/0004).
+            counters.set(Counter::WalBatches, store.batches);
+            counters.set(Counter::Flushes, store.batches);
+            counters.set(Counter::Checkpoints, store.checkpoints);
+            counters.set(Counter::DeviceBytesWritten, store.body_bytes + store.log_bytes);
+            counters.set(Counter::DeviceBytesRead, counted.bytes_read);
+        }
+    }
+}
+
+impl Doorbells for RealShard {
+    async fn readable(&self, fd: std::os::fd::BorrowedFd<'_>) {
+        // An error is a lack of resources: the caller looks again within 100 ms anyway.
+        let Ok(fd) = fd.try_clone_to_owned() else { return std::future::pending().await };
+        if self.wait_fd(fd).await.is_err() {
+            std::future::pending().await
+        }
+    }
+}

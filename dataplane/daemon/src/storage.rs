@@ -1,0 +1,80 @@
+//! The device of a storage host: made, laid out, opened.
+
+use anyhow::Context as _;
+use nova_device::uring::{CreateOptions, Filled, create_disk};
+use nova_device::{Disk, Position, Shard};
+use nova_shard::RealShard;
+use nova_units::{DeviceId, DiskIndex, IoClass};
+use novafs_store::{FormatOptions, OpenOptions, Opened, Store, StoreError};
+
+use crate::config::DeviceConfig;
+
+/// The one disk of the one shard.
+const DISK: DiskIndex = DiskIndex(0);
+/// How much of a device must be zeros for it to count as never used.
+const BLANK_BYTES: usize = 64 << 10;
+
+/// Makes the device's file when it is missing and the configuration says how large it is to be.
+pub(crate) fn create_missing(device: &DeviceConfig) -> anyhow::Result<()> {
+    if device.path.exists() {
+        return Ok(());
+    }
+    let Some(bytes) = device.create_bytes() else {
+        anyhow::bail!(
+            "{} is not there: check the path, or set device.create_mib to have it made",
+            device.path.display()
+        );
+    };
+    tracing::info!(path = %device.path.display(), mib = bytes >> 20, "making the device's file");
+    let begun = std::time::Instant::now();
+    let mut tenth = 0;
+    let filled = create_disk(&device.path, CreateOptions { bytes }, |progress| {
+        let now = progress.bytes_done * 10 / progress.bytes_total.max(1);
+        if now > tenth {
+            tenth = now;
+            tracing::info!("{}0 % written", tenth);
+        }
+    })
+    .context("make the device's file")?;
+    let how = match filled {
+        Filled::ByDevice => "zeros by the device itself",
+        Filled::ByWriting => "zeros written once",
+    };
+    tracing::info!(seconds = begun.elapsed().as_secs_f32(), how, "the device's file is there");
+    Ok(())
+}
+
+/// Opens the device; a blank one is laid out first. A device that is neither blank nor ours is left alone.
+pub(crate) async fn open(shard: &RealShard) -> anyhow::Result<Opened<RealShard>> {
+    let opened = match Store::open(shard.clone(), DISK, OpenOptions::default()).await {
+        Err(StoreError::NoSuperblock { .. }) if is_blank(shard).await? => {
+            let mut id = [0; 16];
+            shard.fill_secret(&mut id);
+            let device = DeviceId(u128::from_le_bytes(id));
+            tracing::info!(%device, "laying out a blank device");
+            Store::format(shard, DISK, FormatOptions::new(device)).await.context("lay out the device")?;
+            Store::open(shard.clone(), DISK, OpenOptions::default()).await
+        }
+        opened => opened,
+    }
+    .context("open the device")?;
+    let usage = opened.store.usage();
+    tracing::info!(
+        device = %opened.device,
+        mount = opened.mount_counter,
+        incarnation = %opened.incarnation,
+        mib_total = usage.bytes_total >> 20,
+        mib_free = usage.bytes_free >> 20,
+        suspects = opened.suspects.len(),
+        "opened the device"
+    );
+    Ok(opened)
+}
+
+/// Whether nothing was ever written where the first superblocks would be.
+async fn is_blank(shard: &RealShard) -> anyhow::Result<bool> {
+    let first = shard.pool().take(BLANK_BYTES).await;
+    let (read, first) = shard.disk(DISK).read(IoClass::Client, Position(0), first).await;
+    read.context("read the begin of the device")?;
+    Ok(first.iter().all(|byte| *byte == 0))
+}
