@@ -194,7 +194,8 @@ impl<S: Shard, P: Peers> Member<S, P> {
 /// What an error of the store means to the machine.
 pub(crate) fn fault(error: &StoreError) -> StoreFault {
     match error {
-        StoreError::DeviceFailed | StoreError::Closed => StoreFault::DeviceFailed,
+        // Damaged metadata is not repaired in place: the device starts anew and is filled from the others.
+        StoreError::DeviceFailed | StoreError::Closed | StoreError::Metadata { .. } => StoreFault::DeviceFailed,
         StoreError::Full { .. } | StoreError::TooMuchPrepared | StoreError::NotNext { .. } => {
             StoreFault::Full
         }

@@ -8,7 +8,7 @@ use novafs_format::LogEntry;
 
 use super::group::Group;
 use super::stream::Stream;
-use super::versions::{Judgement, Versions};
+use super::versions::{DELETED, Judgement, Versions};
 use super::{CallFor, Cx, OpFor, StreamCall};
 use crate::effect::{Effect, KnownUnit, SavedGroup, StoreFault, StoreRequest, Stored, Ticket};
 use crate::options::{
@@ -200,7 +200,14 @@ impl<B: Clone> Group<B> {
                     _ => Verdict::New,
                 }
             }
-            LogEntry::Trim { .. } | LogEntry::Delete { .. } => Verdict::New,
+            LogEntry::Delete { block } => {
+                let stored = known.first().and_then(|known| known.fence);
+                match lead.versions.fence(*block, stored) {
+                    Some((DELETED, seq)) => Verdict::Known(seq.unwrap_or(self.log.commit.seq)),
+                    _ => Verdict::New,
+                }
+            }
+            LogEntry::Trim { .. } => Verdict::New,
         }
     }
 

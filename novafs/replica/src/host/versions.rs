@@ -7,6 +7,9 @@ use novafs_format::{LogEntry, SealedUnit};
 
 use crate::effect::{KnownUnit, Version};
 
+/// Nothing may be written to a deleted block again.
+pub(crate) const DELETED: Generation = Generation(u32::MAX);
+
 /// What one unit of a write is against what is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Judgement {
@@ -73,7 +76,10 @@ impl Versions {
             LogEntry::Fence { block, generation } => {
                 self.fences.insert(*block, (*generation, seq));
             }
-            LogEntry::Trim { .. } | LogEntry::Delete { .. } => {}
+            LogEntry::Delete { block } => {
+                self.fences.insert(*block, (DELETED, seq));
+            }
+            LogEntry::Trim { .. } => {}
         }
     }
 
@@ -96,7 +102,7 @@ impl Versions {
                     self.units.remove(&key);
                 }
             }
-            if let LogEntry::Fence { block, .. } = entry
+            if let LogEntry::Fence { block, .. } | LogEntry::Delete { block } = entry
                 && self.fences.get(block).is_some_and(|(_, at)| at == seq)
             {
                 self.fences.remove(block);

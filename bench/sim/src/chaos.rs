@@ -1,0 +1,139 @@
+//! The faults of a run, as time passes.
+
+use std::time::Duration;
+
+use nova_device::mem::{DiskFaults, KillMode};
+use nova_units::NodeId;
+
+use crate::cluster::Cluster;
+use crate::controller::CONTROLLER;
+use crate::scenario::Scenario;
+
+/// Between two draws.
+const STEP: Duration = Duration::from_millis(100);
+
+/// What is broken now and when it ends.
+#[derive(Debug, Default)]
+pub(crate) struct Chaos {
+    down: Vec<(Duration, NodeId)>,
+    cuts: Vec<(Duration, NodeId, NodeId)>,
+    pub(crate) events: Vec<(Duration, String)>,
+}
+
+impl Chaos {
+    fn note(&mut self, cluster: &Cluster, what: String) {
+        self.events.push((cluster.world.now(), what));
+    }
+
+    /// Breaks things for as long as the scenario says.
+    pub(crate) fn rage(&mut self, cluster: &Cluster, scenario: &Scenario, rng: &mut fastrand::Rng) {
+        if let Some(victim) = scenario.victim {
+            cluster.set_disk_faults(NodeId(victim), scenario.disk_faults);
+        }
+        cluster.net.weather.set(scenario.weather);
+        let end = cluster.world.now() + scenario.chaos;
+        while cluster.world.now() < end {
+            cluster.world.run_for(STEP);
+            self.recover_due(cluster, rng);
+            // Rates are per second; ten steps make one.
+            if rng.u32(..10_000) < scenario.kill_permille {
+                self.kill_one(cluster, scenario, rng);
+            }
+            if rng.u32(..10_000) < scenario.cut_permille {
+                self.cut_some(cluster, scenario, rng);
+            }
+            if rng.u32(..10_000) < scenario.away_permille {
+                let away = Duration::from_millis(rng.u64(200..3_000));
+                let until = cluster.world.now() + away;
+                let shown = until + Duration::from_secs(CONTROLLER.0 * 10);
+                cluster.controller.away_until.set(shown);
+                self.note(cluster, format!("no leader for {away:?}"));
+            }
+        }
+    }
+
+    fn pick(scenario: &Scenario, rng: &mut fastrand::Rng) -> NodeId {
+        match scenario.victim {
+            Some(victim) if scenario.victim_lies => NodeId(victim),
+            _ => NodeId(rng.u64(1..=scenario.hosts)),
+        }
+    }
+
+    fn kill_one(&mut self, cluster: &Cluster, scenario: &Scenario, rng: &mut fastrand::Rng) {
+        let node = Self::pick(scenario, rng);
+        if !cluster.is_up(node) {
+            return;
+        }
+        let mode = if rng.bool() { KillMode::Process } else { KillMode::Power };
+        let short = rng.bool();
+        let off = Duration::from_millis(if short { rng.u64(5..500) } else { rng.u64(500..6_000) });
+        cluster.kill(node, mode);
+        self.note(cluster, format!("{node} killed ({mode:?}) for {off:?}"));
+        self.down.push((cluster.world.now() + off, node));
+    }
+
+    fn cut_some(&mut self, cluster: &Cluster, scenario: &Scenario, rng: &mut fastrand::Rng) {
+        let one = Self::pick(scenario, rng);
+        let mut others: Vec<_> = cluster.hosts.keys().copied().filter(|node| *node != one).collect();
+        others.push(CONTROLLER);
+        let until = cluster.world.now() + Duration::from_millis(rng.u64(100..5_000));
+        let (to, from) = (rng.u8(..4) != 0, rng.u8(..4) != 0);
+        let all = rng.u8(..3) == 0;
+        let chosen = *rng.choice(&others).expect("there are other hosts");
+        let other_ends = if all { others } else { vec![chosen] };
+        self.note(cluster, format!("{one} cut from {other_ends:?} (to {to}, from {from}) until {until:?}"));
+        for other in other_ends {
+            for (cut, a, b) in [(to, one, other), (from, other, one)] {
+                if cut {
+                    cluster.net.cut(a, b);
+                    self.cuts.push((until, a, b));
+                }
+            }
+        }
+    }
+
+    /// Ends what is over; a device that failed is replaced after a while.
+    pub(crate) fn recover_due(&mut self, cluster: &Cluster, rng: &mut fastrand::Rng) {
+        let now = cluster.world.now();
+        for (until, from, to) in std::mem::take(&mut self.cuts) {
+            if until <= now {
+                cluster.net.heal(from, to);
+            } else {
+                self.cuts.push((until, from, to));
+            }
+        }
+        for (until, node) in std::mem::take(&mut self.down) {
+            if until > now {
+                self.down.push((until, node));
+            } else {
+                if cluster.disk_failed(node) {
+                    cluster.replace_disk(node);
+                    self.note(cluster, format!("{node} has a new disk"));
+                }
+                cluster.start(node);
+                self.note(cluster, format!("{node} starts"));
+            }
+        }
+        for &node in cluster.hosts.keys() {
+            if cluster.is_up(node) && cluster.disk_failed(node) {
+                cluster.kill(node, KillMode::Process);
+                let off = Duration::from_millis(rng.u64(100..2_000));
+                self.note(cluster, format!("{node} lost its disk, off for {off:?}"));
+                self.down.push((now + off, node));
+            }
+        }
+    }
+
+    /// The faults stop: everything that is off starts, every way is free.
+    pub(crate) fn end(&mut self, cluster: &Cluster) {
+        cluster.net.heal_all();
+        self.cuts.clear();
+        for (until, _) in &mut self.down {
+            *until = cluster.world.now();
+        }
+        for &node in cluster.hosts.keys() {
+            cluster.set_disk_faults(node, DiskFaults::NONE);
+        }
+        self.note(cluster, "the faults stop".to_owned());
+    }
+}

@@ -1,0 +1,269 @@
+//! The controllers as an oracle: the real slice of groups behind random delays.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use nova_device::mem::MemShard;
+use nova_device::{Clock, Shard};
+use nova_groups::{
+    Command, DeviceState, Groups, Heard, Mount, MountReport, Observed, ReadyReport, Role, SilenceReport, plan,
+};
+use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Timestamp};
+use novafs_replica as replica;
+use novafs_replica::{Configuration, GroupView, MemberView, NodeView, Report};
+
+/// Where the controllers are.
+pub(crate) const CONTROLLER: NodeId = NodeId(200);
+/// How often the leader looks.
+const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// The calendar runs faster than the clock, so that waits of minutes pass in a short run.
+const WALL_SPEED: u64 = 20;
+/// Reports of silence not repeated within this time are over.
+const SILENCE_OVER: Duration = Duration::from_millis(350);
+
+/// What an agent tells.
+#[derive(Clone, Debug)]
+pub(crate) struct News {
+    pub(crate) node: NodeId,
+    pub(crate) boot: BootId,
+    pub(crate) mount: Mount,
+    pub(crate) reports: Vec<Report>,
+}
+
+#[derive(Debug)]
+struct Silence {
+    boot: BootId,
+    peers: BTreeMap<NodeId, (Duration, Duration)>,
+}
+
+/// The oracle.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    shard: MemShard,
+    rng: RefCell<fastrand::Rng>,
+    groups: RefCell<Groups>,
+    silences: RefCell<BTreeMap<NodeId, Silence>>,
+    mounts: RefCell<BTreeMap<NodeId, MountReport>>,
+    ready: RefCell<BTreeMap<(GroupId, Epoch, NodeId), NodeId>>,
+    failed: RefCell<BTreeSet<DeviceId>>,
+    heard: RefCell<BTreeMap<NodeId, Heard>>,
+    groups_wanted: usize,
+    pub(crate) version: Cell<u64>,
+    /// No leader until then.
+    pub(crate) away_until: Cell<Duration>,
+    pub(crate) log: RefCell<Vec<(Duration, String)>>,
+}
+
+impl Controller {
+    pub(crate) fn new(shard: MemShard, seed: u64, groups_wanted: usize) -> Rc<Self> {
+        Rc::new(Self {
+            shard,
+            rng: RefCell::new(fastrand::Rng::with_seed(seed)),
+            groups: RefCell::default(),
+            silences: RefCell::default(),
+            mounts: RefCell::default(),
+            ready: RefCell::default(),
+            failed: RefCell::default(),
+            heard: RefCell::default(),
+            groups_wanted,
+            version: Cell::new(1),
+            away_until: Cell::default(),
+            log: RefCell::default(),
+        })
+    }
+
+    fn now(&self) -> Duration {
+        self.shard.clock().now()
+    }
+
+    fn wall(&self) -> Timestamp {
+        let millis = u64::try_from(self.now().as_millis()).expect("a run is short");
+        Timestamp(1_000_000 + millis * WALL_SPEED)
+    }
+
+    /// An agent was heard.
+    pub(crate) fn hear(&self, news: News) {
+        let now = self.now();
+        let News { node, boot, mount, reports } = news;
+        let known = self.heard.borrow().get(&node).map(|heard| heard.boot);
+        let older = known.is_some_and(|known| boot.0 < known.0);
+        if older {
+            return;
+        }
+        self.heard.borrow_mut().insert(node, Heard { boot, last: now, up: true });
+        if self.confirmed(node, boot).is_none() {
+            let first = MountReport { mount: mount.clone(), first: now };
+            let mut mounts = self.mounts.borrow_mut();
+            let report = mounts.entry(node).or_insert(first);
+            if report.mount != mount {
+                *report = MountReport { mount: mount.clone(), first: now };
+            }
+        }
+        for report in reports {
+            match report {
+                Report::Silence { peer, .. } => {
+                    let mut silences = self.silences.borrow_mut();
+                    let silence =
+                        silences.entry(node).or_insert_with(|| Silence { boot, peers: BTreeMap::new() });
+                    if silence.boot != boot {
+                        *silence = Silence { boot, peers: BTreeMap::new() };
+                    }
+                    silence.peers.entry(peer).or_insert((now, now)).1 = now;
+                }
+                Report::JoinReady { group, epoch, node: joiner } => {
+                    self.ready.borrow_mut().insert((group, epoch, joiner), node);
+                }
+                Report::DeviceFailed => {
+                    self.failed.borrow_mut().extend(mount.device_id());
+                }
+                Report::PageRepaired { .. } => {}
+            }
+        }
+    }
+
+    fn observe(&self) -> Observed {
+        let now = self.now();
+        let mut silences = self.silences.borrow_mut();
+        for silence in silences.values_mut() {
+            silence.peers.retain(|_, (_, last)| now.saturating_sub(*last) <= SILENCE_OVER);
+        }
+        silences.retain(|_, silence| !silence.peers.is_empty());
+        let silences = silences
+            .iter()
+            .map(|(reporter, silence)| SilenceReport {
+                reporter: *reporter,
+                boot: silence.boot,
+                first: silence.peers.values().map(|(first, _)| *first).min().unwrap_or(now),
+                last: silence.peers.values().map(|(_, last)| *last).max().unwrap_or(now),
+                silent: silence.peers.keys().copied().collect(),
+            })
+            .collect();
+        let heard = self.heard.borrow().clone();
+        let ready = self.ready.borrow();
+        Observed {
+            now,
+            wall: self.wall(),
+            leading_since: self.away_until.get(),
+            silences,
+            mounts: self.mounts.borrow().values().cloned().collect(),
+            ready: ready
+                .iter()
+                .map(|((group, epoch, node), reporter)| ReadyReport {
+                    reporter: *reporter,
+                    node: *node,
+                    group: *group,
+                    epoch: *epoch,
+                })
+                .collect(),
+            failed: self.failed.borrow().iter().map(|device| (*device, "failed".to_owned())).collect(),
+            storage: heard.keys().copied().collect(),
+            heard,
+            groups_wanted: self.groups_wanted,
+            storm: false,
+        }
+    }
+
+    /// Looks, plans, and lets the log take its time.
+    pub(crate) async fn lead(self: Rc<Self>) {
+        let clock = self.shard.clock();
+        loop {
+            let pause = if self.now() < self.away_until.get() { self.away_until.get() } else { self.now() + LOOK_EVERY };
+            clock.sleep_until(pause).await;
+            if self.now() < self.away_until.get() {
+                continue;
+            }
+            let ops = plan(&self.groups.borrow(), &self.observe());
+            if ops.is_empty() {
+                continue;
+            }
+            let delay = self.rng.borrow_mut().u64(1..40);
+            clock.sleep_until(self.now() + Duration::from_millis(delay)).await;
+            for op in ops {
+                let command = Command { at_ms: self.wall().0, op: Some(op) };
+                let answer = self.groups.borrow_mut().apply(&command);
+                self.log.borrow_mut().push((self.now(), format!("{:?} -> {:?}", command.op, answer)));
+                for taken in &answer.incarnated {
+                    self.mounts.borrow_mut().remove(&taken.node);
+                }
+            }
+            let groups = self.groups.borrow();
+            self.ready.borrow_mut().retain(|(id, epoch, _), _| {
+                groups.group(*id).is_some_and(|group| group.epoch == *epoch)
+            });
+            self.version.set(self.version.get() + 1);
+        }
+    }
+
+    /// The life under which this start of a host may serve.
+    pub(crate) fn confirmed(&self, node: NodeId, boot: BootId) -> Option<Incarnation> {
+        let groups = self.groups.borrow();
+        let (_, device) = groups.device_of(node)?;
+        (device.state == DeviceState::Mounted { boot }).then_some(device.incarnation)
+    }
+
+    /// The map for one host.
+    pub(crate) fn configuration(&self, node: NodeId, boot: BootId, lease_until: Duration) -> Configuration {
+        let groups = self.groups.borrow();
+        let boots = groups.devices().filter_map(|(_, device)| match device.state {
+            DeviceState::Mounted { boot } => {
+                Some((device.node, NodeView { boot: Some(boot), addr: None }))
+            }
+            DeviceState::Replaced | DeviceState::Failed => None,
+        });
+        let views = groups.iter().map(|(id, group)| {
+            let members = group.members.iter().map(|member| MemberView {
+                node: member.node,
+                incarnation: member.incarnation,
+                role: match member.role {
+                    Role::InSync => replica::Role::InSync,
+                    Role::Joining => replica::Role::Joining,
+                },
+            });
+            let view = GroupView {
+                epoch: group.epoch,
+                primary: group.primary,
+                members: members.collect(),
+                frozen: group.frozen(),
+            };
+            (id, view)
+        });
+        Configuration {
+            version: self.version.get(),
+            self_node: node,
+            nodes: boots.collect(),
+            groups: views.collect(),
+            confirmed: self.confirmed(node, boot),
+            node_lease_until: lease_until,
+        }
+    }
+
+    /// Whether every group has all its members in sync.
+    pub(crate) fn is_whole(&self) -> bool {
+        let groups = self.groups.borrow();
+        let mut count = 0;
+        let whole = groups.iter().all(|(_, group)| {
+            count += 1;
+            group.in_sync().count() == nova_groups::MEMBERS_MAX && group.members.len() == nova_groups::MEMBERS_MAX
+        });
+        whole && count > 0
+    }
+
+    /// Groups and the hosts of their members.
+    pub(crate) fn members(&self) -> BTreeMap<GroupId, Vec<NodeId>> {
+        let groups = self.groups.borrow();
+        groups.iter().map(|(id, group)| (id, group.members.iter().map(|it| it.node).collect())).collect()
+    }
+
+    /// The groups, for a person.
+    pub(crate) fn describe(&self) -> String {
+        let groups = self.groups.borrow();
+        let lines = groups.iter().map(|(id, group)| {
+            let members: Vec<_> =
+                group.members.iter().map(|it| format!("{}{:?}/{}", it.node, it.role, it.incarnation)).collect();
+            format!("{id} {} primary {} [{}]", group.epoch, group.primary, members.join(" "))
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}

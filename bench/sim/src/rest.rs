@@ -1,0 +1,152 @@
+//! At rest: replicas hold the same bytes, and everything that was acknowledged can be read from each of them.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use nova_units::{BlockId, CommitPoint, GroupId, IoClass, NodeId, UnitIndex};
+use novafs_store::ReadError;
+use sha2::{Digest, Sha256};
+
+use crate::cluster::{Cluster, SimMember};
+use crate::edge::{Block, SimEdge};
+
+/// Bad copies are found by reading and repaired beside: that many rounds of it are enough.
+const ROUNDS_MAX: usize = 12;
+/// Between two rounds.
+const ROUND: Duration = Duration::from_millis(700);
+const SCAN_UNITS: usize = 256;
+
+/// What a member holds of a unit: everything about it, and a digest of its bytes or `None` when they are bad.
+type Copy = (CommitPoint, [u8; 144], Option<[u8; 32]>);
+type Copies = BTreeMap<(BlockId, UnitIndex), Copy>;
+
+/// What is wrong, if anything is.
+pub(crate) fn check(cluster: &Cluster, edge: &Rc<SimEdge>, blocks: &[Rc<Block>]) -> Vec<String> {
+    let mut wrong = compare(cluster, edge, blocks);
+    for block in blocks {
+        for member in 0..nova_groups::MEMBERS_MAX {
+            wrong.extend(read_all(cluster, edge, block, member));
+        }
+    }
+    wrong
+}
+
+fn compare(cluster: &Cluster, edge: &Rc<SimEdge>, blocks: &[Rc<Block>]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (group, members) in cluster.controller.members() {
+        let mut last = Vec::new();
+        for round in 0..ROUNDS_MAX {
+            let held: Vec<_> =
+                members.iter().map(|node| (*node, copies(cluster, *node, group))).collect();
+            let bad: Vec<_> = held
+                .iter()
+                .flat_map(|(node, copies)| {
+                    let bad = copies.iter().filter(|(_, copy)| copy.2.is_none());
+                    bad.map(|(place, _)| (*node, *place))
+                })
+                .collect();
+            last = differences(group, &held);
+            if bad.is_empty() && (last.is_empty() || round > 2) {
+                break;
+            }
+            for (node, (block, unit)) in bad {
+                if let Some(block) = blocks.iter().find(|known| known.id == block) {
+                    let index = members.iter().position(|member| *member == node);
+                    read_once(cluster, edge, block, unit.0, 1, index.unwrap_or(0));
+                }
+            }
+            cluster.world.run_for(ROUND);
+        }
+        wrong.extend(last);
+    }
+    wrong
+}
+
+fn differences(group: GroupId, held: &[(NodeId, Copies)]) -> Vec<String> {
+    let Some(((first, one), others)) = held.split_first() else { return Vec::new() };
+    let mut wrong = Vec::new();
+    for (node, other) in others {
+        let mut places: Vec<_> = one.keys().chain(other.keys()).collect();
+        places.sort();
+        places.dedup();
+        for place in places {
+            let (a, b) = (one.get(place), other.get(place));
+            if a != b {
+                let at = |copy: Option<&Copy>| copy.map(|copy| (copy.0, copy.2.is_some()));
+                wrong.push(format!(
+                    "{group} {} {} differs: {first} has {:?}, {node} has {:?} (commit, sound)",
+                    place.0,
+                    place.1,
+                    at(a),
+                    at(b)
+                ));
+            }
+        }
+    }
+    wrong.truncate(6);
+    wrong
+}
+
+fn copies(cluster: &Cluster, node: NodeId, group: GroupId) -> Copies {
+    let host = &cluster.hosts[&node];
+    let (shard, member) = (host.shard.borrow().clone(), host.member.borrow().clone());
+    let (Some(shard), Some(member)) = (shard, member) else { return Copies::new() };
+    cluster.world.run(&shard.clone(), collect(member, group))
+}
+
+async fn collect(member: Rc<SimMember>, group: GroupId) -> Copies {
+    let store = member.store();
+    let mut copies = Copies::new();
+    let mut after = None;
+    loop {
+        let Ok(records) = store.scan(group, after, SCAN_UNITS).await else { return copies };
+        for record in &records {
+            let (block, unit) = (record.sealed.block, record.sealed.unit);
+            let digest = match store.read(group, block, unit, IoClass::Scrub).await {
+                Ok(Some(found)) => Some(Sha256::digest(&found.body[..]).into()),
+                Ok(None) | Err(ReadError::Corrupt { .. } | ReadError::Unreadable { .. }) | Err(_) => None,
+            };
+            copies.insert((block, unit), (record.commit, record.sealed.encode(), digest));
+            after = Some((block, unit));
+        }
+        if records.len() < SCAN_UNITS {
+            return copies;
+        }
+    }
+}
+
+fn read_once(
+    cluster: &Cluster,
+    edge: &Rc<SimEdge>,
+    block: &Rc<Block>,
+    first: u16,
+    count: u16,
+    member: usize,
+) -> bool {
+    let (reader, block) = (Rc::clone(edge), Rc::clone(block));
+    cluster.world.run(&edge.shard, async move { reader.read_units(&block, first, count, Some(member)).await })
+}
+
+fn read_all(cluster: &Cluster, edge: &Rc<SimEdge>, block: &Rc<Block>, member: usize) -> Option<String> {
+    let step = u16::try_from((1_usize << 20) >> block.unit_log2).unwrap_or(u16::MAX).min(16);
+    let mut first = 0;
+    while first < block.units {
+        let count = step.min(block.units - first);
+        let answered = (0..ROUNDS_MAX).any(|_| {
+            let answered = read_once(cluster, edge, block, first, count, member);
+            if !answered {
+                cluster.world.run_for(ROUND);
+            }
+            answered
+        });
+        if !answered {
+            return Some(format!(
+                "member {member} of {} never answers for {} from unit {first} on",
+                block.group, block.id
+            ));
+        }
+        first += count;
+    }
+    None
+}

@@ -1,0 +1,214 @@
+//! One run: faults, then healing, then the checks at rest.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use nova_device::mem::World;
+use nova_device::{Clock, Shard};
+use nova_units::{BlockId, GroupId, NodeId, TaskClass};
+use novafs_format::seal::DomainKey;
+
+use crate::chaos::Chaos;
+use crate::cluster::{Cluster, bare_host};
+use crate::controller::{CONTROLLER, Controller};
+use crate::edge::{Block, SimEdge};
+use crate::history::{Counts, History};
+use crate::net::{Net, SimPeers};
+use crate::rest;
+use crate::scenario::Scenario;
+
+const FABRIC: NodeId = NodeId(201);
+/// Everything must be whole again this long after the faults stopped. Waits before a host that was dropped often may
+/// join again are part of it.
+const HEAL_WITHIN: Duration = Duration::from_secs(240);
+/// Time for what is under way to end.
+const SETTLE: Duration = Duration::from_millis(1_500);
+const EDGE_POOL_BYTES: u64 = 32 << 20;
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// A digest of everything scheduled: equal for equal seeds.
+    pub fingerprint: u64,
+    /// How much happened.
+    pub counts: Counts,
+    /// Virtual time it took.
+    pub took: Duration,
+    /// Units repaired in place.
+    pub repaired: u64,
+    /// What happened, in order; only with `verbose`.
+    pub events: Vec<String>,
+}
+
+/// What a run found to be wrong.
+#[derive(Clone, Debug)]
+pub struct Trouble {
+    /// The seed that shows it again.
+    pub seed: u64,
+    /// What is wrong.
+    pub violations: Vec<String>,
+    /// What happened, in order.
+    pub events: Vec<String>,
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "seed {} fails; `sim replay --seed {}` shows it again:", self.seed, self.seed)?;
+        for violation in &self.violations {
+            writeln!(f, "  {violation}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Trouble {}
+
+/// Runs one seed.
+///
+/// # Errors
+/// [`Trouble`] when a check fails.
+pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
+    let scenario = Scenario::of(seed);
+    let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(31) ^ 0xc4a0);
+    let world = World::new(seed);
+    let fabric = bare_host(&world, FABRIC, 0, 1 << 20);
+    let seat = bare_host(&world, CONTROLLER, 0, 1 << 20);
+    let net = Net::new(fabric, rng.u64(..));
+    let controller = Controller::new(seat.clone(), rng.u64(..), scenario.groups);
+    let mut cluster = Cluster::new(world, Rc::clone(&net), Rc::clone(&controller));
+    for node in 1..=scenario.hosts {
+        let drift = if scenario.drift_ppm == 0 { 0 } else { rng.i32(-scenario.drift_ppm..=scenario.drift_ppm) };
+        cluster.add_host(NodeId(node), scenario.disk_bytes, drift);
+        cluster.start(NodeId(node));
+    }
+    seat.spawn(TaskClass::Control, Rc::clone(&controller).lead());
+
+    let mut chaos = Chaos::default();
+    let mut found = Vec::new();
+    if !cluster.world.run_until(Duration::from_secs(30), || controller.is_whole()) {
+        found.push("the groups were not formed".to_owned());
+    }
+    let history = Rc::new(RefCell::new(History::default()));
+    let stopping = Rc::new(Cell::new(false));
+    let blocks = make_blocks(&scenario, &controller, &mut rng);
+    let edges = start_edges(&cluster, &scenario, &history, &stopping, &blocks, &mut rng);
+    cluster.world.run_for(Duration::from_millis(300));
+    chaos.rage(&cluster, &scenario, &mut rng);
+    if scenario.deletes {
+        // Its writer and readers go on, and must be refused.
+        delete_first(&edges[0], &blocks[0]);
+    }
+    chaos.end(&cluster);
+    let healed_by = cluster.world.now() + HEAL_WITHIN;
+    let whole = |cluster: &Cluster| {
+        controller.is_whole() && cluster.hosts.keys().all(|node| cluster.is_up(*node) && !cluster.disk_failed(*node))
+    };
+    loop {
+        cluster.world.run_for(Duration::from_millis(250));
+        chaos.recover_due(&cluster, &mut rng);
+        if whole(&cluster) || cluster.world.now() >= healed_by {
+            break;
+        }
+    }
+    if !whole(&cluster) {
+        found.push(format!("not whole {HEAL_WITHIN:?} after the faults stopped:\n{}", controller.describe()));
+    }
+    stopping.set(true);
+    cluster.world.run_for(Duration::from_secs(8));
+    cluster.world.run_for(SETTLE);
+    if found.is_empty() {
+        found.extend(rest::check(&cluster, &edges[0], &blocks));
+    }
+    let mut history = history.borrow_mut();
+    found.append(&mut history.violations);
+    let mut events: Vec<_> = chaos.events.clone();
+    events.extend(controller.log.borrow().iter().map(|(at, what)| {
+        (at.saturating_sub(Duration::from_secs(CONTROLLER.0 * 10)), what.clone())
+    }));
+    events.sort();
+    let events: Vec<_> = events.into_iter().map(|(at, what)| format!("{at:?} {what}")).collect();
+    let repaired = cluster
+        .hosts
+        .values()
+        .filter_map(|host| host.member.borrow().as_ref().map(|member| member.counters().units_repaired))
+        .sum();
+    let took = cluster.world.now();
+    if found.is_empty() {
+        let fingerprint = cluster.world.fingerprint();
+        let events = if verbose { events } else { Vec::new() };
+        Ok(Outcome { seed, fingerprint, counts: history.counts, took, repaired, events })
+    } else {
+        let mut described = vec![format!("{scenario:?}")];
+        described.extend(events);
+        Err(Box::new(Trouble { seed, violations: found, events: described }))
+    }
+}
+
+fn make_blocks(scenario: &Scenario, controller: &Controller, rng: &mut fastrand::Rng) -> Rc<Vec<Rc<Block>>> {
+    let groups: Vec<GroupId> = controller.members().into_keys().collect();
+    let block = |number: u64| {
+        let group = groups.get(usize::try_from(number).expect("few") % groups.len().max(1)).copied();
+        let unit_log2 = rng.u8(scenario.unit_log2.0..=scenario.unit_log2.1);
+        let mut salt = [0; 16];
+        rng.fill(&mut salt);
+        let group = group.unwrap_or(GroupId(1));
+        Rc::new(Block::new(BlockId::new(1, number), group, unit_log2, scenario.units, salt))
+    };
+    Rc::new((0..scenario.blocks).map(block).collect())
+}
+
+fn start_edges(
+    cluster: &Cluster,
+    scenario: &Scenario,
+    history: &Rc<RefCell<History>>,
+    stopping: &Rc<Cell<bool>>,
+    blocks: &Rc<Vec<Rc<Block>>>,
+    rng: &mut fastrand::Rng,
+) -> Vec<Rc<SimEdge>> {
+    let mut edges = Vec::new();
+    for number in 0..2 {
+        let node = NodeId(101 + number);
+        let shard = bare_host(&cluster.world, node, 0, EDGE_POOL_BYTES);
+        let edge = Rc::new(SimEdge {
+            node,
+            shard: shard.clone(),
+            peers: SimPeers { net: Rc::clone(&cluster.net), me: node, shard: shard.clone() },
+            map: RefCell::default(),
+            history: Rc::clone(history),
+            domain: DomainKey::new(1, 1, [7; 32]),
+            stopping: Rc::clone(stopping),
+            echo_permille: scenario.echo_permille,
+            takeover_permille: scenario.takeover_permille,
+            idle_ms: scenario.idle_ms,
+        });
+        let delay = Duration::from_millis(rng.u64(5..150));
+        shard.spawn(TaskClass::Control, follow_map(Rc::clone(&edge), Rc::clone(&cluster.controller), delay));
+        for (index, block) in blocks.iter().enumerate() {
+            if index % 2 == usize::from(number == 1) {
+                shard.spawn(TaskClass::Client, Rc::clone(&edge).run_writer(Rc::clone(block)));
+            }
+        }
+        for _ in 0..scenario.readers {
+            shard.spawn(TaskClass::Client, Rc::clone(&edge).run_reader(Rc::clone(blocks)));
+        }
+        edges.push(edge);
+    }
+    edges
+}
+
+async fn follow_map(edge: Rc<SimEdge>, controller: Rc<Controller>, delay: Duration) {
+    loop {
+        let map = controller.configuration(edge.node, nova_units::BootId(0), Duration::ZERO);
+        let clock = edge.shard.clock();
+        clock.sleep_until(clock.now() + delay).await;
+        edge.map.replace(map);
+    }
+}
+
+fn delete_first(edge: &Rc<SimEdge>, block: &Rc<Block>) {
+    let (deleting, block) = (Rc::clone(edge), Rc::clone(block));
+    edge.shard.spawn(TaskClass::Client, async move { deleting.delete(&block).await });
+}

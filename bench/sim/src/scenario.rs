@@ -1,0 +1,97 @@
+//! What a seed stands for: sizes, and which faults may come how often.
+
+use std::time::Duration;
+
+use nova_device::mem::{Chance, DiskFaults, Latency};
+
+use crate::net::Weather;
+
+/// Everything that is drawn before a run begins.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) hosts: u64,
+    pub(crate) groups: usize,
+    pub(crate) blocks: u64,
+    pub(crate) disk_bytes: u64,
+    pub(crate) unit_log2: (u8, u8),
+    pub(crate) units: u16,
+    pub(crate) readers: usize,
+    pub(crate) chaos: Duration,
+    /// Kills, cuts and pauses of the controllers, in a second each, of a thousand.
+    pub(crate) kill_permille: u32,
+    pub(crate) cut_permille: u32,
+    pub(crate) away_permille: u32,
+    pub(crate) weather: Weather,
+    /// The host whose disk lies or errs, if any does, and how. When it lies, only this host is killed or cut: the
+    /// last good copy is never taken.
+    pub(crate) victim: Option<u64>,
+    pub(crate) victim_lies: bool,
+    pub(crate) disk_faults: DiskFaults,
+    pub(crate) drift_ppm: i32,
+    pub(crate) takeover_permille: u32,
+    pub(crate) echo_permille: u32,
+    pub(crate) idle_ms: u64,
+    pub(crate) deletes: bool,
+}
+
+impl Scenario {
+    /// What `seed` stands for.
+    pub(crate) fn of(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed ^ 0x5ce0_a510);
+        let one_in = |rng: &mut fastrand::Rng, n: u32| rng.u32(..n) == 0;
+        let hosts = if rng.bool() { 3 } else { 4 };
+        let small = one_in(&mut rng, 6);
+        let windy = one_in(&mut rng, 2);
+        let weather = Weather {
+            micros: if one_in(&mut rng, 4) { (100, 5_000) } else { (20, 300) },
+            reset_permille: if windy { rng.u32(..20) } else { 0 },
+            late_permille: if windy { rng.u32(..20) } else { 0 },
+            late_ms: rng.u64(10..4_000),
+        };
+        let victim = one_in(&mut rng, 2).then(|| rng.u64(1..=hosts));
+        let victim_lies = victim.is_some() && rng.bool();
+        let disk_faults = if victim.is_none() {
+            DiskFaults::NONE
+        } else if victim_lies {
+            DiskFaults {
+                lost_write: Chance::per_million(if rng.bool() { rng.u32(..3_000) } else { 0 }),
+                misdirected_write: Chance::per_million(if rng.bool() { rng.u32(..2_000) } else { 0 }),
+                rot: Chance::per_million(if rng.bool() { rng.u32(..20_000) } else { 0 }),
+                read_error: Chance::per_million(if rng.bool() { rng.u32(..10_000) } else { 0 }),
+                ..DiskFaults::NONE
+            }
+        } else {
+            DiskFaults {
+                latency: if rng.bool() { Latency::micros(100, 20_000) } else { Latency::micros(10, 100) },
+                slow: Chance::per_million(if rng.bool() { rng.u32(..3_000) } else { 0 }),
+                slow_by: Duration::from_millis(rng.u64(10..6_000)),
+                write_error: Chance::per_million(if rng.bool() { rng.u32(..800) } else { 0 }),
+                flush_error: Chance::per_million(if rng.bool() { rng.u32(..2_000) } else { 0 }),
+                no_space: Chance::per_million(if rng.bool() { rng.u32(..500) } else { 0 }),
+                ..DiskFaults::NONE
+            }
+        };
+        Self {
+            hosts,
+            groups: rng.usize(1..=3),
+            blocks: if small { 12 } else { rng.u64(3..=6) },
+            disk_bytes: if small { 16 << 20 } else { 40 << 20 },
+            unit_log2: if small { (15, 16) } else { (12, 16) },
+            units: if small { 40 } else { rng.u16(4..=24) },
+            readers: rng.usize(1..=3),
+            chaos: Duration::from_millis(rng.u64(4_000..12_000)),
+            kill_permille: if one_in(&mut rng, 4) { 0 } else { rng.u32(..400) },
+            cut_permille: if one_in(&mut rng, 3) { 0 } else { rng.u32(..400) },
+            away_permille: if one_in(&mut rng, 2) { 0 } else { rng.u32(..200) },
+            weather,
+            victim,
+            victim_lies,
+            disk_faults,
+            drift_ppm: if rng.bool() { 0 } else { rng.i32(0..10_000) },
+            takeover_permille: rng.u32(..60),
+            echo_permille: rng.u32(..100),
+            idle_ms: if small { 4 } else { rng.u64(1..40) },
+            deletes: rng.bool(),
+        }
+    }
+}
