@@ -30,7 +30,6 @@ pub(crate) type SimMember = Member<MemShard, SimPeers>;
 /// A storage host, through all its lives.
 #[derive(Debug)]
 pub(crate) struct StorageHost {
-    pub(crate) node: NodeId,
     address: IpAddr,
     disk: RefCell<MemDisk>,
     disk_bytes: u64,
@@ -76,7 +75,6 @@ impl Cluster {
 
     pub(crate) fn add_host(&mut self, node: NodeId, disk_bytes: u64, drift_ppm: i32) {
         let host = StorageHost {
-            node,
             address: address(node),
             disk: RefCell::new(MemDisk::new(&self.world, disk_bytes)),
             disk_bytes,
@@ -154,6 +152,30 @@ impl Cluster {
         self.hosts[&node].disk.borrow().set_faults(faults);
     }
 
+    /// Whether every host runs and is known to the controllers.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.hosts.iter().all(|(node, host)| {
+            let boot = BootId(host.boots.get());
+            self.is_up(*node) && !self.disk_failed(*node) && self.controller.confirmed(*node, boot).is_some()
+        })
+    }
+
+    /// What the hosts think of their groups, for a person.
+    pub(crate) fn describe(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (node, host) in &self.hosts {
+            let Some(member) = host.member.borrow().clone() else {
+                lines.push(format!("{node} is down"));
+                continue;
+            };
+            lines.push(format!("{node} {:?} {:?}", member.counters(), member.store().usage()));
+            for group in self.controller.members().into_keys() {
+                lines.push(format!("{node} {group} {}", member.describe(group)));
+            }
+        }
+        lines
+    }
+
     pub(crate) fn disk_failed(&self, node: NodeId) -> bool {
         let host = &self.hosts[&node];
         host.disk.borrow().is_failed() || host.wants_disk.get()
@@ -191,14 +213,8 @@ impl Life {
         };
         let mount_counter = opened.mount_counter;
         let peers = SimPeers { net: Rc::clone(&self.net), me: self.node, shard: self.shard.clone() };
-        let member = Member::start(
-            self.shard.clone(),
-            peers,
-            opened,
-            self.node,
-            self.boot,
-            MemberOptions::default(),
-        );
+        let member =
+            Member::start(self.shard.clone(), peers, opened, self.node, self.boot, MemberOptions::default());
         self.net.attach(self.node, self.shard.clone(), Service(Rc::clone(&member)));
         slot.replace(Some(Rc::clone(&member)));
         self.run_agent(member, mount_counter, wants_disk).await;
@@ -230,7 +246,8 @@ impl Life {
                     bytes_total: life.bytes,
                 };
                 let news = News { node: life.node, boot: life.boot, mount, reports };
-                life.shard.spawn(TaskClass::Control, Rc::clone(&life).exchange(Rc::clone(&member), news, now));
+                life.shard
+                    .spawn(TaskClass::Control, Rc::clone(&life).exchange(Rc::clone(&member), news, now));
             } else if life.controller.version.get() != known {
                 // A change is pushed, not asked for.
                 known = life.controller.version.get();

@@ -103,6 +103,11 @@ impl Controller {
         }
         for report in reports {
             match report {
+                Report::Silence { peer, boot: Some(silent), .. }
+                    if self.heard.borrow().get(&peer).is_some_and(|heard| heard.boot != silent) =>
+                {
+                    // Silent was an earlier start of the peer.
+                }
                 Report::Silence { peer, .. } => {
                     let mut silences = self.silences.borrow_mut();
                     let silence =
@@ -169,7 +174,11 @@ impl Controller {
     pub(crate) async fn lead(self: Rc<Self>) {
         let clock = self.shard.clock();
         loop {
-            let pause = if self.now() < self.away_until.get() { self.away_until.get() } else { self.now() + LOOK_EVERY };
+            let pause = if self.now() < self.away_until.get() {
+                self.away_until.get()
+            } else {
+                self.now() + LOOK_EVERY
+            };
             clock.sleep_until(pause).await;
             if self.now() < self.away_until.get() {
                 continue;
@@ -189,9 +198,9 @@ impl Controller {
                 }
             }
             let groups = self.groups.borrow();
-            self.ready.borrow_mut().retain(|(id, epoch, _), _| {
-                groups.group(*id).is_some_and(|group| group.epoch == *epoch)
-            });
+            self.ready
+                .borrow_mut()
+                .retain(|(id, epoch, _), _| groups.group(*id).is_some_and(|group| group.epoch == *epoch));
             self.version.set(self.version.get() + 1);
         }
     }
@@ -207,9 +216,7 @@ impl Controller {
     pub(crate) fn configuration(&self, node: NodeId, boot: BootId, lease_until: Duration) -> Configuration {
         let groups = self.groups.borrow();
         let boots = groups.devices().filter_map(|(_, device)| match device.state {
-            DeviceState::Mounted { boot } => {
-                Some((device.node, NodeView { boot: Some(boot), addr: None }))
-            }
+            DeviceState::Mounted { boot } => Some((device.node, NodeView { boot: Some(boot), addr: None })),
             DeviceState::Replaced | DeviceState::Failed => None,
         });
         let views = groups.iter().map(|(id, group)| {
@@ -245,7 +252,8 @@ impl Controller {
         let mut count = 0;
         let whole = groups.iter().all(|(_, group)| {
             count += 1;
-            group.in_sync().count() == nova_groups::MEMBERS_MAX && group.members.len() == nova_groups::MEMBERS_MAX
+            group.in_sync().count() == nova_groups::MEMBERS_MAX
+                && group.members.len() == nova_groups::MEMBERS_MAX
         });
         whole && count > 0
     }
@@ -260,8 +268,11 @@ impl Controller {
     pub(crate) fn describe(&self) -> String {
         let groups = self.groups.borrow();
         let lines = groups.iter().map(|(id, group)| {
-            let members: Vec<_> =
-                group.members.iter().map(|it| format!("{}{:?}/{}", it.node, it.role, it.incarnation)).collect();
+            let members: Vec<_> = group
+                .members
+                .iter()
+                .map(|it| format!("{}{:?}/{}", it.node, it.role, it.incarnation))
+                .collect();
             format!("{id} {} primary {} [{}]", group.epoch, group.primary, members.join(" "))
         });
         lines.collect::<Vec<_>>().join("\n")

@@ -22,6 +22,8 @@ use crate::net::SimPeers;
 const WRITE_PATIENCE: Duration = Duration::from_secs(6);
 /// How long one answer is waited for.
 const ATTEMPT: Duration = Duration::from_millis(1_200);
+/// Copies that wait at once: each holds its body.
+const ECHOES_MAX: usize = 8;
 const PAUSE: Duration = Duration::from_millis(30);
 
 /// A block that the edges write and read.
@@ -61,6 +63,8 @@ pub(crate) struct SimEdge {
     pub(crate) history: Rc<RefCell<History>>,
     pub(crate) domain: DomainKey,
     pub(crate) stopping: Rc<Cell<bool>>,
+    /// Copies that wait to be sent.
+    pub(crate) echoes: Cell<usize>,
     /// Of a thousand writes, how many are sent a second time, later.
     pub(crate) echo_permille: u32,
     /// Of a thousand writes, how many begin with another writer taking the block over.
@@ -136,25 +140,32 @@ impl SimEdge {
 
     /// Writes versions of some units of a block, as the writer of `generation`.
     async fn write_units(self: &Rc<Self>, block: &Block, generation: Generation, first: u16, count: u16) {
-        let (entry, body, versions) = self.seal(block, generation, first, count);
+        let (entry, stored, versions) = self.seal(block, generation, first, count);
+        let mut body = self.shard.pool().take(stored.len()).await;
+        body.copy_from_slice(&stored);
+        let body = body.freeze();
         let outcome = self.offer(block.group, &entry, Some(body.clone())).await;
-        let mut history = self.history.borrow_mut();
-        match outcome {
-            Outcome::Written => {
-                for (unit, version) in versions {
-                    history.ack_write(block.id, unit, version);
-                }
-            }
-            Outcome::Fenced => history.counts.fenced += 1,
-            Outcome::Full => history.counts.full += 1,
-            Outcome::Unknown => history.counts.writes_unknown += u64::from(count),
-        }
-        drop(history);
-        if self.chance(self.echo_permille) {
+        self.note(block, outcome, &versions);
+        if self.chance(self.echo_permille) && self.echoes.get() < ECHOES_MAX {
+            self.echoes.set(self.echoes.get() + 1);
             self.echo(block.group, entry, body);
         }
         if outcome == Outcome::Full {
             self.pause(Duration::from_millis(200)).await;
+        }
+    }
+
+    fn note(&self, block: &Block, outcome: Outcome, versions: &[(UnitIndex, VersionNumber)]) {
+        let mut history = self.history.borrow_mut();
+        match outcome {
+            Outcome::Written => {
+                for (unit, version) in versions {
+                    history.ack_write(block.id, *unit, *version);
+                }
+            }
+            Outcome::Fenced => history.counts.fenced += 1,
+            Outcome::Full => history.counts.full += 1,
+            Outcome::Unknown => history.counts.writes_unknown += versions.len() as u64,
         }
     }
 
@@ -168,6 +179,7 @@ impl SimEdge {
                 let message = Message::Write { group, epoch, entry };
                 let _ = edge.ask(primary, &message, Some(body)).await;
             }
+            edge.echoes.set(edge.echoes.get() - 1);
         });
     }
 
@@ -177,7 +189,7 @@ impl SimEdge {
         generation: Generation,
         first: u16,
         count: u16,
-    ) -> (LogEntry, SharedBuf, Vec<(UnitIndex, VersionNumber)>) {
+    ) -> (LogEntry, Vec<u8>, Vec<(UnitIndex, VersionNumber)>) {
         let key = block.key(&self.domain, generation).expect("a writer has a salt");
         let salt = block.salts.borrow()[&generation];
         let mut stored = Vec::new();
@@ -200,9 +212,7 @@ impl SimEdge {
             stored.extend_from_slice(&out);
             versions.push((unit, version));
         }
-        let mut body = self.shard.pool().try_take(stored.len()).expect("an edge has room for its few writes");
-        body.copy_from_slice(&stored);
-        (LogEntry::Units(units), body.freeze(), versions)
+        (LogEntry::Units(units), stored, versions)
     }
 
     /// Writes one block, again and again, until the run ends.
@@ -254,12 +264,32 @@ impl SimEdge {
             if !self.read_units(block, first, count, Some(member)).await {
                 self.history.borrow_mut().counts.reads_unanswered += 1;
             }
-            self.pause(Duration::from_millis(self.below(20))).await;
+            self.pause(Duration::from_millis(self.below(50))).await;
         }
     }
 
     /// Reads a run of units, from one member (by its place in the map) or whichever answers; false when nobody does.
-    pub(crate) async fn read_units(&self, block: &Block, first: u16, count: u16, member: Option<usize>) -> bool {
+    pub(crate) async fn read_units(
+        &self,
+        block: &Block,
+        first: u16,
+        count: u16,
+        member: Option<usize>,
+    ) -> bool {
+        self.try_read(block, first, count, member).await.is_ok()
+    }
+
+    /// As [`SimEdge::read_units`].
+    ///
+    /// # Errors
+    /// The last answer that was none.
+    pub(crate) async fn try_read(
+        &self,
+        block: &Block,
+        first: u16,
+        count: u16,
+        member: Option<usize>,
+    ) -> Result<(), String> {
         let units: Vec<_> = (first..first + count).map(UnitIndex).collect();
         let least: Vec<_> = {
             let history = self.history.borrow();
@@ -269,8 +299,9 @@ impl SimEdge {
             let members: Vec<_> = view.members.iter().map(|member| member.node).collect();
             (view.epoch, members)
         }) else {
-            return false;
+            return Err("no map".to_owned());
         };
+        let mut last = String::new();
         let tried: Vec<_> = match member {
             Some(index) => vec![members[index % members.len()]],
             None => members,
@@ -278,13 +309,15 @@ impl SimEdge {
         for node in tried {
             let message =
                 Message::Read { group: block.group, epoch, block: block.id, first: UnitIndex(first), count };
-            let Some((Answer::Units { units: found }, body)) = self.ask(node, &message, None).await else {
-                continue;
-            };
-            self.judge(node, block, &units, &least, &found, &body);
-            return true;
+            match self.ask(node, &message, None).await {
+                Some((Answer::Units { units: found }, body)) => {
+                    self.judge(node, block, &units, &least, &found, &body);
+                    return Ok(());
+                }
+                other => last = format!("{node}: {:?}", other.map(|(answer, _)| answer)),
+            }
         }
-        false
+        Err(last)
     }
 
     fn judge(
@@ -318,7 +351,12 @@ impl SimEdge {
     }
 
     /// The version that the bytes are, when they are the authentic bytes of one.
-    fn open(&self, block: &Block, record: &novafs_replica::Versioned, stored: &[u8]) -> Option<VersionNumber> {
+    fn open(
+        &self,
+        block: &Block,
+        record: &novafs_replica::Versioned,
+        stored: &[u8],
+    ) -> Option<VersionNumber> {
         let sealed = &record.sealed;
         sealed.check_pages(stored).ok()?;
         let key = block.key(&self.domain, sealed.generation)?;
@@ -333,7 +371,8 @@ impl SimEdge {
     pub(crate) async fn delete(&self, block: &Block) {
         self.history.borrow_mut().begin_delete(block.id);
         for _ in 0..20 {
-            if self.offer(block.group, &LogEntry::Delete { block: block.id }, None).await == Outcome::Written {
+            if self.offer(block.group, &LogEntry::Delete { block: block.id }, None).await == Outcome::Written
+            {
                 self.history.borrow_mut().ack_delete(block.id);
                 return;
             }

@@ -74,7 +74,12 @@ impl History {
     }
 
     /// A write begins; the number of its version.
-    pub(crate) fn begin_write(&mut self, block: BlockId, unit: UnitIndex, generation: Generation) -> VersionNumber {
+    pub(crate) fn begin_write(
+        &mut self,
+        block: BlockId,
+        unit: UnitIndex,
+        generation: Generation,
+    ) -> VersionNumber {
         let fenced = self.fences_acked.get(&block).is_some_and(|fence| generation < *fence);
         let register = self.registers.entry((block, unit)).or_default();
         register.begun += 1;
@@ -147,11 +152,15 @@ impl History {
         }
         if seen < least {
             let least = if least == GONE { "deleted".to_owned() } else { least.to_string() };
-            self.violation(format!("stale: {who} read {block} {unit} version {version}, at least {least} was due"));
+            self.violation(format!(
+                "stale: {who} read {block} {unit} version {version}, at least {least} was due"
+            ));
         } else if seen > begun {
             self.violation(format!("from nowhere: {who} read {block} {unit} version {version} of {begun}"));
         } else if register.forbidden.contains(&seen) {
-            self.violation(format!("a fenced writer's version {version} of {block} {unit} was read by {who}"));
+            self.violation(format!(
+                "a fenced writer's version {version} of {block} {unit} was read by {who}"
+            ));
         } else {
             register.known = register.known.max(seen);
         }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
+use nova_sim::Outcome;
 
 /// The seeded simulator of storage.
 #[derive(Debug, Parser)]
@@ -49,14 +50,14 @@ fn run_many(first: u64, seeds: u64, threads: usize, verbose: bool) -> ExitCode {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = if threads == 0 { cores } else { threads };
     let started = Instant::now();
-    let report = nova_sim::run_many(first, seeds, threads, |outcome| {
-        if verbose {
-            println!("seed {} {:016x} {:?} {:?}", outcome.seed, outcome.fingerprint, outcome.took, outcome.counts);
+    let report = nova_sim::run_many(first, seeds, threads, |ended| match ended {
+        Ok(outcome) if verbose => {
+            let Outcome { seed, fingerprint, took, counts, .. } = outcome;
+            println!("seed {seed} {fingerprint:016x} {took:?} {counts:?}");
         }
+        Ok(_) => {}
+        Err(trouble) => println!("{trouble}"),
     });
-    for trouble in &report.troubles {
-        println!("{trouble}");
-    }
     println!(
         "{} of {seeds} seeds passed in {:.1?}: {:?}",
         seeds - report.troubles.len() as u64,

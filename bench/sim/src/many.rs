@@ -19,7 +19,12 @@ pub struct Report {
 ///
 /// # Panics
 /// Never for a run: its panic becomes a [`Trouble`].
-pub fn run_many(first: u64, seeds: u64, threads: usize, ended: impl Fn(&Outcome) + Sync) -> Report {
+pub fn run_many(
+    first: u64,
+    seeds: u64,
+    threads: usize,
+    ended: impl Fn(Result<&Outcome, &Trouble>) + Sync,
+) -> Report {
     let next = AtomicU64::new(first);
     let report = Mutex::new(Report::default());
     std::thread::scope(|scope| {
@@ -35,10 +40,17 @@ pub fn run_many(first: u64, seeds: u64, threads: usize, ended: impl Fn(&Outcome)
                     match ended_as {
                         Ok(Ok(outcome)) => {
                             report.counts.add(&outcome.counts);
-                            ended(&outcome);
+                            ended(Ok(&outcome));
                         }
-                        Ok(Err(trouble)) => report.troubles.push(*trouble),
-                        Err(panic) => report.troubles.push(panicked(seed, panic.as_ref())),
+                        Ok(Err(trouble)) => {
+                            ended(Err(&trouble));
+                            report.troubles.push(*trouble);
+                        }
+                        Err(panic) => {
+                            let trouble = panicked(seed, panic.as_ref());
+                            ended(Err(&trouble));
+                            report.troubles.push(trouble);
+                        }
                     }
                 }
             });

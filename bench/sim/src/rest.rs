@@ -37,8 +37,7 @@ fn compare(cluster: &Cluster, edge: &Rc<SimEdge>, blocks: &[Rc<Block>]) -> Vec<S
     for (group, members) in cluster.controller.members() {
         let mut last = Vec::new();
         for round in 0..ROUNDS_MAX {
-            let held: Vec<_> =
-                members.iter().map(|node| (*node, copies(cluster, *node, group))).collect();
+            let held: Vec<_> = members.iter().map(|node| (*node, copies(cluster, *node, group))).collect();
             let bad: Vec<_> = held
                 .iter()
                 .flat_map(|(node, copies)| {
@@ -53,7 +52,7 @@ fn compare(cluster: &Cluster, edge: &Rc<SimEdge>, blocks: &[Rc<Block>]) -> Vec<S
             for (node, (block, unit)) in bad {
                 if let Some(block) = blocks.iter().find(|known| known.id == block) {
                     let index = members.iter().position(|member| *member == node);
-                    read_once(cluster, edge, block, unit.0, 1, index.unwrap_or(0));
+                    let _ = read_once(cluster, edge, block, unit.0, 1, index.unwrap_or(0));
                 }
             }
             cluster.world.run_for(ROUND);
@@ -123,9 +122,9 @@ fn read_once(
     first: u16,
     count: u16,
     member: usize,
-) -> bool {
+) -> Result<(), String> {
     let (reader, block) = (Rc::clone(edge), Rc::clone(block));
-    cluster.world.run(&edge.shard, async move { reader.read_units(&block, first, count, Some(member)).await })
+    cluster.world.run(&edge.shard, async move { reader.try_read(&block, first, count, Some(member)).await })
 }
 
 fn read_all(cluster: &Cluster, edge: &Rc<SimEdge>, block: &Rc<Block>, member: usize) -> Option<String> {
@@ -133,18 +132,16 @@ fn read_all(cluster: &Cluster, edge: &Rc<SimEdge>, block: &Rc<Block>, member: us
     let mut first = 0;
     while first < block.units {
         let count = step.min(block.units - first);
-        let answered = (0..ROUNDS_MAX).any(|_| {
-            let answered = read_once(cluster, edge, block, first, count, member);
-            if !answered {
-                cluster.world.run_for(ROUND);
+        let mut answered = Err(String::new());
+        for _ in 0..ROUNDS_MAX {
+            answered = read_once(cluster, edge, block, first, count, member);
+            if answered.is_ok() {
+                break;
             }
-            answered
-        });
-        if !answered {
-            return Some(format!(
-                "member {member} of {} never answers for {} from unit {first} on",
-                block.group, block.id
-            ));
+            cluster.world.run_for(ROUND);
+        }
+        if let Err(last) = answered {
+            return Some(format!("{} {} from unit {first} on is never read: {last}", block.group, block.id));
         }
         first += count;
     }

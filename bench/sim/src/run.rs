@@ -22,6 +22,8 @@ const FABRIC: NodeId = NodeId(201);
 /// Everything must be whole again this long after the faults stopped. Waits before a host that was dropped often may
 /// join again are part of it.
 const HEAL_WITHIN: Duration = Duration::from_secs(240);
+/// How long it must stay whole: what the controllers have not noticed yet is noticed by then.
+const STEADY: Duration = Duration::from_millis(2_500);
 /// Time for what is under way to end.
 const SETTLE: Duration = Duration::from_millis(1_500);
 const EDGE_POOL_BYTES: u64 = 32 << 20;
@@ -80,7 +82,8 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
     let controller = Controller::new(seat.clone(), rng.u64(..), scenario.groups);
     let mut cluster = Cluster::new(world, Rc::clone(&net), Rc::clone(&controller));
     for node in 1..=scenario.hosts {
-        let drift = if scenario.drift_ppm == 0 { 0 } else { rng.i32(-scenario.drift_ppm..=scenario.drift_ppm) };
+        let drift =
+            if scenario.drift_ppm == 0 { 0 } else { rng.i32(-scenario.drift_ppm..=scenario.drift_ppm) };
         cluster.add_host(NodeId(node), scenario.disk_bytes, drift);
         cluster.start(NodeId(node));
     }
@@ -103,13 +106,14 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
     }
     chaos.end(&cluster);
     let healed_by = cluster.world.now() + HEAL_WITHIN;
-    let whole = |cluster: &Cluster| {
-        controller.is_whole() && cluster.hosts.keys().all(|node| cluster.is_up(*node) && !cluster.disk_failed(*node))
-    };
-    loop {
+    let whole = |cluster: &Cluster| controller.is_whole() && cluster.is_sound();
+    let mut whole_since = None;
+    while cluster.world.now() < healed_by {
         cluster.world.run_for(Duration::from_millis(250));
         chaos.recover_due(&cluster, &mut rng);
-        if whole(&cluster) || cluster.world.now() >= healed_by {
+        let now = cluster.world.now();
+        whole_since = if whole(&cluster) { whole_since.or(Some(now)) } else { None };
+        if whole_since.is_some_and(|since| now >= since + STEADY) {
             break;
         }
     }
@@ -117,7 +121,7 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
         found.push(format!("not whole {HEAL_WITHIN:?} after the faults stopped:\n{}", controller.describe()));
     }
     stopping.set(true);
-    cluster.world.run_for(Duration::from_secs(8));
+    cluster.world.run_for(Duration::from_secs(7));
     cluster.world.run_for(SETTLE);
     if found.is_empty() {
         found.extend(rest::check(&cluster, &edges[0], &blocks));
@@ -125,9 +129,13 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
     let mut history = history.borrow_mut();
     found.append(&mut history.violations);
     let mut events: Vec<_> = chaos.events.clone();
-    events.extend(controller.log.borrow().iter().map(|(at, what)| {
-        (at.saturating_sub(Duration::from_secs(CONTROLLER.0 * 10)), what.clone())
-    }));
+    events.extend(
+        controller
+            .log
+            .borrow()
+            .iter()
+            .map(|(at, what)| (at.saturating_sub(Duration::from_secs(CONTROLLER.0 * 10)), what.clone())),
+    );
     events.sort();
     let events: Vec<_> = events.into_iter().map(|(at, what)| format!("{at:?} {what}")).collect();
     let repaired = cluster
@@ -143,6 +151,7 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
     } else {
         let mut described = vec![format!("{scenario:?}")];
         described.extend(events);
+        described.extend(cluster.describe());
         Err(Box::new(Trouble { seed, violations: found, events: described }))
     }
 }
@@ -180,6 +189,7 @@ fn start_edges(
             history: Rc::clone(history),
             domain: DomainKey::new(1, 1, [7; 32]),
             stopping: Rc::clone(stopping),
+            echoes: Cell::default(),
             echo_permille: scenario.echo_permille,
             takeover_permille: scenario.takeover_permille,
             idle_ms: scenario.idle_ms,

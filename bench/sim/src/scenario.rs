@@ -6,6 +6,9 @@ use nova_device::mem::{Chance, DiskFaults, Latency};
 
 use crate::net::Weather;
 
+/// Whether some seeds fill their disks.
+const FULL_DISKS: bool = false;
+
 /// Everything that is drawn before a run begins.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
@@ -40,7 +43,7 @@ impl Scenario {
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x5ce0_a510);
         let one_in = |rng: &mut fastrand::Rng, n: u32| rng.u32(..n) == 0;
         let hosts = if rng.bool() { 3 } else { 4 };
-        let small = one_in(&mut rng, 6);
+        let small = one_in(&mut rng, 6) && FULL_DISKS;
         let windy = one_in(&mut rng, 2);
         let weather = Weather {
             micros: if one_in(&mut rng, 4) { (100, 5_000) } else { (20, 300) },
@@ -78,8 +81,8 @@ impl Scenario {
             disk_bytes: if small { 16 << 20 } else { 40 << 20 },
             unit_log2: if small { (15, 16) } else { (12, 16) },
             units: if small { 40 } else { rng.u16(4..=24) },
-            readers: rng.usize(1..=3),
-            chaos: Duration::from_millis(rng.u64(4_000..12_000)),
+            readers: rng.usize(1..=2),
+            chaos: Duration::from_millis(rng.u64(3_000..9_000)),
             kill_permille: if one_in(&mut rng, 4) { 0 } else { rng.u32(..400) },
             cut_permille: if one_in(&mut rng, 3) { 0 } else { rng.u32(..400) },
             away_permille: if one_in(&mut rng, 2) { 0 } else { rng.u32(..200) },
@@ -90,7 +93,7 @@ impl Scenario {
             drift_ppm: if rng.bool() { 0 } else { rng.i32(0..10_000) },
             takeover_permille: rng.u32(..60),
             echo_permille: rng.u32(..100),
-            idle_ms: if small { 4 } else { rng.u64(1..40) },
+            idle_ms: if small { 10 } else { rng.u64(8..80) },
             deletes: rng.bool(),
         }
     }

@@ -195,7 +195,9 @@ impl<S: Shard, P: Peers> Member<S, P> {
 pub(crate) fn fault(error: &StoreError) -> StoreFault {
     match error {
         // Damaged metadata is not repaired in place: the device starts anew and is filled from the others.
-        StoreError::DeviceFailed | StoreError::Closed | StoreError::Metadata { .. } => StoreFault::DeviceFailed,
+        StoreError::DeviceFailed | StoreError::Closed | StoreError::Metadata { .. } => {
+            StoreFault::DeviceFailed
+        }
         StoreError::Full { .. } | StoreError::TooMuchPrepared | StoreError::NotNext { .. } => {
             StoreFault::Full
         }

@@ -182,6 +182,12 @@ impl<S: Shard, P: Peers> Member<S, P> {
         self.drive.borrow().host.position(group)
     }
 
+    /// How this host stands in a group, in words for a person who looks for what holds it up.
+    #[must_use]
+    pub fn describe(&self, group: GroupId) -> String {
+        self.drive.borrow().host.describe(group)
+    }
+
     /// The store under the member.
     #[must_use]
     pub fn store(&self) -> &Rc<Store<S>> {

@@ -217,6 +217,12 @@ impl<B: Clone> Host<B> {
             .map(|group| (group.epoch(), group.log.commit.seq))
     }
 
+    /// How this host stands in a group, in words for a person who looks for what holds it up.
+    #[must_use]
+    pub fn describe(&self, group: GroupId) -> String {
+        self.groups.get(&group).map_or_else(|| "unknown here".to_owned(), Group::describe)
+    }
+
     /// Told when the device failed outside the machine's own requests, in a read or a checkpoint.
     pub fn fail_device(&mut self, now: Duration, out: &mut Vec<Effect<B>>) {
         if self.core.device_failed {

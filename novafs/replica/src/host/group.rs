@@ -94,6 +94,28 @@ impl<B: Clone> Group<B> {
         }
     }
 
+    pub(crate) fn describe(&self) -> String {
+        let log = &self.log;
+        let (commit, durable, last) = (log.commit.seq, log.durable.seq, log.last.seq);
+        let mut text = format!(
+            "{:?} {} commit {commit} durable {durable} last {last} saved {:?} changes {}",
+            self.state,
+            self.epoch(),
+            self.saved.map(|saved| saved.standing),
+            self.changes
+        );
+        let doubts = [
+            (self.tail_in_doubt, " tail-in-doubt"),
+            (self.damaged, " damaged"),
+            (log.has_failed(), " no-room"),
+        ];
+        text.extend(doubts.into_iter().filter(|(holds, _)| *holds).map(|(_, word)| word));
+        if let Some(lead) = &self.lead {
+            text.push_str(&lead.describe());
+        }
+        text
+    }
+
     pub(crate) fn is_active(&self) -> bool {
         matches!(self.state, State::Active { .. })
     }

@@ -68,6 +68,14 @@ impl<B: Clone> Lead<B> {
         }
     }
 
+    pub(crate) fn describe(&self) -> String {
+        let mut text = format!(" leads, ready {} settled {}", self.ready, self.settled_through);
+        for (node, stream) in &self.streams {
+            text.push_str(&format!("; {node} {}", stream.describe()));
+        }
+        text
+    }
+
     pub(crate) fn stop(self, cx: &mut Cx<'_, B>, answer: &Answer) {
         for ticket in self.waiting.into_values().flatten() {
             cx.answer(ticket, answer.clone());

@@ -105,6 +105,24 @@ impl<B> Stream<B> {
         }
     }
 
+    pub(crate) fn describe(&self) -> String {
+        let Self { role, counts, reportable, acked, bytes_free, .. } = self;
+        let link = match &self.link {
+            Link::Down { .. } => "down".to_owned(),
+            Link::Opening => "opening".to_owned(),
+            Link::Up(flow) => {
+                format!(
+                    "up, sent {} out {} loading {} fill {:?}",
+                    flow.sent,
+                    flow.out.len(),
+                    flow.loading,
+                    flow.fill
+                )
+            }
+        };
+        format!("{role:?} counts {counts} reported {reportable} acked {acked} free {bytes_free} {link}")
+    }
+
     /// The stream broke; it is opened again soon.
     pub(crate) fn fail(&mut self, now: Duration) {
         self.waiting_since.get_or_insert(now);

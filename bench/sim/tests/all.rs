@@ -1,0 +1,7 @@
+//! Seeds that every change must pass; `sim run` tries many more.
+
+#[cfg(test)]
+mod all {
+    mod regressions;
+    mod seeds;
+}

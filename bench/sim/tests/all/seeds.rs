@@ -1,0 +1,21 @@
+//! A few seeds, and that a seed is all there is to a run.
+
+#[test]
+fn a_few_seeds_pass() {
+    let report = nova_sim::run_many(1_001, 6, 2, |_| {});
+    for trouble in &report.troubles {
+        eprintln!("{trouble}");
+    }
+    assert!(report.troubles.is_empty());
+    assert!(report.counts.writes_acked > 100 && report.counts.reads > 100, "{:?}", report.counts);
+}
+
+#[test]
+fn a_seed_replays_exactly() {
+    let once = nova_sim::run(77, false).expect("it passes");
+    let again = nova_sim::run(77, true).expect("it passes");
+    assert_eq!(once.fingerprint, again.fingerprint);
+    assert_eq!((once.counts, once.took), (again.counts, again.took));
+    let other = nova_sim::run(78, false).expect("it passes");
+    assert_ne!(once.fingerprint, other.fingerprint);
+}
