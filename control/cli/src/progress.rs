@@ -12,6 +12,8 @@ use crate::output;
 const SILENT: Duration = Duration::from_secs(1);
 /// Between two lines when standard error is not a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(1);
+/// Between two lines that say the same.
+const SAME_EVERY: Duration = Duration::from_secs(10);
 /// Between two redraws of a spinner.
 const TICK: Duration = Duration::from_millis(120);
 
@@ -26,7 +28,7 @@ pub(crate) struct Meter {
 
 enum Face {
     Bar { bar: ProgressBar, shown: bool },
-    Lines { last: Instant },
+    Lines { last: Instant, said: String },
     None,
 }
 
@@ -51,7 +53,7 @@ impl Meter {
         let begun = Instant::now();
         let face = match (when, std::io::stderr().is_terminal()) {
             (Progress::Never, _) | (Progress::Auto, false) => Face::None,
-            (Progress::Always, false) => Face::Lines { last: begun },
+            (Progress::Always, false) => Face::Lines { last: begun, said: String::new() },
             (_, true) => {
                 bar.set_draw_target(ProgressDrawTarget::hidden());
                 Face::Bar { bar, shown: false }
@@ -86,9 +88,14 @@ impl Meter {
                 bar.set_draw_target(ProgressDrawTarget::stderr());
                 bar.enable_steady_tick(TICK);
             }
-            Face::Lines { last } if last.elapsed() >= LINE_EVERY => {
-                *last = Instant::now();
-                eprintln!("{}", line(&self.message, self.bytes, self.bytes_total, elapsed));
+            Face::Lines { last, said } => {
+                // What has a measure changes all the time; a step says something new, or that it takes long.
+                let same = self.bytes_total == 0 && *said == self.message;
+                if last.elapsed() >= if same { SAME_EVERY } else { LINE_EVERY } {
+                    *last = Instant::now();
+                    said.clone_from(&self.message);
+                    eprintln!("{}", line(&self.message, self.bytes, self.bytes_total, elapsed));
+                }
             }
             _ => {}
         }

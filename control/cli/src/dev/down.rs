@@ -78,11 +78,14 @@ fn wipe_folder(region: &Region) -> anyhow::Result<()> {
         remove_folder(&region.sockets)?;
     }
     // What tells that the folder is ours goes last, so that an interrupted wipe can be repeated.
-    let keep = Region::file(&region.folder);
-    let entries =
-        fs::read_dir(&region.folder).with_context(|| format!("list {}", region.folder.display()))?;
-    for entry in entries {
-        let path = entry.with_context(|| format!("list {}", region.folder.display()))?.path();
+    clear_folder(&region.folder, &Region::file(&region.folder))?;
+    remove_folder(&region.folder)
+}
+
+/// Removes what is in `folder`, except `keep`.
+pub(super) fn clear_folder(folder: &Path, keep: &Path) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
+        let path = entry.with_context(|| format!("list {}", folder.display()))?.path();
         if path == keep {
             continue;
         }
@@ -92,7 +95,7 @@ fn wipe_folder(region: &Region) -> anyhow::Result<()> {
             fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
         }
     }
-    remove_folder(&region.folder)
+    Ok(())
 }
 
 fn remove_folder(folder: &Path) -> anyhow::Result<()> {

@@ -16,7 +16,7 @@ use crate::exit::Stop;
 /// The file that makes a folder the folder of a region.
 const FILE: &str = "region.toml";
 /// Held by the one command that changes the region.
-const LOCK: &str = "region.lock";
+pub(crate) const LOCK: &str = "region.lock";
 
 /// A region on this machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -49,7 +49,10 @@ struct HostView<'a> {
 impl<'a> View<'a> {
     /// The region as it is now.
     pub(crate) fn of(region: &'a Region) -> Self {
-        let pid = |process: Option<Process>| process.map(|process| process.pid);
+        // The id of a process that has ended is nobody's, or another's.
+        let pid = |process: Option<Process>| {
+            process.filter(|process| process.is_alive()).map(|process| process.pid)
+        };
         let cpu = |process: Option<Process>| process.and_then(Process::cpu_seconds);
         let alive = |process: Option<Process>| process.is_some_and(Process::is_alive);
         let controllers: Vec<_> = region
@@ -92,13 +95,10 @@ impl<'a> View<'a> {
 
     /// As a table.
     pub(crate) fn text(&self) -> String {
-        let shown = |pid: Option<i32>, alive: bool| match pid {
-            Some(pid) if alive => pid.to_string(),
-            _ => "down".to_owned(),
-        };
+        let shown = |pid: Option<i32>| pid.map_or_else(|| "down".to_owned(), |pid| pid.to_string());
         let mut rows = Vec::new();
         for controller in &self.controllers {
-            let pid = shown(controller.pid, controller.alive);
+            let pid = shown(controller.pid);
             rows.push([
                 controller.name.to_owned(),
                 pid,
@@ -109,8 +109,7 @@ impl<'a> View<'a> {
         }
         for host in &self.hosts {
             let device = host.device.map_or_else(String::new, |device| device.display().to_string());
-            let (novad, agent) =
-                (shown(host.novad_pid, host.novad_alive), shown(host.agent_pid, host.agent_alive));
+            let (novad, agent) = (shown(host.novad_pid), shown(host.agent_pid));
             rows.push([host.name.to_owned(), novad, agent, host.address.to_owned(), device]);
         }
         let table = output::table(["NAME", "PROCESS", "AGENT", "ADDRESS", "DEVICE"], &[1, 2], &rows);
@@ -130,16 +129,25 @@ mod tests {
 
     #[test]
     fn the_json_of_a_region_has_the_keys_that_scripts_read() {
-        let region = region_in(Path::new("/r"));
+        let mut region = region_in(Path::new("/r"));
+        let own = Process::own();
+        (region.controllers[0].control, region.hosts[0].novad) = (Some(own), Some(own));
         let json = serde_json::to_value(View::of(&region)).unwrap();
         assert_eq!(json["folder"], "/r");
         assert_eq!(json["seconds"], 2.5);
         assert_eq!(json["controllers"][0]["address"], "127.0.0.1:7401");
-        assert_eq!(json["controllers"][0]["pid"], 10);
+        assert_eq!(json["controllers"][0]["pid"], own.pid);
         let storage = &json["hosts"][0];
         assert_eq!((&storage["name"], &storage["role"]), (&"storage-1".into(), &"storage".into()));
-        assert_eq!((&storage["novad_pid"], &storage["agent_pid"]), (&11.into(), &serde_json::Value::Null));
-        assert_eq!(storage["alive"], false);
+        assert_eq!(
+            (&storage["novad_pid"], &storage["agent_pid"]),
+            (&own.pid.into(), &serde_json::Value::Null)
+        );
+        assert_eq!(
+            (&storage["alive"], &storage["novad_alive"], &storage["agent_alive"]),
+            (&false.into(), &true.into(), &false.into())
+        );
+        assert!(json["cpu_seconds"].as_f64().unwrap() >= 0.0);
         assert_eq!(storage["device"], "/r/storage-1/device.nova");
         assert_eq!(storage["agent_socket"], "/r/storage-1/agent.sock");
         assert_eq!(json["hosts"][1]["device"], serde_json::Value::Null);

@@ -15,7 +15,7 @@ use crate::cluster::{self, Readiness};
 use crate::dev::config::{self, Plan};
 use crate::dev::down::{self, Named};
 use crate::dev::process::{self, Process};
-use crate::dev::region::{Lock, Place, Program, Region, boot};
+use crate::dev::region::{LOCK, Lock, Place, Program, Region, boot};
 use crate::dev::status::View;
 use crate::exit::Stop;
 use crate::output;
@@ -95,13 +95,15 @@ pub(super) fn run(global: &Global, up: &Up) -> anyhow::Result<()> {
         Some(folder) => std::path::absolute(folder)?,
         None => global.region_folder()?,
     };
-    let exists = Region::file(&folder).exists();
-    if !exists {
-        check_empty(&folder)?;
-    }
+    // Looked at twice: before anything is made, and when no other command makes anything.
+    let is_new = |folder: &Path| match Region::file(folder).exists() {
+        true => Ok(false),
+        false => check_empty(folder).map(|()| true),
+    };
+    is_new(&folder)?;
     config::make_private(&folder)?;
     let _lock = Lock::take(&folder)?;
-    let mut region = if exists { reopen(&folder, up)? } else { lay_out(&folder, up)? };
+    let mut region = if is_new(&folder)? { lay_out(&folder, up)? } else { reopen(&folder, up)? };
     check_bins(&region.bins)?;
 
     let begun = Instant::now();
@@ -141,7 +143,7 @@ fn check_empty(folder: &Path) -> anyhow::Result<()> {
         Ok(entries) => {
             for entry in entries {
                 let name = entry.with_context(|| format!("list {}", folder.display()))?.file_name();
-                if name != "region.lock" {
+                if name != LOCK {
                     return Err(Stop::usage(format!(
                         "{} holds {} and no region: name an empty folder, or one that is not there",
                         folder.display(),
@@ -209,7 +211,12 @@ fn lay_out(folder: &Path, up: &Up) -> anyhow::Result<Region> {
     }
     check_bins(&plan.bins)?;
     check_space(folder, u64::from(plan.storage) * (plan.device_mib << 20) + SPARE_BYTES)?;
-    config::lay_out(&plan)
+    config::lay_out(&plan).inspect_err(|_| {
+        // The folder was empty: half a region in it would only be in the way of the next attempt.
+        if let Err(error) = down::clear_folder(folder, &folder.join(LOCK)) {
+            eprintln!("nova: {error:#}");
+        }
+    })
 }
 
 fn profile_text(name: &str) -> anyhow::Result<String> {
