@@ -31,6 +31,7 @@ pub trait Admission: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Acceptor {
     path: PathBuf,
+    listener: Arc<UnixListener>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -56,15 +57,15 @@ impl Acceptor {
         let listener = UnixListener::bind(path).map_err(AttachError::io("listen on the ring socket"))?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
             .map_err(AttachError::io("set the ring socket's permissions"))?;
-        let stop = Arc::new(AtomicBool::new(false));
+        let (listener, stop) = (Arc::new(listener), Arc::new(AtomicBool::new(false)));
         let thread = {
-            let stop = Arc::clone(&stop);
+            let (listener, stop) = (Arc::clone(&listener), Arc::clone(&stop));
             std::thread::Builder::new()
                 .name("ring-door".into())
                 .spawn(move || accept(&listener, &stop, &admission))
                 .map_err(AttachError::io("start the ring's door"))?
         };
-        Ok(Self { path: path.to_owned(), stop, thread: Some(thread) })
+        Ok(Self { path: path.to_owned(), listener, stop, thread: Some(thread) })
     }
 
     /// Where it listens.
@@ -77,8 +78,9 @@ impl Acceptor {
 impl Drop for Acceptor {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        // Wakes the thread out of accept; when nobody listens any more there is nothing to wake.
-        let _ = UnixStream::connect(&self.path);
+        // Wakes the thread out of accept, also when someone removed the socket's file. A socket that is not listening
+        // any more has nobody to wake.
+        let _ = rustix::net::shutdown(&*self.listener, rustix::net::Shutdown::Both);
         if let Some(thread) = self.thread.take() {
             // A door that panicked has said so; there is nothing left to stop.
             let _ = thread.join();

@@ -101,6 +101,12 @@ impl Attachment {
         }
     }
 
+    /// Room in the arena if there is some now. Who has transfers in flight must not wait for room: everyone could be
+    /// waiting for room that only an answer nobody takes gives back.
+    pub(crate) fn room_now(&self, bytes: u64) -> Option<Piece<'_>> {
+        self.space.take(bytes, Duration::ZERO)
+    }
+
     /// Sends a command; its answer comes to `inbox`.
     pub(crate) fn submit(
         &self,

@@ -286,7 +286,13 @@ fn read_in_order(
                 let flight = match wanted[next] {
                     Err(_) => None,
                     Ok(wanted) => {
-                        let piece = link.room(u64::from(wanted.bytes))?;
+                        let piece = match link.room_now(u64::from(wanted.bytes)) {
+                            Some(piece) => piece,
+                            None if flights.iter().all(Option::is_none) => {
+                                link.room(u64::from(wanted.bytes))?
+                            }
+                            None => break,
+                        };
                         let (inbox, answers) = mpsc::channel();
                         let flight = Flight { wanted, piece, inbox, answers, sent: Instant::now() };
                         send_read(link, &flight)?;

@@ -151,7 +151,13 @@ fn write_blocks(
         let result = (|| {
             loop {
                 let bytes = u32::try_from(chunk.len()).expect("at most 1 MiB");
-                let piece = link.room(u64::from(bytes))?;
+                let piece = loop {
+                    match link.room_now(u64::from(bytes)) {
+                        Some(piece) => break piece,
+                        None if open.sent.is_empty() => break link.room(u64::from(bytes))?,
+                        None => open.settle_one()?,
+                    }
+                };
                 link.area.copy_in(piece.offset, &chunk).expect("the slab lies in the area");
                 let first_unit =
                     u16::try_from(plain_bytes >> unit_log2).expect("a block has at most 32,768 units");

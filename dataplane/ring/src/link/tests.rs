@@ -118,6 +118,20 @@ fn a_living_service_is_not_replaced_and_a_dead_ones_socket_is() {
     assert!(!path.exists());
 }
 
+#[test]
+fn a_door_closes_although_its_socket_file_was_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ring.sock");
+    let door = Acceptor::listen(&path, 0o600, Arc::new(Door(Mutex::new(mpsc::channel().0)))).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let (closed, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        drop(door);
+        closed.send(()).unwrap();
+    });
+    heard.recv_timeout(std::time::Duration::from_secs(5)).expect("the door hangs");
+}
+
 /// xorshift64*.
 struct Seeded(u64);
 

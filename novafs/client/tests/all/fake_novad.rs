@@ -1,0 +1,200 @@
+//! A data plane that keeps blocks in memory, with the faults a test asks for.
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use nova_ring::abi::{Answer, ClientCommand, ClosedBlock, OpenedWriter, Status};
+use nova_ring::handshake::{Credentials, Hello};
+use nova_ring::snapshot::{Located, LocatedUnit};
+use nova_ring::{Acceptor, Admission, Kind, Link, Terms};
+use prost::Message;
+
+/// What survives a restart of the process.
+#[derive(Default)]
+pub(super) struct Disk {
+    /// Salt and plaintext by group and block.
+    pub(super) blocks: BTreeMap<(u32, u64), ([u8; 16], Vec<u8>)>,
+    /// Writes to answer with Unavailable first.
+    pub(super) unavailable: u32,
+    /// Writes after which the process dies; `None`: never.
+    pub(super) dies_after_writes: Option<u32>,
+    /// Whether every replica is full.
+    pub(super) full: bool,
+    pub(super) writes: u32,
+}
+
+pub(super) struct FakeNovad {
+    _door: Acceptor,
+    stop: Arc<AtomicBool>,
+}
+
+struct Door {
+    tickets: Arc<Mutex<Vec<[u8; 16]>>>,
+    links: Mutex<mpsc::Sender<Link>>,
+}
+
+impl Admission for Door {
+    fn admit(&self, hello: &Hello, _: Credentials) -> Result<Terms, String> {
+        assert_eq!(hello.kind, Kind::Client);
+        let mut tickets = self.tickets.lock().unwrap();
+        let found = tickets.iter().position(|ticket| *ticket == hello.ticket).ok_or("no such ticket")?;
+        tickets.remove(found);
+        Ok(Terms { capacity: 32, area_bytes: hello.area_bytes, boot: 1, generation: 1 })
+    }
+    fn attached(&self, _: Hello, _: Credentials, link: Link) {
+        // The test may be over.
+        let _ = self.links.lock().unwrap().send(link);
+    }
+}
+
+static WRITERS: AtomicU64 = AtomicU64::new(1);
+
+impl FakeNovad {
+    pub(super) fn start(socket: &Path, tickets: Arc<Mutex<Vec<[u8; 16]>>>, disk: Arc<Mutex<Disk>>) -> Self {
+        let (send, links) = mpsc::channel::<Link>();
+        let door =
+            Acceptor::listen(socket, 0o600, Arc::new(Door { tickets, links: Mutex::new(send) })).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            while let Ok(link) = links.recv() {
+                let (disk, stopped) = (Arc::clone(&disk), Arc::clone(&stopped));
+                std::thread::spawn(move || {
+                    Process { disk, writers: BTreeMap::new(), open: HashSet::new() }.serve(link, &stopped)
+                });
+            }
+        });
+        Self { _door: door, stop }
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for FakeNovad {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+    }
+}
+
+/// What dies with the process.
+struct Process {
+    disk: Arc<Mutex<Disk>>,
+    writers: BTreeMap<u64, [u8; 16]>,
+    open: HashSet<u64>,
+}
+
+impl Process {
+    fn serve(mut self, mut link: Link, stop: &AtomicBool) {
+        while !link.socket.is_gone() {
+            while let Some(slot) = link.receiver.pop().unwrap() {
+                let command = ClientCommand::decode(&slot).unwrap();
+                let answer = self.carry_out(command, &link);
+                if self.disk.lock().unwrap().dies_after_writes == Some(0) {
+                    stop.store(true, Ordering::Release);
+                }
+                if stop.load(Ordering::Acquire) {
+                    link.socket.end();
+                    return;
+                }
+                link.sender.push(answer.encode()).unwrap();
+            }
+            link.sender.ring();
+            if stop.load(Ordering::Acquire) {
+                link.socket.end();
+                return;
+            }
+            link.receiver.wait(Duration::from_millis(20)).unwrap();
+        }
+    }
+
+    fn carry_out(&mut self, command: ClientCommand, link: &Link) -> Answer {
+        let mut answer = Answer::new(command.request(), Status::Ok);
+        let mut disk = self.disk.lock().unwrap();
+        match command {
+            ClientCommand::OpenWriter { .. } => {
+                let writer = WRITERS.fetch_add(1, Ordering::Relaxed);
+                let mut salt = [1; 16];
+                salt[..8].copy_from_slice(&writer.to_le_bytes());
+                self.writers.insert(writer, salt);
+                answer.detail = OpenedWriter { writer, salt, key_domain: 3, key_version: 2 }.encode();
+            }
+            ClientCommand::Write {
+                writer, group, block, unit_log2, first_unit, arena_offset, bytes, ..
+            } => {
+                disk.writes += 1;
+                if disk.full {
+                    return Answer::new(command.request(), Status::Full);
+                }
+                if disk.unavailable > 0 {
+                    disk.unavailable -= 1;
+                    return Answer::new(command.request(), Status::Unavailable);
+                }
+                if let Some(left) = &mut disk.dies_after_writes {
+                    *left = left.saturating_sub(1);
+                }
+                let Some(salt) = self.writers.get(&writer) else {
+                    return Answer::new(command.request(), Status::Invalid);
+                };
+                let mut plain = vec![0; bytes as usize];
+                link.area.copy_out(arena_offset, &mut plain).unwrap();
+                let at = usize::from(first_unit) << unit_log2;
+                let kept = disk.blocks.entry((group.0, block.0)).or_insert_with(|| (*salt, Vec::new()));
+                assert_eq!(kept.0, *salt, "a block has one writer");
+                assert!(self.open.contains(&block.0) || kept.1.is_empty(), "a block id is used once");
+                self.open.insert(block.0);
+                let end = kept.1.len().max(at + plain.len());
+                kept.1.resize(end, 0);
+                kept.1[at..at + plain.len()].copy_from_slice(&plain);
+                answer.bytes = bytes;
+            }
+            ClientCommand::CloseBlock { block, plain_bytes, .. } => {
+                let found = disk.blocks.iter().find(|((_, id), _)| *id == block.0);
+                match found {
+                    Some((_, (_, plain))) if self.open.remove(&block.0) => {
+                        assert_eq!(plain.len(), plain_bytes as usize);
+                        let units = u32::try_from(plain.len().div_ceil(1 << 16)).unwrap();
+                        answer.detail = ClosedBlock { root: [9; 32], units }.encode();
+                    }
+                    _ => answer.status = Status::Invalid,
+                }
+            }
+            ClientCommand::CloseWriter { .. } => {}
+            ClientCommand::Read { group, block, salt, block_bytes, offset, bytes, arena_offset, .. } => {
+                match disk.blocks.get(&(group.0, block.0)) {
+                    None => answer.status = Status::NotFound,
+                    Some((kept, plain)) => {
+                        assert_eq!(*kept, salt);
+                        assert_eq!(plain.len(), block_bytes as usize);
+                        link.area.copy_in(arena_offset, &plain[offset as usize..][..bytes as usize]).unwrap();
+                        answer.bytes = bytes;
+                    }
+                }
+            }
+            ClientCommand::Locate { first_unit, count, arena_offset, .. } => {
+                let mut located = Located { replicas: Vec::new(), silent_nodes: vec![33] };
+                for unit in first_unit..first_unit + count {
+                    for node in [11, 22] {
+                        let device = (u128::from(node) << 64).to_be_bytes().to_vec();
+                        let position = u64::from(unit) << 16;
+                        located.replicas.push(LocatedUnit {
+                            unit: u32::from(unit),
+                            node,
+                            device,
+                            position,
+                            stored_bytes: 4096,
+                            ..LocatedUnit::default()
+                        });
+                    }
+                }
+                let message = located.encode_to_vec();
+                link.area.copy_in(arena_offset, &message).unwrap();
+                answer.bytes = u32::try_from(message.len()).unwrap();
+            }
+        }
+        answer
+    }
+}
