@@ -11,6 +11,7 @@ pub(crate) fn host_map(
     map: &ClusterMap,
     self_node: u64,
     region_era: u64,
+    boot: u64,
     mounted: Option<&DeviceMounted>,
 ) -> HostMap {
     let own = map.nodes.iter().find(|node| {
@@ -75,6 +76,7 @@ mod tests {
                 incarnation: 3,
                 device: vec![7; 16].into(),
                 mount_counter: 2,
+                boot: 8,
                 ..Node::default()
             }],
             groups: vec![Group {
@@ -90,15 +92,16 @@ mod tests {
         };
         let mounted =
             DeviceMounted { device: vec![7; 16].into(), mount_counter: 2, ..DeviceMounted::default() };
-        let host = host_map(&map, 4, 1, Some(&mounted));
+        let host = host_map(&map, 4, 1, 8, Some(&mounted));
         assert_eq!((host.version, host.confirmed_incarnation, host.region_era), (9, 3, 1));
         assert_eq!(
             host.groups[0].members.iter().map(|member| member.joining).collect::<Vec<_>>(),
             [false, true]
         );
         assert_eq!(host.nodes[0].addr, "127.0.0.1:5");
-        let later = DeviceMounted { mount_counter: 3, ..mounted };
-        assert_eq!(host_map(&map, 4, 1, Some(&later)).confirmed_incarnation, 0, "of another mount");
-        assert_eq!(host_map(&map, 4, 1, None).confirmed_incarnation, 0, "nothing is mounted");
+        let later = DeviceMounted { mount_counter: 3, ..mounted.clone() };
+        assert_eq!(host_map(&map, 4, 1, 8, Some(&later)).confirmed_incarnation, 0, "of another mount");
+        assert_eq!(host_map(&map, 4, 1, 9, Some(&mounted)).confirmed_incarnation, 0, "of another start");
+        assert_eq!(host_map(&map, 4, 1, 8, None).confirmed_incarnation, 0, "nothing is mounted");
     }
 }

@@ -181,8 +181,9 @@ impl Attached<'_> {
         }
         let known = self.picture.map.borrow();
         let Some(known) = known.as_ref() else { return Ok(()) };
-        let mounted = self.picture.daemon.borrow().device.clone();
-        let map = host_map(&known.map, known.self_node, known.region_era, mounted.as_ref());
+        let daemon = self.picture.daemon.borrow().clone();
+        let map =
+            host_map(&known.map, known.self_node, known.region_era, daemon.boot, daemon.device.as_ref());
         let version = (map.term, map.version, map.confirmed_incarnation);
         if self.given.is_some_and(|given| given >= version) {
             return Ok(());
