@@ -17,6 +17,7 @@ pub(crate) fn host_map(
     let own = map.nodes.iter().find(|node| {
         mounted.is_some_and(|mounted| {
             node.node == self_node
+                && node.boot == boot
                 && node.device == mounted.device
                 && node.mount_counter == mounted.mount_counter
         })
