@@ -177,6 +177,9 @@ fn fail_if_any(failures: &[String], failed: u64, verb: &str, unavailable: bool) 
     for failure in failures.iter().take(SHOWN_MAX) {
         eprintln!("nova: {failure}");
     }
+    if failures.len() > SHOWN_MAX {
+        eprintln!("nova: and others");
+    }
     let kind = if unavailable { Kind::Unavailable } else { Kind::Failed };
     Err(Stop::new(kind, format!("{failed} files could not be {verb}")).into())
 }
@@ -191,7 +194,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Bytes a second; none for a time too short to divide by.
+/// Bytes a second, when there were some and they took time.
 fn rate(bytes: u64, seconds: f64) -> Option<u64> {
     #[expect(
         clippy::cast_possible_truncation,
@@ -199,5 +202,5 @@ fn rate(bytes: u64, seconds: f64) -> Option<u64> {
         reason = "whole milliseconds, not negative"
     )]
     let ms = (seconds * 1000.0).round() as u64;
-    bytes.checked_mul(1000)?.checked_div(ms)
+    bytes.checked_mul(1000)?.checked_div(ms).filter(|rate| *rate > 0)
 }

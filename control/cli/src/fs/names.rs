@@ -1,7 +1,8 @@
 //! `nova fs ls`, `stat`, `du`, `mkdir`, `mv`, `rm`: names, without the bytes behind them.
 
 use clap::Args;
-use novafs_client::{Client, Entry, EntryKind};
+use nova_api::files::failure::Code;
+use novafs_client::{Client, ClientError, Entry, EntryKind};
 use serde::Serialize;
 
 use crate::arguments::Global;
@@ -218,7 +219,12 @@ pub(super) fn rename(
     if matches!(client.stat(&target), Ok(entry) if entry.kind() == EntryKind::Directory) {
         target = path::join(&target, path::name(&source));
     }
-    client.rename(&source, &target, replace)?;
+    client.rename(&source, &target, replace).map_err(|error| match error {
+        ClientError::Refused { code: Code::AlreadyExists, .. } => {
+            anyhow::Error::new(error).context("--replace replaces a file that exists")
+        }
+        error => error.into(),
+    })?;
     output::print(global.json, &View { source, target }, |_| String::new())
 }
 
@@ -234,7 +240,12 @@ pub(super) fn remove(
     }
     let removed = paths.iter().map(|path| path::checked(path)).collect::<anyhow::Result<Vec<_>>>()?;
     for path in &removed {
-        client.remove(path, recursive)?;
+        client.remove(path, recursive).map_err(|error| match error {
+            ClientError::Refused { code: Code::NotEmpty, .. } => {
+                anyhow::Error::new(error).context("-r removes a directory with everything below it")
+            }
+            error => error.into(),
+        })?;
     }
     output::print(global.json, &View { removed }, |_| String::new())
 }

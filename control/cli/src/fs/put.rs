@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::Args;
-use novafs_client::{Client, EntryKind, Progress, PutOptions, Trouble};
+use nova_api::files::failure::Code;
+use novafs_client::{Client, ClientError, EntryKind, Progress, PutOptions, Trouble};
 use serde::Serialize;
 
 use crate::arguments::Global;
@@ -72,6 +73,9 @@ pub(super) fn run(global: &Global, client: &Client, put: &Put) -> anyhow::Result
     let kept = report.failures.len();
     let unavailable =
         kept > 0 && report.failures.iter().all(|(_, error)| error.trouble() == Trouble::Unavailable);
+    let exists =
+        |error: &ClientError| matches!(error, ClientError::Refused { code: Code::AlreadyExists, .. });
+    let some_exist = report.failures.iter().any(|(_, error)| exists(error));
     for (local, error) in report.failures {
         failures.push(format!("{}: {:#}", local.display(), anyhow::Error::new(error)));
     }
@@ -85,6 +89,9 @@ pub(super) fn run(global: &Global, client: &Client, put: &Put) -> anyhow::Result
         retries: report.restarted,
     };
     output::print(global.json, &view, View::text)?;
+    if some_exist {
+        eprintln!("nova: some files exist; --replace replaces them");
+    }
     super::fail_if_any(&failures, view.failed, "put", unavailable && walk_failed == 0)
 }
 
