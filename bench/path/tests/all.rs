@@ -1,0 +1,17 @@
+//! Process tests over a real region on this machine: real binaries, real sockets, real signals, `kill -9`.
+//!
+//! They need the binaries `nova`, `nova-control`, `nova-agent` and `novad` in the folder that cargo builds into:
+//! `cargo build --workspace --bins`, which `scripts/test` does first. One region runs at a time.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "what stands around a test, too, says what it expects by unwrapping it"
+)]
+
+mod all {
+    mod chaos_full_device;
+    mod chaos_garbage;
+    mod chaos_kill;
+    mod end_to_end;
+    mod rig;
+}
