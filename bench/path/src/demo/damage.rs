@@ -22,9 +22,7 @@ const SEED: u64 = 0x6e6f_7661;
 /// Every damaged replica has been met by a read within this time.
 const REPAIR_TIMEOUT: Duration = Duration::from_secs(30);
 /// Reads of each damaged file between two looks at the disk.
-const READS_PER_LOOK: usize = 8;
-/// Commands at a time.
-const READERS: usize = 4;
+const READS_PER_LOOK: usize = 16;
 /// Counters reach the controllers within this time.
 const COUNTERS_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -126,17 +124,10 @@ fn locate(nova: &Nova, path: &str) -> Result<Located> {
     nova.call(["fs", "locate", path]).answer()
 }
 
-/// Reads every path [`READS_PER_LOOK`] times, [`READERS`] at a time; answers how many reads that were.
+/// Reads every path [`READS_PER_LOOK`] times; answers how many reads that were.
 fn read_often(nova: &Nova, paths: &BTreeSet<&str>) -> Result<usize> {
-    let all: Vec<&str> = paths.iter().copied().cycle().take(paths.len() * READS_PER_LOOK).collect();
-    for some in all.chunks(READERS) {
-        let running = some
-            .iter()
-            .map(|path| nova.call(["fs", "cat", path]).sink().start())
-            .collect::<Result<Vec<_>>>()?;
-        for one in running {
-            one.wait()?.success()?;
-        }
-    }
-    Ok(all.len())
+    let reads = paths.len() * READS_PER_LOOK;
+    let all = paths.iter().copied().cycle().take(reads);
+    nova.call(["fs", "cat"].into_iter().chain(all)).sink().run()?;
+    Ok(reads)
 }

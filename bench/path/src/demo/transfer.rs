@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -84,8 +83,8 @@ impl Demo {
         );
         self.figures.get = Some(get);
 
-        let first = self.expected().next().map(|(name, _, _)| name).unwrap_or_default();
-        let root = copy_root(&target, &first);
+        // A source goes into its target.
+        let root = target.join(TARGET.trim_start_matches('/'));
         let pairs: Vec<Pair> =
             self.expected().map(|(name, source, _)| Pair { source, copy: root.join(name) }).collect();
         let found = compare(&pairs, self.region.nova().interrupt())?;
@@ -104,25 +103,5 @@ impl Demo {
         }
         fs::remove_dir_all(&target).context("remove what was read back")?;
         Ok(())
-    }
-}
-
-/// Where the copy of [`TARGET`] begins: the folder itself is part of it, or only what it holds.
-fn copy_root(target: &Path, first: &str) -> PathBuf {
-    let nested = target.join(TARGET.trim_start_matches('/'));
-    if nested.join(first).exists() { nested } else { target.to_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_copy_with_its_own_folder_is_found() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(copy_root(folder.path(), "a/b"), folder.path());
-        fs::create_dir_all(folder.path().join("hot/a")).unwrap();
-        fs::write(folder.path().join("hot/a/b"), "x").unwrap();
-        assert_eq!(copy_root(folder.path(), "a/b"), folder.path().join("hot"));
     }
 }

@@ -63,19 +63,22 @@ fn garbage(kind: usize, random: &mut fastrand::Rng) -> Vec<u8> {
     }
 }
 
-/// Sends a round of garbage to one listener; gives the connections that are still open.
+/// Sends a round of garbage to one listener; gives some connections that are still open.
 fn bombard(listener: &Listener, seed: u64) -> Vec<Box<dyn Line>> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut held = Vec::new();
+    let mut connected = 0;
     for index in 0..CONNECTIONS {
         // Being refused is what we want, at whatever step it happens.
         let Ok(mut line) = connect(listener) else { continue };
+        connected += 1;
         let bytes = garbage(index, &mut random);
         let sent = line.write_all(&bytes);
         if sent.is_ok() && held.len() < HELD_OPEN {
             held.push(line);
         }
     }
+    assert!(connected > 0, "{listener:?} took no connection at all");
     held
 }
 

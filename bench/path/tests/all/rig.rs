@@ -54,8 +54,9 @@ impl Rig {
     /// Checks that every file of `tree` is in `folder` of the region, and byte-identical.
     pub(crate) fn assert_intact(&self, folder: &str, tree: &Tree) {
         let target = tempfile::Builder::new().prefix("copy-").tempdir_in(self.folder.path()).unwrap();
-        let copy = target.path().join("copy");
-        let arguments = ["fs", "get", folder, copy.to_str().unwrap()];
+        // A source goes into its target.
+        let copy = target.path().join(folder.rsplit('/').next().unwrap());
+        let arguments = ["fs", "get", folder, target.path().to_str().unwrap()];
         let got: answer::Get = self.nova().call(arguments).limit(TRANSFER_TIMEOUT).answer().unwrap();
         assert_eq!(
             (got.files, got.bytes),
