@@ -43,6 +43,7 @@ fn main() -> ExitCode {
     }
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(false)
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("NOVA_LOG").unwrap_or_else(|_| "info".into()),
         )

@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         print!("{}", config::EXPLANATION);
         return ExitCode::SUCCESS;
     }
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,openraft=warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let path = arguments.config.expect("clap asks for it");
     let config = match Config::load(&path) {

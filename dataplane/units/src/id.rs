@@ -116,6 +116,9 @@ mod tests {
         let id = BlockId::new(7, BlockId::COUNTER_MAX);
         assert_eq!((id.era(), id.counter()), (7, BlockId::COUNTER_MAX));
         assert_eq!(id.to_string(), "b7.281474976710655");
-        assert!(BlockId::new(1, 0) > BlockId::new(0, BlockId::COUNTER_MAX), "a later era sorts after an earlier one");
+        assert!(
+            BlockId::new(1, 0) > BlockId::new(0, BlockId::COUNTER_MAX),
+            "a later era sorts after an earlier one"
+        );
     }
 }

@@ -12,9 +12,11 @@ mod time;
 
 pub use class::{IoClass, Priority, TaskClass};
 pub use group::{CommitPoint, Epoch, Generation, Incarnation, Seq};
-pub use id::{BlockId, BootId, DeviceId, DiskIndex, GroupId, InodeId, NodeId, PeerAddr, SessionId, UnitIndex};
+pub use id::{
+    BlockId, BootId, DeviceId, DiskIndex, GroupId, InodeId, NodeId, PeerAddr, SessionId, UnitIndex,
+};
 pub use size::{
-    BLOCK_BYTES_MAX, CREDIT_BYTES, FRAME_PAYLOAD_BYTES_MAX, GIB, KIB, MIB, PAGE_BYTES, SEGMENT_BYTES, UNIT_LOG2_DEFAULT,
-    UNIT_LOG2_MAX, UNIT_LOG2_MIN,
+    BLOCK_BYTES_MAX, CREDIT_BYTES, FRAME_PAYLOAD_BYTES_MAX, GIB, KIB, MIB, PAGE_BYTES, SEGMENT_BYTES,
+    UNIT_LOG2_DEFAULT, UNIT_LOG2_MAX, UNIT_LOG2_MIN,
 };
 pub use time::Timestamp;

@@ -25,5 +25,6 @@ pub const UNIT_LOG2_DEFAULT: u8 = 16;
 /// Largest unit: 64 KiB.
 pub const UNIT_LOG2_MAX: u8 = 16;
 
-const _: () = assert!(BLOCK_BYTES_MAX / SEGMENT_BYTES * 32 == PAGE_BYTES, "one page holds a block's segment digests");
+const _: () =
+    assert!(BLOCK_BYTES_MAX / SEGMENT_BYTES * 32 == PAGE_BYTES, "one page holds a block's segment digests");
 const _: () = assert!(FRAME_PAYLOAD_BYTES_MAX.is_multiple_of(CREDIT_BYTES));

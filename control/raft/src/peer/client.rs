@@ -40,6 +40,8 @@ type Rpc = RPCError<Types>;
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// A member answers a vote, or opens a stream, within this.
 const CALL_TIMEOUT: Duration = Duration::from_millis(500);
+/// Pause before a peer that could not be reached is dialled again.
+const REDIAL_PAUSE: Duration = Duration::from_millis(100);
 /// A member has made the entries of a request durable within this; a disk may take its time.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(2);
 /// A chunk of a snapshot is taken within this.
@@ -158,7 +160,14 @@ impl NetStreamAppend<Types> for Connection {
                 counting.fetch_add(1, Ordering::Release);
                 encode_append(&request)
             }));
-            let replies = within(CALL_TIMEOUT, self.client()?.append(requests)).await?.into_inner();
+            let replies = match within(CALL_TIMEOUT, self.client()?.append(requests)).await {
+                Ok(replies) => replies.into_inner(),
+                Err(error) => {
+                    // openraft tries a stream again at once, whatever the error: thousands of times a second.
+                    tokio::time::sleep(REDIAL_PAUSE).await;
+                    return Err(error);
+                }
+            };
             let state = (replies, sent, 0_u64);
             let replies = futures::stream::try_unfold(state, |(mut replies, sent, answered)| async move {
                 // An idle stream waits as long as it likes; one that owes an answer does not.
