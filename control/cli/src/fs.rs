@@ -117,7 +117,7 @@ enum Command {
 /// Carries out a command.
 pub(crate) fn run(global: &Global, fs: Fs) -> anyhow::Result<()> {
     let client = connect(global, fs.agent)?;
-    match fs.command {
+    let outcome = match fs.command {
         Command::Put(put) => put::run(global, &client, &put),
         Command::Get(get) => get::run(global, &client, &get),
         Command::Cat { paths } => get::cat(&client, &paths),
@@ -128,7 +128,10 @@ pub(crate) fn run(global: &Global, fs: Fs) -> anyhow::Result<()> {
         Command::Rm { recursive, paths } => names::remove(global, &client, recursive, &paths),
         Command::Du { path } => names::usage(global, &client, &path),
         Command::Locate { path } => locate::run(global, &client, &path),
-    }
+    };
+    // Dropped, it would wait until its threads next look up, 100 ms. The process ends now, and its host sees that.
+    std::mem::forget(client);
+    outcome
 }
 
 /// Attaches to an agent: the one that is named, or one of the region.

@@ -27,8 +27,9 @@ fn main() -> ExitCode {
         Command::Node(command) => cluster::run_node(&global, command),
         Command::Fs(command) => fs::run(&global, command),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "nova", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "nova", &mut script);
+            output::write(&script)
         }
     };
     match done {
