@@ -154,7 +154,12 @@ impl<S: Shard, P: Peers> Member<S, P> {
             counters.appends += 1;
             counters.bytes_appended += entry.body_bytes() as u64;
         });
-        self.store.append(group, at, entry, body, Durability::Synced).await
+        let appended = self.store.append(group, at, entry, body, Durability::Synced).await;
+        if let Err(StoreError::Full { .. }) = &appended {
+            // Asking for the room once more makes the store bring back cells of units that were replaced.
+            drop(self.store.reserve(entry.units().iter().map(|unit| unit.stored_bytes)));
+        }
+        appended
     }
 
     async fn start_anew(&self, incarnation: nova_units::Incarnation) -> Result<(), StoreError> {

@@ -100,6 +100,7 @@ pub(crate) enum StreamCall {
     Prepare { opened: u64, seq: Seq },
     Page { opened: u64, next: Option<ScanFrom> },
     Fetch,
+    Withdraw { opened: u64, keep: Seq },
 }
 
 /// Why the store was asked.
@@ -114,7 +115,7 @@ pub(crate) enum OpFor<B> {
     Scan { group: GroupId, turn: u64, node: NodeId, opened: u64 },
     Fill { group: GroupId, turn: u64, page: follow::FillPage<B> },
     CountJoiner { group: GroupId, turn: u64, node: NodeId },
-    Rewind { group: GroupId, turn: u64 },
+    Rewind { group: GroupId, turn: u64, keep: Seq, ticket: Option<Ticket> },
 }
 
 /// The moment and where effects go.
@@ -277,6 +278,7 @@ impl<B: Clone> Host<B> {
             | Message::Open { group, epoch }
             | Message::Prepare { group, epoch, .. }
             | Message::Page { group, epoch, .. }
+            | Message::Withdraw { group, epoch, .. }
             | Message::CommitQuery { group, epoch }
             | Message::Fetch { group, epoch, .. } => (*group, *epoch),
             Message::Read { .. } | Message::Locate { .. } | Message::Copy { .. } => {
@@ -298,6 +300,7 @@ impl<B: Clone> Host<B> {
                 let page = follow::FillPage { ticket, first, last, through, fences, units, body };
                 group.serve_page(&mut cx, from, grant, page);
             }
+            Message::Withdraw { grant, keep, .. } => group.serve_withdraw(&mut cx, ticket, from, grant, keep),
             Message::CommitQuery { .. } => group.serve_commit_query(&mut cx, ticket),
             Message::Fetch { after, .. } => group.serve_fetch(&mut cx, ticket, from, after),
             Message::Ping { .. }
@@ -380,7 +383,7 @@ impl<B: Clone> OpFor<B> {
             | Self::Scan { group, turn, .. }
             | Self::Fill { group, turn, .. }
             | Self::CountJoiner { group, turn, .. }
-            | Self::Rewind { group, turn } => Some((*group, *turn)),
+            | Self::Rewind { group, turn, .. } => Some((*group, *turn)),
         }
     }
 
@@ -398,6 +401,7 @@ impl<B: Clone> OpFor<B> {
             Self::Lookup { write, .. } => cx.answer(write.ticket, answer.clone()),
             Self::LoadForFetch { ticket } => cx.answer(*ticket, answer.clone()),
             Self::Fill { page, .. } => cx.answer(page.ticket, answer.clone()),
+            Self::Rewind { ticket: Some(ticket), .. } => cx.answer(*ticket, answer.clone()),
             Self::StartAnew
             | Self::Adopt { .. }
             | Self::Append { .. }

@@ -115,6 +115,17 @@ pub enum Message {
         /// The units, in key order.
         units: Vec<Versioned>,
     },
+    /// Primary to member: forget everything above this number. It was never committed: a member had no room for it.
+    Withdraw {
+        /// Group.
+        group: GroupId,
+        /// Epoch of which the sender is primary.
+        epoch: Epoch,
+        /// What the member answered to [`Message::Open`].
+        grant: Grant,
+        /// Last number to keep.
+        keep: Seq,
+    },
     /// Primary to member, within 5 ms of a commit that no other message carried.
     Commits {
         /// Groups and what is committed in them.

@@ -33,8 +33,8 @@ pub const OPEN_DEADLINE: Duration = Duration::from_millis(1_500);
 pub const PREPARE_DEADLINE: Duration = Duration::from_millis(2_500);
 /// How long a notice of commits may take; nobody waits for it.
 pub const COMMITS_DEADLINE: Duration = Duration::from_millis(500);
-/// Pause before an append that found no room is tried again.
-pub const FULL_RETRY: Duration = Duration::from_millis(50);
+/// No new units are ordered for this long after a member had no room; deletes are.
+pub const FULL_PAUSE: Duration = Duration::from_millis(500);
 
 /// Most entries of a group that are prepared and not committed, writes being looked up included; more are told to
 /// come back.

@@ -10,3 +10,14 @@ fn passes(seed: u64) {
 fn a_host_that_restarted_unnoticed_is_not_taken_for_whole() {
     passes(25);
 }
+
+#[test]
+fn an_entry_without_room_is_taken_back_and_does_not_block_its_group() {
+    passes(54);
+    passes(20);
+}
+
+#[test]
+fn a_primary_that_opens_again_waits_for_what_it_took_back() {
+    passes(73);
+}

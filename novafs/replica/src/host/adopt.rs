@@ -145,11 +145,11 @@ impl<B: Clone> Group<B> {
             return;
         }
         let joining = self.role(cx.core.me.node) == Some(Role::Joining);
-        let keep = if joining { self.log.commit } else { self.log.durable };
-        if self.state == State::Saving && (self.ragged || self.log.last.seq > keep.seq) {
+        let keep = if joining { self.log.commit.seq } else { self.log.durable.seq };
+        if self.state == State::Saving && (self.ragged || self.log.last.seq > keep) {
             self.state = State::Discarding;
             let why = OpFor::Adopt { group: self.id, turn: self.turn };
-            return self.change(cx, StoreRequest::DiscardAbove { group: self.id, seq: keep.seq }, why);
+            return self.change(cx, StoreRequest::DiscardAbove { group: self.id, seq: keep }, why);
         }
         if self.state == State::Discarding {
             self.log.discard_above(keep);

@@ -27,7 +27,7 @@ pub(crate) struct Follower<B> {
     /// Committed, says the primary; it may be more than is durable here.
     commit_known: Seq,
     filling: bool,
-    rewinding: bool,
+    pub(super) rewinding: bool,
 }
 
 impl<B> Default for Follower<B> {
@@ -69,16 +69,21 @@ pub(crate) struct FillPage<B> {
 }
 
 impl<B: Clone> Follower<B> {
-    /// Answers whoever waits and forgets the primary.
+    /// Forgets the epoch. What the store is still at work on ends in another.
     pub(crate) fn stop(&mut self, cx: &mut Cx<'_, B>, answer: &Answer) {
+        self.dismiss(cx, answer);
+        self.commit_known = Seq(0);
+        (self.filling, self.rewinding) = (false, false);
+    }
+
+    /// Answers whoever waits and takes the grant back.
+    fn dismiss(&mut self, cx: &mut Cx<'_, B>, answer: &Answer) {
         let early = core::mem::take(&mut self.early).into_values().map(|prepare| prepare.ticket);
         let waiting = core::mem::take(&mut self.waiting).into_values().flatten();
         for ticket in early.chain(waiting).chain(self.opening.take()) {
             cx.answer(ticket, answer.clone());
         }
         self.grant = None;
-        self.commit_known = Seq(0);
-        (self.filling, self.rewinding) = (false, false);
     }
 
     /// Answers every prepare that `durable` covers.
@@ -99,9 +104,7 @@ impl<B: Clone> Group<B> {
         if let Err(refusal) = self.check_primary(from) {
             return cx.answer(ticket, refusal);
         }
-        let commit_known = self.follower.commit_known;
-        self.follower.stop(cx, &Answer::NoGrant);
-        self.follower.commit_known = commit_known;
+        self.follower.dismiss(cx, &Answer::NoGrant);
         self.follower.opening = Some(ticket);
         let at = self.may_acknowledge_at(cx.core);
         if at > cx.now {
@@ -121,7 +124,8 @@ impl<B: Clone> Group<B> {
     /// Answers an open once the hold has passed and the store is quiet.
     pub(super) fn open_if_possible(&mut self, cx: &mut Cx<'_, B>) {
         let held = cx.now < self.may_acknowledge_at(cx.core);
-        let busy = !self.log.is_settled() || self.log.has_failed() || self.follower.rewinding;
+        let changing = self.follower.rewinding || self.follower.filling;
+        let busy = !self.log.is_settled() || self.log.has_failed() || changing;
         if held || busy || self.follower.opening.is_none() {
             return;
         }
@@ -144,11 +148,12 @@ impl<B: Clone> Group<B> {
         if let Err(refusal) = self.check_primary(from) {
             return cx.answer(prepare.ticket, refusal);
         }
-        if self.follower.grant != Some(grant) {
+        if self.follower.grant != Some(grant) || self.follower.rewinding {
             return cx.answer(prepare.ticket, Answer::NoGrant);
         }
         if self.log.has_failed() {
-            return cx.answer(prepare.ticket, Answer::Full);
+            let refusal = self.no_room();
+            return cx.answer(prepare.ticket, refusal);
         }
         if prepare.previous > self.log.last.seq {
             if self.follower.early.len() >= EARLY_MAX {
@@ -165,6 +170,12 @@ impl<B: Clone> Group<B> {
         }
         self.follower.acknowledge(cx, self.log.durable.seq);
         self.apply_known_commit(cx);
+    }
+
+    /// What a primary is told when there is no room. It concludes that what this member lacks was never committed,
+    /// which does not hold while this member may have lost entries.
+    fn no_room(&self) -> Answer {
+        if self.tail_in_doubt { Answer::Busy { retry_after_ms: RETRY_SOON_MS } } else { Answer::Full }
     }
 
     fn follow(&mut self, cx: &mut Cx<'_, B>, prepare: Prepare<B>) {
@@ -205,23 +216,55 @@ impl<B: Clone> Group<B> {
             return;
         }
         if self.log.has_failed() && !self.follower.rewinding {
-            let commit_known = self.follower.commit_known;
             let opening = self.follower.opening.take();
-            self.follower.stop(cx, &Answer::Full);
-            (self.follower.opening, self.follower.commit_known) = (opening, commit_known);
-            self.follower.rewinding = true;
-            let request = StoreRequest::DiscardAbove { group: self.id, seq: self.log.durable.seq };
-            self.change(cx, request, OpFor::Rewind { group: self.id, turn: self.turn });
+            let refusal = self.no_room();
+            self.follower.dismiss(cx, &refusal);
+            self.follower.opening = opening;
+            self.rewind(cx, self.log.durable.seq, None);
         }
         self.open_if_possible(cx);
     }
 
-    pub(super) fn rewound(&mut self, cx: &mut Cx<'_, B>, done: bool) {
+    /// Lets the device forget everything above `keep`.
+    pub(super) fn rewind(&mut self, cx: &mut Cx<'_, B>, keep: Seq, ticket: Option<Ticket>) {
+        self.follower.rewinding = true;
+        let request = StoreRequest::DiscardAbove { group: self.id, seq: keep };
+        self.change(cx, request, OpFor::Rewind { group: self.id, turn: self.turn, keep, ticket });
+    }
+
+    pub(super) fn rewound(&mut self, cx: &mut Cx<'_, B>, keep: Seq, ticket: Option<Ticket>, done: bool) {
         self.follower.rewinding = false;
         if done {
-            self.log.discard_above(self.log.durable);
+            self.log.discard_above(keep);
+        }
+        if let Some(ticket) = ticket {
+            cx.answer(ticket, if done { Answer::Noted } else { Answer::NoGrant });
         }
         self.open_if_possible(cx);
+        self.align(cx);
+    }
+
+    /// The primary takes back entries that a member had no room for. Only the holder of the newest grant may, before
+    /// it sends anything else, so that no old request of its kind can take back what came later.
+    pub(super) fn serve_withdraw(
+        &mut self,
+        cx: &mut Cx<'_, B>,
+        ticket: Ticket,
+        from: NodeId,
+        grant: Grant,
+        keep: Seq,
+    ) {
+        if let Err(refusal) = self.check_primary(from) {
+            return cx.answer(ticket, refusal);
+        }
+        let quiet = self.log.is_settled() && !self.log.has_failed() && !self.follower.rewinding;
+        if self.follower.grant != Some(grant) || !quiet || keep < self.log.commit.seq {
+            return cx.answer(ticket, Answer::NoGrant);
+        }
+        if keep >= self.log.last.seq {
+            return cx.answer(ticket, Answer::Noted);
+        }
+        self.rewind(cx, keep, Some(ticket));
     }
 
     pub(super) fn serve_page(&mut self, cx: &mut Cx<'_, B>, from: NodeId, grant: Grant, page: FillPage<B>) {
@@ -268,7 +311,8 @@ impl<B: Clone> Group<B> {
     ) {
         if result.is_err() {
             self.follower.filling = false;
-            return cx.answer(page.ticket, Answer::Full);
+            cx.answer(page.ticket, Answer::Full);
+            return self.open_if_possible(cx);
         }
         if page.first {
             self.emptied(page.through);
@@ -285,6 +329,7 @@ impl<B: Clone> Group<B> {
         self.follower.filling = false;
         cx.core.counters.pages_filled += 1;
         cx.answer(page.ticket, Answer::Noted);
+        self.open_if_possible(cx);
     }
 
     /// The device forgot the group's data; its log goes on after `through`.

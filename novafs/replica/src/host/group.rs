@@ -213,6 +213,9 @@ impl<B: Clone> Group<B> {
             {
                 self.emptied(page.through);
             }
+            if let (OpFor::Rewind { keep, .. }, true) = (&why, result.is_ok()) {
+                self.log.discard_above(*keep);
+            }
             why.refuse(cx, &Answer::Busy { retry_after_ms: RETRY_SOON_MS });
             if self.state == State::Draining {
                 self.adopt_further(cx);
@@ -226,7 +229,7 @@ impl<B: Clone> Group<B> {
             OpFor::Scan { node, opened, .. } => self.scanned(cx, node, opened, result),
             OpFor::Fill { page, .. } => self.filled(cx, page, result),
             OpFor::CountJoiner { node, .. } => self.joiner_counts(node, result.is_ok()),
-            OpFor::Rewind { .. } => self.rewound(cx, result.is_ok()),
+            OpFor::Rewind { keep, ticket, .. } => self.rewound(cx, keep, ticket, result.is_ok()),
             OpFor::StartAnew | OpFor::Append { .. } | OpFor::LoadForFetch { .. } => {
                 unreachable!("not of a turn")
             }
@@ -272,27 +275,8 @@ impl<B: Clone> Group<B> {
         body: Option<B>,
     ) {
         self.log.issue(at, entry.clone(), body.clone());
-        self.give_to_store(cx, at, entry, body);
-    }
-
-    fn give_to_store(
-        &self,
-        cx: &mut Cx<'_, B>,
-        at: CommitPoint,
-        entry: novafs_format::LogEntry,
-        body: Option<B>,
-    ) {
         let why = OpFor::Append { group: self.id, seq: at.seq };
         cx.store(StoreRequest::Append { group: self.id, at, entry, body }, why);
-    }
-
-    /// Tries entries again for which there was no room.
-    pub(crate) fn retry_failed(&mut self, cx: &mut Cx<'_, B>) {
-        for seq in self.log.retry_failed() {
-            let Some(found) = self.log.tail.get(&seq) else { continue };
-            let (at, entry, body) = (found.at, found.entry.clone(), found.body.clone());
-            self.give_to_store(cx, at, entry, body);
-        }
     }
 
     /// Makes everything up to `seq` visible, as far as it is durable; what this committed.

@@ -12,7 +12,7 @@ use super::versions::{DELETED, Judgement, Versions};
 use super::{CallFor, Cx, OpFor, StreamCall};
 use crate::effect::{Effect, KnownUnit, SavedGroup, StoreFault, StoreRequest, Stored, Ticket};
 use crate::options::{
-    COMMIT_NOTICE, COMMITS_DEADLINE, ENTRIES_IN_FLIGHT_MAX, FULL_RETRY, PREPARE_DEADLINE, REPORT_EVERY,
+    COMMIT_NOTICE, COMMITS_DEADLINE, ENTRIES_IN_FLIGHT_MAX, FULL_PAUSE, PREPARE_DEADLINE, REPORT_EVERY,
     RETRY_FROZEN_MS, RETRY_SOON_MS,
 };
 use crate::{Answer, GroupView, Message, Pulse, Report, Role};
@@ -28,8 +28,10 @@ pub(crate) struct Lead<B> {
     waiting: BTreeMap<Seq, Vec<Ticket>>,
     versions: Versions,
     fetching: bool,
-    /// When entries without room are tried again.
-    retry_at: Option<Duration>,
+    /// Where the log is cut because a member had no room for what follows; set until every member is cut.
+    head: Option<Seq>,
+    /// No new units before: a member lately had no room.
+    full_until: Duration,
     /// When commits are told that no other message carried.
     notice_at: Option<Duration>,
     reported_at: Option<Duration>,
@@ -62,7 +64,8 @@ impl<B: Clone> Lead<B> {
             waiting: BTreeMap::new(),
             versions: Versions::default(),
             fetching: false,
-            retry_at: None,
+            head: None,
+            full_until: Duration::ZERO,
             notice_at: None,
             reported_at: None,
         }
@@ -157,6 +160,9 @@ impl<B: Clone> Group<B> {
                     lead.waiting.entry(seq).or_default().push(ticket);
                 }
             }
+            Verdict::New if !self.lead.as_ref().is_some_and(|lead| lead.ready) => {
+                cx.answer(ticket, Answer::Busy { retry_after_ms: RETRY_SOON_MS });
+            }
             Verdict::New if !self.has_room(cx, &entry) => cx.answer(ticket, Answer::Full),
             Verdict::New => self.propose(cx, ticket, entry, body),
         }
@@ -222,14 +228,14 @@ impl<B: Clone> Group<B> {
     /// Whether every member of the epoch has room for the entry and what is under way to it.
     ///
     /// A member is never dropped for want of room: the write fails instead, before it has a number. Members tell
-    /// their room with every answer; what several primaries promise themselves at once is covered by the reserve
-    /// that every device keeps.
+    /// their room with every answer. What they tell may be out of date, or scattered over cells of other sizes: then
+    /// the entry is taken back ([`Group::withdraw`]).
     fn has_room(&self, cx: &Cx<'_, B>, entry: &LogEntry) -> bool {
         let Some(lead) = &self.lead else { return false };
         if entry.units().is_empty() {
             return true;
         }
-        if self.log.has_failed() {
+        if cx.now < lead.full_until {
             return false;
         }
         let needed = room_for(entry);
@@ -237,9 +243,11 @@ impl<B: Clone> Group<B> {
             self.log.tail.range(above.next()..).map(|(_, behind)| room_for(&behind.entry)).sum()
         };
         cx.core.bytes_free >= needed + under_way(self.log.durable.seq)
-            && lead.streams.values().filter(|stream| stream.counts).all(|stream| {
-                !stream.is_full(cx.now) && stream.bytes_free >= needed + under_way(stream.acked)
-            })
+            && lead
+                .streams
+                .values()
+                .filter(|stream| stream.counts)
+                .all(|stream| stream.bytes_free >= needed + under_way(stream.acked))
     }
 
     fn propose(&mut self, cx: &mut Cx<'_, B>, ticket: Ticket, entry: LogEntry, body: Option<B>) {
@@ -284,10 +292,8 @@ impl<B: Clone> Group<B> {
 
     /// What a primary does as time passes.
     pub(super) fn tick_lead(&mut self, cx: &mut Cx<'_, B>) {
-        let Some(lead) = &mut self.lead else { return };
-        if lead.retry_at.is_some_and(|at| at <= cx.now) {
-            lead.retry_at = None;
-            self.retry_failed(cx);
+        if self.lead.is_none() {
+            return;
         }
         self.open_streams(cx);
         self.align(cx);
@@ -299,27 +305,56 @@ impl<B: Clone> Group<B> {
 
     /// An append of this primary ended.
     pub(super) fn lead_settled(&mut self, cx: &mut Cx<'_, B>) {
-        let Some(lead) = &mut self.lead else { return };
-        if self.log.has_failed() && lead.retry_at.is_none() {
-            lead.retry_at = Some(cx.now + FULL_RETRY);
+        if self.lead.is_none() {
+            return;
+        }
+        if self.log.has_failed() {
+            self.withdraw(cx, self.log.durable.seq);
         }
         self.align(cx);
         self.judge_joiners(cx);
     }
 
-    /// Takes what the longest tail has and this host lacks; then the primary is ready.
+    /// Takes back everything above `keep`: a member that a commit needs has no room for it. None of it is committed,
+    /// for that member lacks it; and as long as the log is not cut on every member, nothing new is ordered, so that
+    /// a number is never given twice in one epoch.
+    pub(super) fn withdraw(&mut self, cx: &mut Cx<'_, B>, keep: Seq) {
+        let commit = self.log.commit.seq;
+        let Some(lead) = self.lead.as_mut().filter(|_| keep >= commit) else { return };
+        let keep = lead.head.map_or(keep, |head| head.min(keep));
+        lead.head = Some(keep);
+        lead.full_until = cx.now + FULL_PAUSE;
+        lead.ready = false;
+        for ticket in lead.waiting.split_off(&keep.next()).into_values().flatten() {
+            cx.answer(ticket, Answer::Full);
+        }
+        for stream in lead.streams.values_mut() {
+            stream.restart(cx.now, keep);
+        }
+    }
+
+    /// Takes what the longest tail has and this host lacks, or cuts what a member has no room for; then the primary is
+    /// ready.
     pub(super) fn align(&mut self, cx: &mut Cx<'_, B>) {
         let Some(lead) = &mut self.lead else { return };
-        let quiet = self.log.is_settled() && !self.log.has_failed() && !lead.fetching;
+        let quiet = self.log.is_settled() && !lead.fetching && !self.follower.rewinding;
         if lead.ready || !quiet || cx.now < self.hold_until.max(cx.core.started_hold) {
             return;
         }
-        let in_sync = || lead.streams.iter().filter(|(_, stream)| stream.role == Role::InSync);
-        if in_sync().any(|(_, stream)| stream.tail.is_none()) {
+        if let Some(head) = lead.head
+            && (self.log.last.seq > head || self.log.has_failed())
+        {
+            return self.rewind(cx, head, None);
+        }
+        // When the log is cut, it is cut on joiners too.
+        let cut = lead.head.is_some();
+        let needed = || lead.streams.iter().filter(|(_, stream)| cut || stream.role == Role::InSync);
+        if needed().any(|(_, stream)| stream.tail.is_none()) {
             return;
         }
-        let longest = in_sync().max_by_key(|(_, stream)| stream.tail.map(|tail| tail.last));
+        let longest = needed().max_by_key(|(_, stream)| stream.tail.map(|tail| tail.last));
         if let Some((&node, stream)) = longest
+            && !cut
             && stream.tail.is_some_and(|tail| tail.last > self.log.last.seq)
         {
             lead.fetching = true;
@@ -329,13 +364,16 @@ impl<B: Clone> Group<B> {
             cx.call(node, Message::Fetch { group: self.id, epoch, after }, None, PREPARE_DEADLINE, why);
             return;
         }
-        let known = in_sync().filter_map(|(_, stream)| stream.tail).map(|tail| tail.commit).max();
+        let last = self.log.last.seq;
+        if needed().any(|(_, stream)| stream.tail.is_some_and(|tail| tail.last > last)) {
+            return self.cut_streams(cx);
+        }
+        let known = needed().filter_map(|(_, stream)| stream.tail).map(|tail| tail.commit).max();
         self.tail_in_doubt = false;
         lead.ready = true;
-        lead.settled_through = self.log.last.seq;
-        for (seq, entry) in &self.log.tail {
-            lead.versions.insert(*seq, &entry.entry);
-        }
+        lead.head = None;
+        lead.settled_through = last;
+        lead.versions.restore(self.log.tail.iter().map(|(seq, entry)| (*seq, &entry.entry)));
         if let Some(known) = known {
             for entry in self.commit_to(cx, known) {
                 if let Some(lead) = &mut self.lead {

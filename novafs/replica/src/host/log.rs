@@ -96,17 +96,6 @@ impl<B> Log<B> {
         }
     }
 
-    /// The failed entries, marked as being tried again.
-    pub(crate) fn retry_failed(&mut self) -> Vec<Seq> {
-        let failed = self.issued.iter_mut().filter(|(_, issue)| **issue == Issue::Failed);
-        failed
-            .map(|(seq, issue)| {
-                *issue = Issue::Running;
-                *seq
-            })
-            .collect()
-    }
-
     /// Whether the store has nothing under way.
     pub(crate) fn is_settled(&self) -> bool {
         !self.issued.values().any(|issue| *issue == Issue::Running)
@@ -131,12 +120,14 @@ impl<B> Log<B> {
         committed
     }
 
-    /// Forgets everything above `keep`.
-    pub(crate) fn discard_above(&mut self, keep: CommitPoint) {
+    /// Forgets everything above `keep`, which is not below the commit.
+    pub(crate) fn discard_above(&mut self, keep: Seq) {
         assert!(self.is_settled(), "entries are discarded while the store writes");
-        self.tail.split_off(&keep.seq.next());
+        assert!(keep >= self.commit.seq, "{keep} is below the commit {}", self.commit);
+        self.tail.split_off(&keep.next());
         self.issued.clear();
-        (self.last, self.durable) = (keep, keep);
+        let newest = self.tail.last_key_value().map_or(self.commit, |(_, entry)| entry.at);
+        (self.last, self.durable) = (newest, newest);
     }
 }
 
@@ -187,7 +178,7 @@ mod tests {
         log.complete(Seq(3));
         assert!(log.is_settled() && log.has_failed());
         assert_eq!(log.durable, at(1));
-        log.discard_above(log.durable);
+        log.discard_above(log.durable.seq);
         assert!(!log.has_failed());
     }
 

@@ -15,12 +15,9 @@ use super::group::Group;
 use super::{CallFor, Cx, OpFor, StreamCall};
 use crate::effect::{Loaded, ScanFrom, StoreFault, StoreRequest, Stored};
 use crate::options::{
-    OPEN_DEADLINE, PREPARE_DEADLINE, REOPEN_AFTER, STALL, STREAM_BYTES_MAX, STREAM_ENTRIES_MAX,
+    FULL_PAUSE, OPEN_DEADLINE, PREPARE_DEADLINE, REOPEN_AFTER, STALL, STREAM_BYTES_MAX, STREAM_ENTRIES_MAX,
 };
 use crate::{Answer, Grant, Message, Role};
-
-/// How often a joiner without room is asked again.
-const FULL_PAUSE: Duration = Duration::from_millis(200);
 
 /// The way to one member.
 #[derive(Debug)]
@@ -40,7 +37,8 @@ pub(crate) struct Stream<B> {
     pub(crate) tail: Option<Tail>,
     /// Since when nothing was heard although something is under way.
     waiting_since: Option<Duration>,
-    full_until: Option<Duration>,
+    /// The member had no room for what was sent to it last.
+    no_room: bool,
     link: Link,
     body: PhantomData<B>,
 }
@@ -69,6 +67,7 @@ struct Flow {
     /// Bytes of the entries under way, by number.
     out: BTreeMap<Seq, usize>,
     loading: bool,
+    cutting: bool,
     fill: Option<Fill>,
 }
 
@@ -99,7 +98,7 @@ impl<B> Stream<B> {
             bytes_free: u64::MAX,
             tail: None,
             waiting_since: None,
-            full_until: None,
+            no_room: false,
             link: Link::Down { retry_at: now },
             body: PhantomData,
         }
@@ -129,14 +128,25 @@ impl<B> Stream<B> {
         self.link = Link::Down { retry_at: now + REOPEN_AFTER };
     }
 
-    /// Whether the member lately had no room.
-    pub(crate) fn is_full(&self, now: Duration) -> bool {
-        self.full_until.is_some_and(|until| now < until)
+    /// The member had no room: one that counts is asked at once how far it got, a joiner is given time.
+    fn fail_for_room(&mut self, now: Duration) {
+        self.fail(now);
+        let pause = if self.counts { Duration::ZERO } else { FULL_PAUSE };
+        self.link = Link::Down { retry_at: now + pause };
+        self.no_room = true;
+    }
+
+    /// The log is cut above `keep`: the member is opened again to see whether it holds more.
+    pub(crate) fn restart(&mut self, now: Duration, keep: Seq) {
+        self.fail(now);
+        self.link = Link::Down { retry_at: now };
+        self.tail = None;
+        self.acked = self.acked.min(keep);
     }
 
     /// Whether the member has kept the primary waiting for too long; want of room is no reason.
     pub(crate) fn is_stalled(&self, now: Duration) -> bool {
-        self.full_until.is_none() && self.waiting_since.is_some_and(|since| now >= since + STALL)
+        !self.no_room && self.waiting_since.is_some_and(|since| now >= since + STALL)
     }
 
     /// Whether a joiner holds everything up to `needed`.
@@ -169,7 +179,7 @@ impl<B> Stream<B> {
             _ => true,
         };
         self.waiting_since = busy.then_some(now);
-        self.full_until = None;
+        self.no_room = false;
     }
 }
 
@@ -206,6 +216,10 @@ impl<B: Clone> Group<B> {
                 self.page_stored(cx, node, opened, next, reply.map(|(answer, _)| answer));
             }
             StreamCall::Fetch => self.fetched(cx, node, reply),
+            StreamCall::Withdraw { opened, keep } => {
+                let answer = reply.map(|(answer, _)| answer);
+                self.cut(cx, node, opened, keep, answer.as_ref());
+            }
         }
         self.align(cx);
         self.pump(cx, node);
@@ -215,12 +229,14 @@ impl<B: Clone> Group<B> {
 
     fn opened(&mut self, cx: &mut Cx<'_, B>, node: NodeId, answer: Option<Answer>) {
         let opened = cx.core.fresh();
-        let Some(stream) = self.lead.as_mut().and_then(|lead| lead.streams.get_mut(&node)) else { return };
+        let Some(lead) = &mut self.lead else { return };
+        let Some(stream) = lead.streams.get_mut(&node) else { return };
         let Some(Answer::Tail { grant, last, commit, complete, bytes_free }) = answer else {
             return stream.fail(cx.now);
         };
         // A joiner's log is compared with nobody's: it discarded what was not committed.
-        stream.tail.get_or_insert(Tail { last: last.seq, commit });
+        let tail = Tail { last: last.seq, commit };
+        stream.tail = if lead.ready { stream.tail.or(Some(tail)) } else { Some(tail) };
         stream.bytes_free = bytes_free;
         if !complete && stream.counts {
             // It was whole when it began to count; filling it again now could empty an in-sync member.
@@ -239,10 +255,49 @@ impl<B: Clone> Group<B> {
             commit_told: Seq(0),
             out: BTreeMap::new(),
             loading: false,
+            cutting: false,
             fill,
         };
         stream.link = Link::Up(flow);
+        let lacks_room = stream.no_room && stream.counts;
         stream.progressed(cx.now);
+        if lacks_room && lead.ready && last.seq < self.log.last.seq {
+            self.withdraw(cx, last.seq);
+        }
+    }
+
+    /// Lets every member whose log is longer than this one's forget the rest.
+    pub(super) fn cut_streams(&mut self, cx: &mut Cx<'_, B>) {
+        let (group, turn, epoch, keep) = (self.id, self.turn, self.epoch(), self.log.last.seq);
+        let Some(lead) = &mut self.lead else { return };
+        for (&node, stream) in &mut lead.streams {
+            let longer = stream.tail.is_some_and(|tail| tail.last > keep);
+            let Link::Up(flow) = &mut stream.link else { continue };
+            if !longer || flow.cutting {
+                continue;
+            }
+            flow.cutting = true;
+            stream.waiting_since.get_or_insert(cx.now);
+            let message = Message::Withdraw { group, epoch, grant: flow.grant, keep };
+            let what = StreamCall::Withdraw { opened: flow.opened, keep };
+            cx.call(node, message, None, PREPARE_DEADLINE, CallFor::Stream { group, turn, node, what });
+        }
+    }
+
+    fn cut(&mut self, cx: &mut Cx<'_, B>, node: NodeId, opened: u64, keep: Seq, answer: Option<&Answer>) {
+        let Some(stream) = self.lead.as_mut().and_then(|lead| lead.streams.get_mut(&node)) else { return };
+        let Some(flow) = stream.flow(opened) else { return };
+        flow.cutting = false;
+        if answer == Some(&Answer::Noted) {
+            flow.sent = keep;
+            if let Some(tail) = &mut stream.tail {
+                tail.last = tail.last.min(keep);
+            }
+            stream.acked = stream.acked.min(keep);
+            stream.progressed(cx.now);
+        } else {
+            stream.restart(cx.now + REOPEN_AFTER, keep);
+        }
     }
 
     fn prepared(&mut self, cx: &mut Cx<'_, B>, node: NodeId, opened: u64, seq: Seq, answer: Option<Answer>) {
@@ -255,11 +310,7 @@ impl<B: Clone> Group<B> {
                 stream.acked = stream.acked.max(durable);
                 stream.progressed(cx.now);
             }
-            Some(Answer::Full) => {
-                stream.fail(cx.now);
-                stream.link = Link::Down { retry_at: cx.now + FULL_PAUSE };
-                stream.full_until = Some(cx.now + 2 * FULL_PAUSE);
-            }
+            Some(Answer::Full) => stream.fail_for_room(cx.now),
             _ => stream.fail(cx.now),
         }
     }
@@ -400,13 +451,11 @@ impl<B: Clone> Group<B> {
         let Some(stream) = self.lead.as_mut().and_then(|lead| lead.streams.get_mut(&node)) else { return };
         let Some(flow) = stream.flow(opened) else { return };
         if answer != Some(Answer::Noted) {
-            let full = answer == Some(Answer::Full);
-            stream.fail(cx.now);
-            if full {
-                stream.link = Link::Down { retry_at: cx.now + FULL_PAUSE };
-                stream.full_until = Some(cx.now + 2 * FULL_PAUSE);
-            }
-            return;
+            return if answer == Some(Answer::Full) {
+                stream.fail_for_room(cx.now)
+            } else {
+                stream.fail(cx.now)
+            };
         }
         let sent = flow.sent;
         match (&mut flow.fill, next) {

@@ -91,6 +91,8 @@ pub(crate) struct Node {
     pub(crate) host: Host<u64>,
     pub(crate) store: BTreeMap<GroupId, ModelGroup>,
     pub(crate) bytes_free: u64,
+    /// Appends of units find no room, although there seemed to be some.
+    pub(crate) no_room: bool,
     /// Appends wait while this is set.
     pub(crate) disk_hangs: bool,
     held: Vec<(crate::effect::OpId, StoreRequest<u64>)>,
@@ -168,6 +170,7 @@ impl Net {
             host,
             store,
             bytes_free: 1 << 30,
+            no_room: false,
             disk_hangs: false,
             held: Vec::new(),
             boot,
@@ -309,6 +312,7 @@ impl Net {
     }
 
     fn serve_store(&mut self, node: NodeId, request: StoreRequest<u64>) -> Result<Stored<u64>, StoreFault> {
+        let no_room = self.nodes[&node].no_room;
         let store = &mut self.node(node.0).store;
         Ok(match request {
             StoreRequest::SaveGroup { group, saved } => {
@@ -333,7 +337,15 @@ impl Net {
                 store.entry(group).or_default().log.split_off(&seq.next());
                 Stored::Done
             }
+            StoreRequest::Append { entry: LogEntry::Units(_), .. } if no_room => {
+                return Err(StoreFault::Full);
+            }
             StoreRequest::Append { group, at, entry, body } => {
+                let expected = store.entry(group).or_default();
+                let newest = expected.log.keys().next_back().copied().unwrap_or(expected.commit);
+                if at.seq != newest.next() {
+                    return Err(StoreFault::Full);
+                }
                 store.entry(group).or_default().log.insert(at.seq, (at, entry, body));
                 Stored::Done
             }

@@ -83,6 +83,19 @@ impl Versions {
         }
     }
 
+    /// Forgets what was ordered and taken back: what is left is what was settled, and `tail`.
+    pub(crate) fn restore<'a>(&mut self, tail: impl Iterator<Item = (Seq, &'a LogEntry)>) {
+        self.units.clear();
+        self.fences.clear();
+        let settled: Vec<_> = self.settled.iter().map(|(_, seq, entry)| (*seq, entry.clone())).collect();
+        for (seq, entry) in &settled {
+            self.insert(*seq, entry);
+        }
+        for (seq, entry) in tail {
+            self.insert(seq, entry);
+        }
+    }
+
     /// An entry was committed.
     pub(crate) fn settle(&mut self, seq: Seq, entry: LogEntry) {
         self.events += 1;

@@ -17,6 +17,7 @@ mod kind {
     pub(super) const COMMIT_QUERY: u8 = 21;
     pub(super) const FETCH: u8 = 22;
     pub(super) const COPY: u8 = 23;
+    pub(super) const WITHDRAW: u8 = 24;
 }
 
 pub(super) fn encode(message: &Message) -> Vec<u8> {
@@ -77,6 +78,13 @@ pub(super) fn encode(message: &Message) -> Vec<u8> {
                 w.word(generation.0);
             }
             w.versions(units);
+        }
+        Message::Withdraw { group, epoch, grant, keep } => {
+            w = Writer::new(kind::WITHDRAW);
+            w.word(group.0);
+            w.long(epoch.0);
+            w.grant(*grant);
+            w.long(keep.0);
         }
         Message::Commits { groups } => {
             w = Writer::new(kind::COMMITS);
@@ -143,6 +151,9 @@ pub(super) fn decode(head: &[u8]) -> Result<Message, HeadError> {
             },
             units: r.versions()?,
         },
+        kind::WITHDRAW => {
+            Message::Withdraw { group: r.group()?, epoch: r.epoch()?, grant: r.grant()?, keep: r.seq()? }
+        }
         kind::COMMITS => Message::Commits { groups: r.pulses()? },
         kind::COMMIT_QUERY => Message::CommitQuery { group: r.group()?, epoch: r.epoch()? },
         kind::FETCH => Message::Fetch { group: r.group()?, epoch: r.epoch()?, after: r.seq()? },

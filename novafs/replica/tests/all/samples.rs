@@ -77,6 +77,7 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
                 units: vec![versioned(1)],
             },
         ),
+        ("withdraw", Message::Withdraw { group: GROUP, epoch: EPOCH, grant: GRANT, keep: Seq(0x2220) }),
         ("commits", Message::Commits { groups: vec![pulse] }),
         ("commit_query", Message::CommitQuery { group: GROUP, epoch: EPOCH }),
         ("fetch", Message::Fetch { group: GROUP, epoch: EPOCH, after: Seq(1) }),

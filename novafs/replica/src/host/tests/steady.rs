@@ -78,6 +78,42 @@ fn want_of_room_on_one_member_fails_the_write_before_it_has_a_number() {
 }
 
 #[test]
+fn an_entry_that_a_member_has_no_room_for_is_taken_back_everywhere() {
+    for full in [1, 3] {
+        let mut net = Net::new(3);
+        net.write(1, vec![unit(0, 1)]);
+        net.run(20);
+        net.node(full).no_room = true;
+        let writes = [net.write(1, vec![unit(0, 2)]), net.write(1, vec![unit(1, 3)])];
+        net.run(100);
+        for write in writes {
+            assert_eq!(net.answer(write), Some(Answer::Full), "host {full} is full");
+        }
+        for node in 1..=3 {
+            assert_eq!(net.store(node).log.len(), 1, "host {node} forgot them");
+        }
+        let block = BlockId::new(0, 99);
+        let delete = LogEntry::Delete { block };
+        let delete = net.ask(1, Message::Write { group: GROUP, epoch: Epoch(1), entry: delete });
+        net.run(50);
+        let written = Answer::Written { epoch: Epoch(1), seq: Seq(2) };
+        assert_eq!(
+            net.answer(delete),
+            Some(written),
+            "the number is given again, for the same log everywhere"
+        );
+        net.node(full).no_room = false;
+        net.run(600);
+        let write = net.write(1, vec![unit(0, 4)]);
+        net.run(50);
+        assert_eq!(net.answer(write), Some(Answer::Written { epoch: Epoch(1), seq: Seq(3) }));
+        assert_eq!(net.store(1).units, net.store(2).units);
+        assert_eq!(net.store(1).units, net.store(3).units);
+        assert!(net.nodes.values().all(|node| node.reports.is_empty()), "nobody is accused of being full");
+    }
+}
+
+#[test]
 fn a_member_that_holds_something_newer_asks_the_primary_before_it_answers_a_read() {
     let mut net = Net::new(3);
     net.node(3).disk_hangs = true;
