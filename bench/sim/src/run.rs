@@ -22,6 +22,11 @@ const FABRIC: NodeId = NodeId(201);
 /// Everything must be whole again this long after the faults stopped. Waits before a host that was dropped often may
 /// join again are part of it.
 const HEAL_WITHIN: Duration = Duration::from_secs(240);
+/// How long writers and readers go on after the faults stopped.
+const LAST_WRITES: Duration = Duration::from_secs(4);
+/// A member that cannot be filled because disks are full needs what a person would do: delete something, and more
+/// until it fits.
+const ROOM_AFTER: Duration = Duration::from_secs(20);
 /// How long it must stay whole: what the controllers have not noticed yet is noticed by then.
 const STEADY: Duration = Duration::from_millis(2_500);
 /// Time for what is under way to end.
@@ -102,9 +107,10 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
     chaos.rage(&cluster, &scenario, &mut rng);
     if scenario.deletes {
         // Its writer and readers go on, and must be refused.
-        delete_first(&edges[0], &blocks[0]);
+        delete_block(&edges[0], &blocks[0]);
     }
     chaos.end(&cluster);
+    let mut room = Room { due: cluster.world.now() + ROOM_AFTER, next: 1 };
     let healed_by = cluster.world.now() + HEAL_WITHIN;
     let whole = |cluster: &Cluster| controller.is_whole() && cluster.is_sound();
     let mut whole_since = None;
@@ -112,6 +118,12 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
         cluster.world.run_for(Duration::from_millis(250));
         chaos.recover_due(&cluster, &mut rng);
         let now = cluster.world.now();
+        if now >= healed_by - HEAL_WITHIN + LAST_WRITES {
+            stopping.set(true);
+        }
+        if let Some(block) = room.next_due(now, &blocks) {
+            delete_block(&edges[0], block);
+        }
         whole_since = if whole(&cluster) { whole_since.or(Some(now)) } else { None };
         if whole_since.is_some_and(|since| now >= since + STEADY) {
             break;
@@ -153,6 +165,23 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
         described.extend(events);
         described.extend(cluster.describe());
         Err(Box::new(Trouble { seed, violations: found, events: described }))
+    }
+}
+
+/// Who makes room on full disks.
+struct Room {
+    due: Duration,
+    next: usize,
+}
+
+impl Room {
+    fn next_due<'a>(&mut self, now: Duration, blocks: &'a [Rc<Block>]) -> Option<&'a Rc<Block>> {
+        if now < self.due {
+            return None;
+        }
+        self.due = now + ROOM_AFTER / 4;
+        self.next += 1;
+        blocks.get(self.next - 1)
     }
 }
 
@@ -218,7 +247,7 @@ async fn follow_map(edge: Rc<SimEdge>, controller: Rc<Controller>, delay: Durati
     }
 }
 
-fn delete_first(edge: &Rc<SimEdge>, block: &Rc<Block>) {
+fn delete_block(edge: &Rc<SimEdge>, block: &Rc<Block>) {
     let (deleting, block) = (Rc::clone(edge), Rc::clone(block));
     edge.shard.spawn(TaskClass::Client, async move { deleting.delete(&block).await });
 }

@@ -21,3 +21,9 @@ fn an_entry_without_room_is_taken_back_and_does_not_block_its_group() {
 fn a_primary_that_opens_again_waits_for_what_it_took_back() {
     passes(73);
 }
+
+#[test]
+fn a_joiner_whose_free_cells_have_the_wrong_sizes_is_filled_anew() {
+    passes(31);
+    passes(80);
+}

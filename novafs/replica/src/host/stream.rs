@@ -19,6 +19,9 @@ use crate::options::{
 };
 use crate::{Answer, Grant, Message, Role};
 
+/// A joiner that had no room this often in a row is filled anew.
+const REFUSALS_MAX: u32 = 3;
+
 /// The way to one member.
 #[derive(Debug)]
 pub(crate) struct Stream<B> {
@@ -39,6 +42,8 @@ pub(crate) struct Stream<B> {
     waiting_since: Option<Duration>,
     /// The member had no room for what was sent to it last.
     no_room: bool,
+    /// How often in a row that was so.
+    refusals: u32,
     link: Link,
     body: PhantomData<B>,
 }
@@ -99,6 +104,7 @@ impl<B> Stream<B> {
             tail: None,
             waiting_since: None,
             no_room: false,
+            refusals: 0,
             link: Link::Down { retry_at: now },
             body: PhantomData,
         }
@@ -134,6 +140,7 @@ impl<B> Stream<B> {
         let pause = if self.counts { Duration::ZERO } else { FULL_PAUSE };
         self.link = Link::Down { retry_at: now + pause };
         self.no_room = true;
+        self.refusals += 1;
     }
 
     /// The log is cut above `keep`: the member is opened again to see whether it holds more.
@@ -242,11 +249,17 @@ impl<B: Clone> Group<B> {
             // It was whole when it began to count; filling it again now could empty an in-sync member.
             return stream.fail(cx.now);
         }
-        let fill = (!complete).then_some(Fill::START);
-        if complete && stream.role == Role::InSync {
+        // A joiner that cannot hold the log beside what it has, or whose free cells have the wrong sizes, is emptied
+        // and filled again: it must hold no more than the others do.
+        let cramped = !stream.counts && stream.refusals >= REFUSALS_MAX;
+        if cramped {
+            stream.refusals = 0;
+        }
+        let fill = (!complete || cramped).then_some(Fill::START);
+        if stream.role == Role::InSync {
             stream.acked = stream.acked.max(last.seq);
         } else {
-            stream.acked = if complete { last.seq } else { Seq(0) };
+            stream.acked = if fill.is_none() { last.seq } else { Seq(0) };
         }
         let flow = Flow {
             opened,
@@ -306,6 +319,7 @@ impl<B: Clone> Group<B> {
         match answer {
             Some(Answer::Prepared { seq: durable, bytes_free }) => {
                 flow.out.remove(&seq);
+                stream.refusals = 0;
                 stream.bytes_free = bytes_free;
                 stream.acked = stream.acked.max(durable);
                 stream.progressed(cx.now);
