@@ -1,3 +1,49 @@
-//! Benchmarks of single hot paths, as JSON lines.
+//! Benchmarks of single hot paths, a JSON line each: frame, CRC, seal, open, log append, ring round trip.
+//!
+//! Figures of a shared machine compare within one run only: each line names what it is to be held against, and the
+//! rounds of all benches alternate.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod append;
+mod cipher;
+mod frame;
+mod report;
+mod ring;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser;
+
+use crate::report::Report;
+
+/// Times the hot paths of the data plane; prints a JSON line for each.
+#[derive(Debug, Parser)]
+#[command(version, after_help = "Example:\n  micro --folder /var/tmp --seconds 2")]
+struct Arguments {
+    /// A folder on the disk to be measured; a device file of 256 MiB is made there and removed.
+    #[arg(long, default_value = "/var/tmp")]
+    folder: PathBuf,
+    /// How long each bench runs, over all rounds.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// Rounds; the benches alternate, so that a change of the machine's speed meets all of them.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    anyhow::ensure!((0.1..=600.0).contains(&arguments.seconds), "--seconds is 0.1 to 600");
+    let slice = Duration::from_secs_f64(arguments.seconds / f64::from(arguments.rounds));
+    let mut report = Report::default();
+    for _ in 0..arguments.rounds {
+        frame::run(&mut report, slice);
+        cipher::run(&mut report, slice);
+        ring::run(&mut report, slice).context("ring round trip")?;
+        append::run(&mut report, slice, &arguments.folder).context("log append")?;
+    }
+    report.print();
+    Ok(())
+}
