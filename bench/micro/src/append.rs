@@ -67,7 +67,12 @@ async fn append(
         let begun = Instant::now();
         store.append(group, at, entry, Some(body.clone()), Durability::Synced).await?;
         let bytes = body.len() as u64;
-        report.borrow_mut().note(bench, bytes, "direct writes of the same size with a flush each", begun.elapsed());
+        report.borrow_mut().note(
+            bench,
+            bytes,
+            "direct writes of the same size with a flush each",
+            begun.elapsed(),
+        );
         store.commit(group, seq);
     }
     Ok(())

@@ -23,7 +23,13 @@ pub(crate) struct Report {
 
 impl Report {
     /// Notes one sample of `bench`, which moved `bytes_each`; `against` says what the figure is to be held against.
-    pub(crate) fn note(&mut self, bench: &'static str, bytes_each: u64, against: &'static str, took: Duration) {
+    pub(crate) fn note(
+        &mut self,
+        bench: &'static str,
+        bytes_each: u64,
+        against: &'static str,
+        took: Duration,
+    ) {
         let series = self.series.entry(bench).or_insert_with(|| Series {
             samples: Histogram::new_with_max(SAMPLE_MAX_NS, 3).expect("bounds that the crate accepts"),
             bytes_each,

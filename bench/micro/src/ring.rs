@@ -51,7 +51,12 @@ pub(crate) fn run(report: &mut Report, slice: Duration) -> anyhow::Result<()> {
         while near.receiver.pop()?.is_none() {
             near.receiver.wait(LOOK_AGAIN)?;
         }
-        report.note("ring round trip, parked", 0, "14 us on a quiet machine (0.6 us spinning)", begun.elapsed());
+        report.note(
+            "ring round trip, parked",
+            0,
+            "14 us on a quiet machine (0.6 us spinning)",
+            begun.elapsed(),
+        );
     }
     near.socket.end();
     echo.join().map_err(|_| anyhow::anyhow!("the echoing thread panicked"))?;

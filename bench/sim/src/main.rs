@@ -1,4 +1,5 @@
 //! `sim run` tries many seeds; `sim replay` shows one again, with what happened.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 use std::time::Instant;

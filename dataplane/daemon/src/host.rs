@@ -65,6 +65,8 @@ pub(crate) struct Host {
     /// Which agent attached last; an earlier one is let go.
     agents: Cell<u64>,
     programs_broken: Cell<u64>,
+    /// The life of the device that the controllers last named.
+    told: Cell<Incarnation>,
 }
 
 impl Host {
@@ -93,6 +95,7 @@ impl Host {
             events: Rc::default(),
             agents: Cell::new(0),
             programs_broken: Cell::new(0),
+            told: Cell::new(Incarnation(0)),
         })
     }
 
@@ -333,8 +336,11 @@ impl Ordered for Rc<Host> {
     }
 
     fn incarnate(&self, device: DeviceId, incarnation: Incarnation, wipe: bool) {
-        // The map says the same, and says it together with the roles: the member acts on that.
-        tracing::info!(%device, %incarnation, wipe, "the controllers gave the device its life");
+        // The map says the same, and says it together with the roles: the member acts on that. The order comes again
+        // with every report of the mount.
+        if self.told.replace(incarnation) != incarnation {
+            tracing::info!(%device, %incarnation, wipe, "the controllers gave the device its life");
+        }
     }
 
     fn stop(&self) {
