@@ -52,6 +52,8 @@ pub struct Counts {
     pub fenced: u64,
     /// Writes refused for want of room.
     pub full: u64,
+    /// Files written through the real edge and closed.
+    pub files: u64,
 }
 
 impl Counts {
@@ -63,6 +65,7 @@ impl Counts {
         self.fences += other.fences;
         self.fenced += other.fenced;
         self.full += other.full;
+        self.files += other.files;
     }
 }
 

@@ -9,6 +9,7 @@ mod chaos;
 mod cluster;
 mod controller;
 mod edge;
+mod files;
 mod history;
 mod many;
 mod net;

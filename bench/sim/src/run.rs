@@ -4,15 +4,17 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use nova_device::mem::World;
+use nova_device::mem::{KillMode, World};
 use nova_device::{Clock, Shard};
 use nova_units::{BlockId, GroupId, NodeId, TaskClass};
+use novafs_edge::{Edge, EdgeOptions, Keyring};
 use novafs_format::seal::DomainKey;
 
 use crate::chaos::Chaos;
 use crate::cluster::{Cluster, bare_host};
 use crate::controller::{CONTROLLER, Controller};
 use crate::edge::{Block, SimEdge};
+use crate::files::Files;
 use crate::history::{Counts, History};
 use crate::net::{Net, SimPeers};
 use crate::rest;
@@ -103,6 +105,7 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
     let stopping = Rc::new(Cell::new(false));
     let blocks = make_blocks(&scenario, &controller, &mut rng);
     let edges = start_edges(&cluster, &scenario, &history, &stopping, &blocks, &mut rng);
+    let files = start_files(&cluster, &scenario, &edges);
     cluster.world.run_for(Duration::from_millis(300));
     chaos.rage(&cluster, &scenario, &mut rng);
     if scenario.deletes {
@@ -137,6 +140,7 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
     cluster.world.run_for(SETTLE);
     if found.is_empty() {
         found.extend(rest::check(&cluster, &edges[0], &blocks));
+        found.extend(cluster.world.run(&edges[1].shard, Rc::clone(&files).read_all()));
     }
     let mut history = history.borrow_mut();
     found.append(&mut history.violations);
@@ -156,15 +160,20 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
         .filter_map(|host| host.member.borrow().as_ref().map(|member| member.counters().units_repaired))
         .sum();
     let took = cluster.world.now();
+    let fingerprint = cluster.world.fingerprint();
+    let described = if found.is_empty() { Vec::new() } else { cluster.describe() };
+    // Hosts know each other through the network, and it knows them: part them, or nothing is ever freed.
+    for node in cluster.hosts.keys() {
+        cluster.kill(*node, KillMode::Process);
+    }
     if found.is_empty() {
-        let fingerprint = cluster.world.fingerprint();
         let events = if verbose { events } else { Vec::new() };
         Ok(Outcome { seed, fingerprint, counts: history.counts, took, repaired, events })
     } else {
-        let mut described = vec![format!("{scenario:?}")];
-        described.extend(events);
-        described.extend(cluster.describe());
-        Err(Box::new(Trouble { seed, violations: found, events: described }))
+        let mut told = vec![format!("{scenario:?}")];
+        told.extend(events);
+        told.extend(described);
+        Err(Box::new(Trouble { seed, violations: found, events: told }))
     }
 }
 
@@ -236,6 +245,34 @@ fn start_edges(
         edges.push(edge);
     }
     edges
+}
+
+/// The real edge on both hosts: one writes files, the other reads them.
+fn start_files(cluster: &Cluster, scenario: &Scenario, edges: &[Rc<SimEdge>]) -> Rc<Files> {
+    let real = |host: &Rc<SimEdge>| {
+        let keys = Keyring::of(DomainKey::new(2, 1, [9; 32]));
+        let options = EdgeOptions {
+            deadline: Duration::from_secs(8),
+            attempt: Duration::from_millis(1_200),
+            ..EdgeOptions::default()
+        };
+        let edge = Edge::new(host.shard.clone(), host.peers.clone(), keys, options);
+        let (follower, host) = (Rc::clone(&edge), Rc::clone(host));
+        host.shard.clone().spawn(TaskClass::Control, async move {
+            loop {
+                follower.configure(Rc::new(host.map.borrow().clone()));
+                let clock = host.shard.clock();
+                clock.sleep_until(clock.now() + Duration::from_millis(40)).await;
+            }
+        });
+        edge
+    };
+    let groups = cluster.controller.members().into_keys().collect();
+    let (writer, reader) = (real(&edges[0]), real(&edges[1]));
+    let bytes_max = if scenario.small { 60 << 10 } else { 400 << 10 };
+    let files = Rc::new(Files::new(writer, reader, Rc::clone(&edges[0]), groups, bytes_max));
+    edges[0].shard.spawn(TaskClass::Client, Rc::clone(&files).run());
+    files
 }
 
 async fn follow_map(edge: Rc<SimEdge>, controller: Rc<Controller>, delay: Duration) {

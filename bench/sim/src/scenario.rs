@@ -13,6 +13,8 @@ pub(crate) struct Scenario {
     pub(crate) groups: usize,
     pub(crate) blocks: u64,
     pub(crate) disk_bytes: u64,
+    /// Disks that fill up.
+    pub(crate) small: bool,
     pub(crate) unit_log2: (u8, u8),
     pub(crate) units: u16,
     pub(crate) readers: usize,
@@ -78,6 +80,7 @@ impl Scenario {
             hosts,
             groups: rng.usize(1..=3),
             blocks: if small { 12 } else { rng.u64(3..=6) },
+            small,
             disk_bytes: if small { 16 << 20 } else { 40 << 20 },
             unit_log2: if small { (15, 16) } else { (12, 16) },
             units: if small { 40 } else { rng.u16(4..=24) },
