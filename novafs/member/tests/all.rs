@@ -1,0 +1,7 @@
+//! Members over real stores on simulated disks.
+
+#[cfg(test)]
+mod all {
+    mod rig;
+    mod serving;
+}

@@ -1,0 +1,180 @@
+//! Three storage hosts of one group, and somebody who asks.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use nova_device::mem::{HostOptions, MemDisk, MemShard, World};
+use nova_device::sync::oneshot;
+use nova_device::{Handler, Incoming, PeerError, Peers, Reply, Request, Shard};
+use nova_units::{
+    BlockId, BootId, DeviceId, DiskIndex, Epoch, Generation, GroupId, Incarnation, NodeId, Priority,
+    TaskClass, UnitIndex,
+};
+use novafs_format::seal::{BlockKey, DomainKey};
+use novafs_format::{LogEntry, PAGE, SealedUnit};
+use novafs_member::{Member, MemberOptions, Service};
+use novafs_replica::{Answer, Configuration, GroupView, MemberView, Message, NodeView, Role};
+use novafs_store::{FormatOptions, OpenOptions, Store};
+
+pub(crate) const GROUP: GroupId = GroupId(1);
+pub(crate) const BLOCK: BlockId = BlockId::new(0, 5);
+pub(crate) const EPOCH: Epoch = Epoch(1);
+const DISK: DiskIndex = DiskIndex(0);
+const DISK_BYTES: u64 = 32 << 20;
+const EDGE: NodeId = NodeId(9);
+
+type Hosts = Rc<RefCell<BTreeMap<NodeId, (MemShard, Service<MemShard, Wires>)>>>;
+
+/// Calls that arrive at once and whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Wires {
+    hosts: Hosts,
+    me: NodeId,
+    shard: MemShard,
+}
+
+impl Peers for Wires {
+    async fn call(&self, to: NodeId, request: Request) -> Result<Reply, PeerError> {
+        let target = self.hosts.borrow().get(&to).cloned();
+        let (shard, service) = target.ok_or(PeerError::Unreachable)?;
+        let (done, served) = oneshot::channel();
+        let (from, head, bytes) = (self.me, request.head, request.body.map(|body| body.to_vec()));
+        let (priority, hop) = (request.priority, request.hop);
+        shard.clone().spawn(TaskClass::Client, async move {
+            let body = bytes.map(|bytes| {
+                let mut body = shard.pool().try_take(bytes.len()).unwrap();
+                body.copy_from_slice(&bytes);
+                body
+            });
+            let served = service.serve(from, Incoming { head, body, priority, hop }).await;
+            let _ = done.send((served.head, served.body.map(|body| body.to_vec())));
+        });
+        let (head, bytes) = served.await.map_err(|_| PeerError::Closed)?;
+        let body = bytes.filter(|bytes| !bytes.is_empty()).map(|bytes| {
+            let mut body = self.shard.pool().try_take(bytes.len()).unwrap();
+            body.copy_from_slice(&bytes);
+            body
+        });
+        Ok(Reply { head, body })
+    }
+}
+
+pub(crate) struct Rig {
+    pub(crate) world: World,
+    hosts: Hosts,
+    pub(crate) members: BTreeMap<NodeId, Rc<Member<MemShard, Wires>>>,
+    pub(crate) disks: BTreeMap<NodeId, MemDisk>,
+    edge: Wires,
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // Hosts know each other through the wires: part them.
+        self.hosts.borrow_mut().clear();
+    }
+}
+
+impl Rig {
+    /// Hosts 1 to 3, in sync, past the time in which they acknowledge nothing.
+    pub(crate) fn new(seed: u64) -> Self {
+        let world = World::new(seed);
+        let hosts = Hosts::default();
+        let bare = |node: u8, disks| {
+            let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, node));
+            world.add_host(HostOptions { address, disks, ..HostOptions::default() })
+        };
+        let edge = Wires { hosts: Rc::clone(&hosts), me: EDGE, shard: bare(9, Vec::new()) };
+        let (mut members, mut disks) = (BTreeMap::new(), BTreeMap::new());
+        for number in 1..=3_u8 {
+            let node = NodeId(number.into());
+            let disk = MemDisk::new(&world, DISK_BYTES);
+            let shard = bare(number, vec![disk.clone()]);
+            let opening = shard.clone();
+            let opened = world.run(&shard, async move {
+                let options = FormatOptions::new(DeviceId(number.into()));
+                Store::format(&opening, DISK, options).await.unwrap();
+                let opened = Store::open(opening, DISK, OpenOptions::default()).await.unwrap();
+                opened.store.set_incarnation(Incarnation(1)).await.unwrap();
+                opened
+            });
+            let opened = novafs_store::Opened { incarnation: Incarnation(1), ..opened };
+            let wires = Wires { hosts: Rc::clone(&hosts), me: node, shard: shard.clone() };
+            let boot = BootId(number.into());
+            let member = Member::start(shard.clone(), wires, opened, node, boot, MemberOptions::default());
+            hosts.borrow_mut().insert(node, (shard, Service(Rc::clone(&member))));
+            members.insert(node, member);
+            disks.insert(node, disk);
+        }
+        for (node, member) in &members {
+            member.configure(&configuration(*node));
+        }
+        world.run_for(Duration::from_millis(900));
+        Self { world, hosts, members, disks, edge }
+    }
+
+    pub(crate) fn ask(&self, node: u64, message: Message, body: Option<Vec<u8>>) -> (Answer, Vec<u8>) {
+        let edge = self.edge.clone();
+        self.world.run(&self.edge.shard, async move {
+            let body = body.map(|bytes| {
+                let mut body = edge.shard.pool().try_take(bytes.len()).unwrap();
+                body.copy_from_slice(&bytes);
+                body.freeze()
+            });
+            let request = Request {
+                priority: Priority::P1,
+                hop: 0,
+                head: message.encode(),
+                body,
+                reply_bytes_max: 1 << 20,
+                deadline: Duration::from_secs(1),
+                control: false,
+            };
+            let reply = edge.call(NodeId(node), request).await.unwrap();
+            let body = reply.body.map(|body| body.to_vec()).unwrap_or_default();
+            (Answer::decode(&reply.head).unwrap(), body)
+        })
+    }
+
+    pub(crate) fn edge_shard(&self) -> MemShard {
+        self.edge.shard.clone()
+    }
+
+    pub(crate) fn read(&self, node: u64, first: u16, count: u16) -> (Answer, Vec<u8>) {
+        let first = UnitIndex(first);
+        self.ask(node, Message::Read { group: GROUP, epoch: EPOCH, block: BLOCK, first, count }, None)
+    }
+}
+
+pub(crate) fn configuration(node: NodeId) -> Configuration {
+    let member = |node| MemberView { node: NodeId(node), incarnation: Incarnation(1), role: Role::InSync };
+    let members = (1..=3).map(member).collect();
+    let boots = (1..=3).map(|node| (NodeId(node), NodeView { boot: Some(BootId(node)), addr: None }));
+    Configuration {
+        version: 1,
+        self_node: node,
+        nodes: boots.collect(),
+        groups: [(GROUP, GroupView { epoch: EPOCH, primary: NodeId(1), members, frozen: false })].into(),
+        confirmed: Some(Incarnation(1)),
+        node_lease_until: Duration::ZERO,
+    }
+}
+
+/// Sealed units from `first` on, one for each plaintext, and their bytes.
+pub(crate) fn seal(first: u16, counter: u64, plains: &[&[u8]]) -> (LogEntry, Vec<u8>) {
+    let key = BlockKey::derive(&DomainKey::new(1, 1, [1; 32]), &[2; 16], BLOCK, Generation(1));
+    let mut stored = Vec::new();
+    let units: Vec<SealedUnit> = (first..)
+        .zip(counter..)
+        .zip(plains)
+        .map(|((unit, counter), plain)| {
+            let mut out = vec![0; plain.len().next_multiple_of(PAGE)];
+            let sealed = key.seal(UnitIndex(unit), counter, plain, &mut out);
+            stored.extend_from_slice(&out);
+            sealed
+        })
+        .collect();
+    (LogEntry::Units(units), stored)
+}
