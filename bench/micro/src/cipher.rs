@@ -12,7 +12,7 @@ const BYTES: usize = 64 << 10;
 
 pub(crate) fn run(report: &mut Report, slice: Duration) {
     let key = BlockKey::derive(&DomainKey::new(1, 1, [3; 32]), &[5; 16], BlockId(1), Generation(1));
-    let plain: Vec<u8> = (0..BYTES).map(|at| (at % 253) as u8).collect();
+    let plain: Vec<u8> = (0..BYTES).map(|at| u8::try_from(at % 253).expect("below 253")).collect();
     let (mut stored, mut opened) = (vec![0; BYTES], vec![0; BYTES]);
     let bytes = BYTES as u64;
     let mut counter = 0;

@@ -10,7 +10,7 @@ use crate::report::Report;
 const BYTES: usize = 1 << 20;
 
 pub(crate) fn run(report: &mut Report, slice: Duration) {
-    let payload: Vec<u8> = (0..BYTES).map(|at| (at % 251) as u8).collect();
+    let payload: Vec<u8> = (0..BYTES).map(|at| u8::try_from(at % 251).expect("below 251")).collect();
     let mut copy = vec![0; BYTES];
     let bytes = BYTES as u64;
     report.repeat("memcpy 1 MiB", bytes, "the rate of memory", slice, || {
