@@ -29,11 +29,14 @@ impl<S: Shard> std::fmt::Debug for Hosts<S> {
     }
 }
 
+/// The member of this host, which reaches other hosts through [`Hosts`].
+type LocalMember<S> = Rc<Member<S, Hosts<S>>>;
+
 /// What this host serves; the member is there once storage is up.
 pub(crate) struct Here<S: Shard> {
     node: Cell<NodeId>,
     pool: Pool,
-    member: RefCell<Option<Rc<Member<S, Hosts<S>>>>>,
+    member: RefCell<Option<LocalMember<S>>>,
 }
 
 impl<S: Shard> Here<S> {
@@ -42,7 +45,7 @@ impl<S: Shard> Here<S> {
     }
 
     /// From now on requests of other hosts reach `member`.
-    pub(crate) fn take_member(&self, member: Rc<Member<S, Hosts<S>>>) {
+    pub(crate) fn take_member(&self, member: LocalMember<S>) {
         self.member.replace(Some(member));
     }
 }
