@@ -320,6 +320,15 @@ impl SimEdge {
         Err(last)
     }
 
+    /// Reads a unit of any block from one host for the sake of what reading does there: a bad copy is repaired.
+    pub(crate) async fn poke(&self, node: NodeId, group: GroupId, block: BlockId, unit: UnitIndex) {
+        let epoch = self.map.borrow().group(group).map(|view| view.epoch);
+        if let Some(epoch) = epoch {
+            let message = Message::Read { group, epoch, block, first: unit, count: 1 };
+            let _ = self.ask(node, &message, None).await;
+        }
+    }
+
     fn judge(
         &self,
         node: NodeId,

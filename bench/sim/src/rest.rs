@@ -12,7 +12,7 @@ use crate::cluster::{Cluster, SimMember};
 use crate::edge::{Block, SimEdge};
 
 /// Bad copies are found by reading and repaired beside: that many rounds of it are enough.
-const ROUNDS_MAX: usize = 12;
+const ROUNDS_MAX: usize = 20;
 /// Between two rounds.
 const ROUND: Duration = Duration::from_millis(700);
 const SCAN_UNITS: usize = 256;
@@ -23,7 +23,7 @@ type Copies = BTreeMap<(BlockId, UnitIndex), Copy>;
 
 /// What is wrong, if anything is.
 pub(crate) fn check(cluster: &Cluster, edge: &Rc<SimEdge>, blocks: &[Rc<Block>]) -> Vec<String> {
-    let mut wrong = compare(cluster, edge, blocks);
+    let mut wrong = compare(cluster, edge);
     for block in blocks {
         for member in 0..nova_groups::MEMBERS_MAX {
             wrong.extend(read_all(cluster, edge, block, member));
@@ -32,7 +32,7 @@ pub(crate) fn check(cluster: &Cluster, edge: &Rc<SimEdge>, blocks: &[Rc<Block>])
     wrong
 }
 
-fn compare(cluster: &Cluster, edge: &Rc<SimEdge>, blocks: &[Rc<Block>]) -> Vec<String> {
+fn compare(cluster: &Cluster, edge: &Rc<SimEdge>) -> Vec<String> {
     let mut wrong = Vec::new();
     for (group, members) in cluster.controller.members() {
         let mut last = Vec::new();
@@ -46,14 +46,12 @@ fn compare(cluster: &Cluster, edge: &Rc<SimEdge>, blocks: &[Rc<Block>]) -> Vec<S
                 })
                 .collect();
             last = differences(group, &held);
-            if bad.is_empty() && (last.is_empty() || round > 2) {
+            if bad.is_empty() && (last.is_empty() || round > 4) {
                 break;
             }
             for (node, (block, unit)) in bad {
-                if let Some(block) = blocks.iter().find(|known| known.id == block) {
-                    let index = members.iter().position(|member| *member == node);
-                    let _ = read_once(cluster, edge, block, unit.0, 1, index.unwrap_or(0));
-                }
+                let reader = Rc::clone(edge);
+                cluster.world.run(&edge.shard, async move { reader.poke(node, group, block, unit).await });
             }
             cluster.world.run_for(ROUND);
         }

@@ -156,10 +156,15 @@ impl<S: Shard, P: Peers> Member<S, P> {
         });
         let appended = self.store.append(group, at, entry, body, Durability::Synced).await;
         if let Err(StoreError::Full { .. }) = &appended {
-            // Asking for the room once more makes the store bring back cells of units that were replaced.
-            drop(self.store.reserve(entry.units().iter().map(|unit| unit.stored_bytes)));
+            self.reclaim(entry.units().iter().map(|unit| unit.stored_bytes));
         }
         appended
+    }
+
+    /// After the store had no room for units of these sizes: asking for it once more makes the store bring back the
+    /// cells of units that were replaced.
+    pub(crate) fn reclaim(&self, stored_bytes: impl IntoIterator<Item = u32>) {
+        drop(self.store.reserve(stored_bytes));
     }
 
     async fn start_anew(&self, incarnation: nova_units::Incarnation) -> Result<(), StoreError> {

@@ -7,6 +7,7 @@ use nova_device::{Peers, Shard};
 use nova_units::{BlockId, GroupId, NodeId, TaskClass, UnitIndex};
 use novafs_format::UnitRecord;
 use novafs_replica::{Answer, Message, Report};
+use novafs_store::StoreError;
 
 use crate::Member;
 
@@ -60,7 +61,14 @@ impl<S: Shard, P: Peers> Member<S, P> {
         if units.len() != 1 || units[0].sealed != sealed || sealed.check_pages(&body).is_err() {
             return false;
         }
-        matches!(self.store.repair(group, sealed, record.commit, body).await, Ok(true))
+        match self.store.repair(group, sealed, record.commit, body).await {
+            Ok(repaired) => repaired,
+            Err(StoreError::Full { .. }) => {
+                self.reclaim([sealed.stored_bytes]);
+                false
+            }
+            Err(_) => false,
+        }
     }
 
     /// The other members of a group, in sync ones first.

@@ -2,7 +2,7 @@
 
 use crate::core::Core;
 use crate::error::{ReadError, StoreError};
-use nova_buf::DmaBuf;
+use nova_buf::{DmaBuf, SharedBuf};
 use nova_device::{Disk as _, Position, Shard};
 use nova_units::{BlockId, CommitPoint, GroupId, IoClass, UnitIndex};
 use novafs_format::{Cell, ENTRY_BODY_BYTES_MAX, Key, LogEntry, PAGE, Place, SealedUnit, UnitRecord, Value};
@@ -61,6 +61,32 @@ impl<S: Shard> Core<S> {
         let Some(Value::Unit(record)) = found else { return Ok(None) };
         let body = self.read_stored(&[(record.sealed, record.commit, record.cell)], class).await?;
         Ok(Some(Found { record, body, newer_prepared }))
+    }
+
+    /// Writes a committed unit's bytes once more into the cell it has; false when that is another version by now.
+    pub(crate) async fn write_again(
+        &self,
+        group: GroupId,
+        sealed: &SealedUnit,
+        commit: CommitPoint,
+        body: SharedBuf,
+    ) -> Result<bool, StoreError> {
+        // While it is pinned the cell is not given to another unit.
+        let pin = self.pin();
+        let found = self.find(&Key::unit(group, sealed.block, sealed.unit), IoClass::Repair).await?;
+        let same = match found {
+            Some(Value::Unit(record)) if record.sealed == *sealed && record.commit == commit => {
+                Some(record.cell)
+            }
+            _ => None,
+        };
+        if let Some(cell) = same {
+            self.write(IoClass::Repair, cell.position, body).await?;
+            self.flush().await?;
+        }
+        drop(pin);
+        self.release_freed();
+        Ok(same.is_some())
     }
 
     pub(crate) async fn read_units(

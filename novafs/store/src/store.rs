@@ -10,7 +10,7 @@ use crate::slots::{Purpose, Reservation, bytes_of, count};
 use crate::state::{Prepared, State};
 use core::time::Duration;
 use nova_buf::{DmaBuf, SharedBuf};
-use nova_device::sync::Semaphore;
+use nova_device::sync::{Semaphore, oneshot};
 use nova_device::{Clock as _, Disk as _, Durability, Shard};
 use nova_units::{
     BlockId, CommitPoint, DeviceId, DiskIndex, Epoch, Generation, GroupId, Incarnation, IoClass, Seq,
@@ -354,7 +354,8 @@ impl<S: Shard> Store<S> {
     }
 
     /// Puts one unit's version into a new cell: the same version again after rot, or one that back-fill brought.
-    /// Never over something newer, nor into a deleted block: then it answers `false`.
+    /// Never over something newer, nor into a deleted block: then it answers `false`. When no cell is left at all, the
+    /// same version is written again where it is: what is there is bad already.
     ///
     /// # Errors
     /// As [`Store::append`]; repair may use the space that clients cannot.
@@ -365,7 +366,18 @@ impl<S: Shard> Store<S> {
         commit: CommitPoint,
         body: SharedBuf,
     ) -> Result<bool, StoreError> {
-        self.install(group, commit, &LogEntry::Units(vec![record]), Some(body)).await
+        match self.install(group, commit, &LogEntry::Units(vec![record]), Some(body.clone())).await {
+            Err(StoreError::Full { .. }) => {}
+            done => return done,
+        }
+        // A task of its own: were this future dropped, the cell could be given to another unit while the device
+        // still writes.
+        let (sender, written) = oneshot::channel();
+        let core = Rc::clone(&self.core);
+        self.core.shard.spawn(TaskClass::Repair, async move {
+            let _ = sender.send(core.write_again(group, &record, commit, body).await);
+        });
+        written.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// Takes in a committed entry out of order, for back-fill: units where nothing newer is here, trims, fences and

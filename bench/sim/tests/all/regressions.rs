@@ -27,3 +27,13 @@ fn a_joiner_whose_free_cells_have_the_wrong_sizes_is_filled_anew() {
     passes(31);
     passes(80);
 }
+
+#[test]
+fn a_bad_copy_on_a_full_disk_is_repaired() {
+    passes(76);
+}
+
+#[test]
+fn bad_copies_that_nobody_read_are_repaired_too() {
+    passes(112);
+}

@@ -54,6 +54,37 @@ fn a_full_device_refuses_early_and_deleting_makes_room() {
 }
 
 #[test]
+fn a_bad_copy_is_repaired_where_it_is_when_no_cell_is_left() {
+    let rig = Rig::new(33, 16 * MIB);
+    let (store, shard, disk) = (rig.open(), rig.shard.clone(), rig.disk.clone());
+    rig.run(async move {
+        append(&store, &shard, GROUP, at(1), &[(1, 0, 1, 65_536)]).await.unwrap();
+        store.commit(GROUP, Seq(1));
+        let (sealed, stored) = unit(1, 0, 1, 65_536);
+        // What joiners are filled with may take every cell there is.
+        let mut block = 2;
+        loop {
+            let (other, bytes) = unit(block, 0, 1, 65_536);
+            let entry = LogEntry::Units(vec![other]);
+            if store.install(GROUP, at(1), &entry, Some(body(&shard, &bytes))).await.is_err() {
+                break;
+            }
+            block += 1;
+        }
+        let found = store.read(GROUP, BlockId(1), UnitIndex(0), IoClass::Client).await.unwrap().unwrap();
+        disk.flip_bit(found.record.cell.position + 9_000, 1);
+        assert!(store.read(GROUP, BlockId(1), UnitIndex(0), IoClass::Client).await.is_err());
+        assert_eq!(store.repair(GROUP, sealed, at(1), body(&shard, &stored)).await, Ok(true));
+        expect_unit(&store, GROUP, (1, 0, 1, 65_536)).await;
+        assert_eq!(
+            store.repair(GROUP, sealed, at(0), body(&shard, &stored)).await,
+            Ok(false),
+            "another version"
+        );
+    });
+}
+
+#[test]
 fn room_that_is_reserved_stays_for_its_owner() {
     let rig = Rig::new(32, 16 * MIB);
     let (store, shard) = (rig.open(), rig.shard.clone());
