@@ -134,6 +134,9 @@ pub struct Host {
     /// The device's file.
     #[serde(default)]
     pub device: Option<PathBuf>,
+    /// Where programs attach to the agent.
+    #[serde(default)]
+    pub agent_socket: Option<PathBuf>,
 }
 
 impl Region {

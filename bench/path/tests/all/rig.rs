@@ -35,7 +35,7 @@ impl Rig {
         let nova = Nova::new(&bins(), &folder.path().join("region"), Interrupt::default()).unwrap();
         let logs = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.logs"));
         let _ = fs::remove_dir_all(&logs);
-        let region = Region::up(nova, &bins(), Size::standard(device_mib), &logs).unwrap();
+        let region = Region::up(nova, &bins(), &Size::standard(device_mib), &logs).unwrap();
         region.wait_in_sync(3, IN_SYNC_TIMEOUT).unwrap();
         Self { region, folder }
     }

@@ -8,7 +8,7 @@ use crate::workspace::Crate;
 const RULE: &str = "crate direction";
 
 /// What the code of the crate in a folder may use; dev-dependencies follow [`may_test_with`].
-const MAY_USE: [(&str, &[&str]); 30] = [
+const MAY_USE: [(&str, &[&str]); 31] = [
     ("dataplane/units", &[]),
     ("dataplane/buf", &["nova-units"]),
     ("dataplane/device", &["nova-units", "nova-buf"]),
@@ -85,6 +85,7 @@ const MAY_USE: [(&str, &[&str]); 30] = [
         ],
     ),
     ("bench/path", &[]),
+    ("bench/storage", &["nova-path", "novafs-client"]),
     (
         "bench/sim",
         &[
