@@ -8,7 +8,7 @@ use crate::workspace::Crate;
 const RULE: &str = "crate direction";
 
 /// What the code of the crate in a folder may use; dev-dependencies follow [`may_test_with`].
-const MAY_USE: [(&str, &[&str]); 31] = [
+const MAY_USE: [(&str, &[&str]); 32] = [
     ("dataplane/units", &[]),
     ("dataplane/buf", &["nova-units"]),
     ("dataplane/device", &["nova-units", "nova-buf"]),
@@ -84,6 +84,7 @@ const MAY_USE: [(&str, &[&str]); 31] = [
             "novabulk-frame",
         ],
     ),
+    ("bench/model", &["nova-units", "nova-groups"]),
     ("bench/path", &[]),
     ("bench/storage", &["nova-path", "novafs-client"]),
     (
