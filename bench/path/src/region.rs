@@ -181,6 +181,35 @@ impl Region {
         }
     }
 
+    /// Waits until the collection has come to rest: no orphan waits, and every device has at least `bytes_free` left; at
+    /// most `limit`. Answers how long it took.
+    ///
+    /// # Errors
+    /// When the time is over, with how far it came.
+    pub fn wait_collected(&self, bytes_free: u64, limit: Duration) -> Result<Duration> {
+        let begun = Instant::now();
+        loop {
+            let last = match self.status() {
+                Ok(status) => {
+                    let free = status.bytes_free_min();
+                    if status.collection.blocks_waiting == 0 && free >= bytes_free {
+                        return Ok(begun.elapsed());
+                    }
+                    format!(
+                        "{free} of {bytes_free} bytes are free on the fullest device, {:?}",
+                        status.collection
+                    )
+                }
+                Err(error) => format!("{error:#}"),
+            };
+            self.nova.interrupt().check()?;
+            if begun.elapsed() > limit {
+                bail!("space did not return within {limit:?}: {last}");
+            }
+            thread::sleep(STATUS_EVERY);
+        }
+    }
+
     /// Copies the logs of all processes to where the owner wants them; answers the folder.
     ///
     /// # Errors

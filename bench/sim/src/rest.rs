@@ -93,6 +93,17 @@ fn copies(cluster: &Cluster, node: NodeId, group: GroupId) -> Copies {
 }
 
 async fn collect(member: Rc<SimMember>, group: GroupId) -> Copies {
+    let copies = scan(&member, group).await;
+    let mut blocks: Vec<BlockId> = copies.keys().map(|(block, _)| *block).collect();
+    blocks.dedup();
+    let all = BlockId(0)..=BlockId(u64::MAX);
+    if let Ok(listed) = member.store().held_blocks(group, all, usize::MAX).await {
+        assert_eq!(listed.blocks, blocks, "the list of held blocks is what a scan finds");
+    }
+    copies
+}
+
+async fn scan(member: &Rc<SimMember>, group: GroupId) -> Copies {
     let store = member.store();
     let mut copies = Copies::new();
     let mut after = None;

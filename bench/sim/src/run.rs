@@ -111,6 +111,9 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
     if scenario.deletes {
         // Its writer and readers go on, and must be refused.
         delete_block(&edges[0], &blocks[0]);
+        if let Some(block) = blocks.get(1).filter(|_| scenario.blocks > 2) {
+            collect_block(&cluster, &edges[0], block);
+        }
     }
     chaos.end(&cluster);
     let mut room = Room { due: cluster.world.now() + ROOM_AFTER, next: 1 };
@@ -125,7 +128,7 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
             stopping.set(true);
         }
         if let Some(block) = room.next_due(now, &blocks) {
-            delete_block(&edges[0], block);
+            collect_block(&cluster, &edges[0], block);
         }
         whole_since = if whole(&cluster) { whole_since.or(Some(now)) } else { None };
         if whole_since.is_some_and(|since| now >= since + STEADY) {
@@ -287,4 +290,9 @@ async fn follow_map(edge: Rc<SimEdge>, controller: Rc<Controller>, delay: Durati
 fn delete_block(edge: &Rc<SimEdge>, block: &Rc<Block>) {
     let (deleting, block) = (Rc::clone(edge), Rc::clone(block));
     edge.shard.spawn(TaskClass::Client, async move { deleting.delete(&block).await });
+}
+
+fn collect_block(cluster: &Cluster, edge: &Rc<SimEdge>, block: &Rc<Block>) {
+    let (asking, block, hosts) = (Rc::clone(edge), Rc::clone(block), cluster.hosts.clone());
+    edge.shard.spawn(TaskClass::Background, async move { asking.collect(&block, &hosts).await });
 }

@@ -1,5 +1,6 @@
 //! `nova fs`: files of NovaFS, through the agent and the data plane of one host.
 
+mod fsck;
 mod get;
 mod locate;
 mod names;
@@ -106,6 +107,14 @@ enum Command {
         #[arg(default_value = "/")]
         path: String,
     },
+    /// Compare the file metadata with the blocks that every member of every group holds; changes nothing.
+    #[command(
+        after_help = "Ends with 1 when something differs. Blocks of removed files that wait for collection are fine.\n\n\
+                      Examples:\n  \
+                      nova fs fsck\n  \
+                      nova --json fs fsck | jq '.findings[] | select(.kind == \"missing\")'"
+    )]
+    Fsck,
     /// Show on which host, device and position every unit of a file lies.
     #[command(after_help = "Example:\n  nova --json fs locate /hot/a | jq '.units[0].replicas'")]
     Locate {
@@ -116,6 +125,10 @@ enum Command {
 
 /// Carries out a command.
 pub(crate) fn run(global: &Global, fs: Fs) -> anyhow::Result<()> {
+    if matches!(fs.command, Command::Fsck) {
+        // The controllers answer it: no host's agent is needed.
+        return fsck::run(global);
+    }
     let client = connect(global, fs.agent)?;
     let outcome = match fs.command {
         Command::Put(put) => put::run(global, &client, &put),
@@ -128,6 +141,7 @@ pub(crate) fn run(global: &Global, fs: Fs) -> anyhow::Result<()> {
         Command::Rm { recursive, paths } => names::remove(global, &client, recursive, &paths),
         Command::Du { path } => names::usage(global, &client, &path),
         Command::Locate { path } => locate::run(global, &client, &path),
+        Command::Fsck => unreachable!("it was carried out above"),
     };
     // Dropped, it would wait until its threads next look up, 100 ms. The process ends now, and its host sees that.
     std::mem::forget(client);

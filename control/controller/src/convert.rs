@@ -3,8 +3,8 @@
 use nova_api::files as pb;
 use nova_api::files::response::Result as Wire;
 use novafs_namespace::{
-    Answer, Block, EntryView, Failure, File, Kind, ListPage, MakeDirectory, NewFile, OpenSession, Publish,
-    Remove, Rename, Reply, StoredBlock, Totals,
+    Answer, Block, Collected, EntryView, Failure, File, Kind, ListPage, MakeDirectory, NewFile, OpenSession,
+    Publish, Remove, Rename, Reply, StoredBlock, Totals,
 };
 
 pub(crate) fn open_session(wire: pb::OpenSession) -> OpenSession {
@@ -57,6 +57,15 @@ pub(crate) fn rename(wire: pb::Rename) -> Rename {
 /// The limit of the wire is not needed: a tree goes out of sight in one step, however large.
 pub(crate) fn remove(wire: pb::Remove) -> Remove {
     Remove { path: wire.path, recursive: wire.recursive }
+}
+
+pub(crate) fn collected(wire: pb::Collected) -> Collected {
+    Collected {
+        first_blocks: wire.first_blocks,
+        blocks: wire.blocks,
+        bytes: wire.bytes,
+        full_pass_ms: wire.full_pass_ms,
+    }
 }
 
 pub(crate) fn failure(failure: Failure) -> Wire {

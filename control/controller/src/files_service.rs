@@ -35,11 +35,15 @@ pub(crate) struct FilesService {
 #[tonic::async_trait]
 impl FilesApi for FilesService {
     async fn execute(&self, request: Request<pb::Request>) -> Result<Response<pb::Response>, Status> {
-        authorize(&request, &[Role::Agent, Role::Gateway, Role::Operator, Role::Controller])?;
+        let allowed = [Role::Agent, Role::Gateway, Role::Operator, Role::Controller];
+        let identity = authorize(&request, &allowed)?;
         let pb::Request { client, sequence, op } = request.into_inner();
         let op = op.ok_or_else(|| {
             Status::invalid_argument("the request asks nothing; upgrade the controllers first")
         })?;
+        if matches!(op, Ask::Collected(_)) && identity.role() != Role::Controller {
+            return Err(Status::permission_denied(format!("{identity} may not say what was collected")));
+        }
         let result = self.execute_op(client, sequence, op).await?;
         Ok(Response::new(pb::Response { result: Some(result) }))
     }
@@ -84,6 +88,7 @@ impl FilesService {
             Ask::MakeDirectory(ask) => Op::MakeDirectory(convert::make_directory(ask)),
             Ask::Rename(ask) => Op::Rename(convert::rename(ask)),
             Ask::Remove(ask) => Op::Remove(convert::remove(ask)),
+            Ask::Collected(ask) => Op::Collected(convert::collected(ask)),
         };
         match self.writes.propose(Command { client, sequence, at_ms: 0, op: Some(op) }).await {
             Ok(answer) => Ok(convert::answer(answer)),

@@ -6,8 +6,10 @@
 #![forbid(unsafe_code)]
 
 mod attendance;
+mod check;
 mod clock;
 mod cluster_service;
+mod collection;
 mod config;
 mod convert;
 mod files_service;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod attendance;
+mod collection;
 mod config;
 mod door;
 mod doorbell;

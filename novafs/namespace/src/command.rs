@@ -201,10 +201,19 @@ pub struct Sweep {
     pub limit: u32,
 }
 
-/// Orphans whose blocks no longer exist in any group.
+/// Orphans whose blocks no longer exist in any group, and what was deleted for them.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Collected {
     /// First block of each orphan.
     #[prost(uint64, repeated, tag = "1")]
     pub first_blocks: Vec<u64>,
+    /// Blocks that were held and are deleted.
+    #[prost(uint64, tag = "2")]
+    pub blocks: u64,
+    /// Sealed bytes that each member held of them.
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+    /// When a full pass ended, in milliseconds since 1970; 0: none did.
+    #[prost(uint64, tag = "4")]
+    pub full_pass_ms: u64,
 }

@@ -10,6 +10,7 @@
 
 mod answer;
 mod apply;
+mod census;
 mod command;
 mod limits;
 mod model;
@@ -21,6 +22,7 @@ mod snapshot;
 pub use answer::{
     Answer, BlocksReserved, Code, Done, Failure, Outcome, Published, Reply, SessionOpened, Swept,
 };
+pub use census::{BlockUse, Census};
 pub use command::{
     Block, Collected, Command, EndSession, MakeDirectory, NewFile, Op, OpenSession, Publish, Remove, Rename,
     ReserveBlocks, Sweep,
@@ -32,8 +34,8 @@ pub use limits::{
     SESSIONS_MAX, SWEEP_ENTRIES_MAX,
 };
 pub use model::{
-    Directory, File, Inode, Kind, Name, Namespace, Node, Orphan, ROOT, Reservation, STANDARD_SPACES, Session,
-    Space, StandardSpace, StoredBlock, Totals,
+    Collection, Directory, File, Inode, Kind, Name, Namespace, Node, Orphan, ROOT, Reservation,
+    STANDARD_SPACES, Session, Space, StandardSpace, StoredBlock, Totals,
 };
 pub use path::Path;
 pub use plan::{Renewals, plan};

@@ -239,6 +239,17 @@ pub struct Orphan {
     pub since: Timestamp,
 }
 
+/// What came of collecting orphans, since the region was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collection {
+    /// Blocks that were held and were deleted.
+    pub blocks: u64,
+    /// Sealed bytes that each member held of them.
+    pub bytes: u64,
+    /// When the last full pass ended; 0: none yet.
+    pub full_pass: Timestamp,
+}
+
 /// The last answers of one client.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Client {
@@ -259,6 +270,7 @@ pub struct Namespace {
     pub(crate) spaces: OrdMap<InodeId, Space>,
     pub(crate) sessions: OrdMap<SessionId, Session>,
     pub(crate) orphans: OrdMap<BlockId, Orphan>,
+    pub(crate) collection: Collection,
     /// Roots of removed trees.
     pub(crate) trash: OrdMap<InodeId, ()>,
     pub(crate) clients: OrdMap<u64, Client>,
@@ -289,6 +301,7 @@ impl Namespace {
             spaces: OrdMap::new(),
             sessions: OrdMap::new(),
             orphans: OrdMap::new(),
+            collection: Collection::default(),
             trash: OrdMap::new(),
             clients: OrdMap::new(),
             clients_by_age: OrdMap::new(),
@@ -338,6 +351,17 @@ impl Namespace {
     /// Blocks that wait for collection, by first id.
     pub fn orphans(&self) -> impl Iterator<Item = (BlockId, &Orphan)> {
         self.orphans.iter().map(|(first, orphan)| (*first, orphan))
+    }
+
+    /// Those of [`Namespace::orphans`] whose first id is `from` or comes after it.
+    pub fn orphans_from(&self, from: BlockId) -> impl Iterator<Item = (BlockId, &Orphan)> {
+        self.orphans.range(from..).map(|(first, orphan)| (*first, orphan))
+    }
+
+    /// What came of collecting orphans.
+    #[must_use]
+    pub fn collection(&self) -> Collection {
+        self.collection
     }
 
     /// Removed trees wait for a sweep.

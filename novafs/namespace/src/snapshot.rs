@@ -18,8 +18,8 @@ use prost::Message;
 use crate::answer::Answer;
 use crate::apply::optional_digest;
 use crate::model::{
-    Client, Directory, File, Inode, Name, Namespace, Node, Orphan, ROOT, Reservation, Session, Space,
-    StoredBlock, Totals,
+    Client, Collection, Directory, File, Inode, Name, Namespace, Node, Orphan, ROOT, Reservation, Session,
+    Space, StoredBlock, Totals,
 };
 
 /// First bytes of a snapshot.
@@ -80,6 +80,12 @@ struct Head {
     clock_ms: u64,
     #[prost(uint64, tag = "6")]
     inodes_max: u64,
+    #[prost(uint64, tag = "20")]
+    collected_blocks: u64,
+    #[prost(uint64, tag = "21")]
+    collected_bytes: u64,
+    #[prost(uint64, tag = "22")]
+    full_pass_ms: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -236,6 +242,9 @@ impl Namespace {
                 next_block: self.next_block,
                 clock_ms: self.clock.0,
                 inodes_max: self.inodes_max,
+                collected_blocks: self.collection.blocks,
+                collected_bytes: self.collection.bytes,
+                full_pass_ms: self.collection.full_pass.0,
             }),
             spaces: self.spaces.iter().map(|(id, space)| space_row(*id, space)).collect(),
             ..Piece::default()
@@ -309,6 +318,11 @@ impl Namespace {
             self.next_block = head.next_block;
             self.clock = Timestamp(head.clock_ms);
             self.inodes_max = head.inodes_max;
+            self.collection = Collection {
+                blocks: head.collected_blocks,
+                bytes: head.collected_bytes,
+                full_pass: Timestamp(head.full_pass_ms),
+            };
         }
         for row in piece.spaces {
             let space = Space {

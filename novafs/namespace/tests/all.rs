@@ -1,6 +1,8 @@
 //! Integration tests of the namespace.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "all/census.rs"]
+mod census;
 #[path = "all/dedup.rs"]
 mod dedup;
 #[path = "all/kit.rs"]

@@ -223,6 +223,7 @@ impl<S: Shard> Core<S> {
                 self.refuse_all();
                 return;
             }
+            self.reclaim_later();
         }
     }
 

@@ -262,6 +262,7 @@ impl<S: Shard> Store<S> {
         state.commit(group, seq);
         let due = self.core.checkpoint_is_due(&state);
         drop(state);
+        self.core.reclaim_later();
         if due {
             self.core.ask_checkpoint_if_none();
         }
@@ -446,8 +447,20 @@ impl<S: Shard> Store<S> {
             },
         };
         let to = Key::unit(group, BlockId(u64::MAX), UnitIndex(u16::MAX));
+        self.units_between(from, to, limit.max(1), IoClass::Background).await
+    }
+
+    /// Committed units between two keys of one group, both included: at least `limit` if there are that many.
+    pub(crate) async fn units_between(
+        &self,
+        from: Key,
+        to: Key,
+        limit: usize,
+        class: IoClass,
+    ) -> Result<Vec<UnitRecord>, StoreError> {
+        self.core.check_usable()?;
         let pin = self.core.pin();
-        let records = self.core.records_between(from, to, limit.max(1), IoClass::Background).await;
+        let records = self.core.records_between(from, to, limit, class).await;
         drop(pin);
         self.core.release_freed();
         records
@@ -514,6 +527,7 @@ impl<S: Shard> Store<S> {
         self.core.check_usable()?;
         let done = self.core.checkpoint_now().await;
         self.stop();
+        self.core.discards.finished().await;
         done
     }
 

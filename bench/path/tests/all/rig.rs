@@ -44,6 +44,14 @@ impl Rig {
         self.region.nova()
     }
 
+    /// Compares the file metadata with what is stored; everything must agree.
+    pub(crate) fn assert_no_findings(&self) -> answer::Checked {
+        let checked = self.nova().call(["fs", "fsck"]).finish().unwrap();
+        let found: answer::Checked = checked.answer().unwrap_or_else(|error| panic!("{checked}: {error:#}"));
+        assert!(checked.code == Some(0) && found.findings.is_empty(), "{checked}: {found:?}");
+        found
+    }
+
     /// Makes a folder below the test's own.
     pub(crate) fn local(&self, name: &str) -> PathBuf {
         let path = self.folder.path().join(name);

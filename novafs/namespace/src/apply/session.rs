@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use nova_units::{BlockId, GroupId, SessionId};
+use nova_units::{BlockId, GroupId, SessionId, Timestamp};
 
 use crate::answer::{Answer, BlocksReserved, Code, Done, Failure, Reply, SessionOpened};
 use crate::command::{Collected, EndSession, OpenSession, ReserveBlocks};
@@ -87,6 +87,10 @@ impl Namespace {
         for first in &collected.first_blocks {
             self.orphans.remove(&BlockId(*first));
         }
+        let sum = &mut self.collection;
+        sum.blocks = sum.blocks.saturating_add(collected.blocks);
+        sum.bytes = sum.bytes.saturating_add(collected.bytes);
+        sum.full_pass = sum.full_pass.max(Timestamp(collected.full_pass_ms));
         Done {}.into()
     }
 }

@@ -97,7 +97,7 @@ fn a_replaced_file_leaves_its_blocks_for_collection() {
     assert_eq!(log.namespace.stat("/hot/f").unwrap().bytes, 20);
     assert_eq!(log.namespace.orphans().map(|(first, _)| first.0).collect::<Vec<_>>(), [first]);
     check(&log.namespace);
-    let collected = novafs_namespace::Collected { first_blocks: vec![first] };
+    let collected = novafs_namespace::Collected { first_blocks: vec![first], ..Default::default() };
     log.apply(Op::Collected(collected));
     assert_eq!(log.namespace.orphans().count(), 0);
 }
