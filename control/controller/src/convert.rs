@@ -28,6 +28,10 @@ fn new_file(wire: pb::NewFile) -> NewFile {
         bytes: wire.bytes,
         blocks: wire.blocks.into_iter().map(new_block).collect(),
         sha256: wire.sha256.to_vec(),
+        base: wire.base,
+        uid: wire.uid,
+        gid: wire.gid,
+        modified_ns: wire.modified_ns,
     }
 }
 
@@ -43,20 +47,36 @@ fn new_block(wire: pb::Block) -> Block {
         key_version: wire.key_version,
         root: wire.root.to_vec(),
         offset: wire.offset,
+        sparse: wire.sparse,
     }
 }
 
 pub(crate) fn make_directory(wire: pb::MakeDirectory) -> MakeDirectory {
-    MakeDirectory { path: wire.path, mode: wire.mode, parents: wire.parents }
+    MakeDirectory {
+        path: wire.path,
+        mode: wire.mode,
+        parents: wire.parents,
+        base: wire.base,
+        uid: wire.uid,
+        gid: wire.gid,
+    }
 }
 
 pub(crate) fn rename(wire: pb::Rename) -> Rename {
-    Rename { source: wire.source, target: wire.target, replace: wire.replace }
+    Rename {
+        source: wire.source,
+        target: wire.target,
+        replace: wire.replace,
+        source_base: wire.source_base,
+        target_base: wire.target_base,
+        exchange: wire.exchange,
+        no_replace: wire.no_replace,
+    }
 }
 
 /// The limit of the wire is not needed: a tree goes out of sight in one step, however large.
 pub(crate) fn remove(wire: pb::Remove) -> Remove {
-    Remove { path: wire.path, recursive: wire.recursive }
+    Remove { path: wire.path, recursive: wire.recursive, base: wire.base, only: wire.only }
 }
 
 pub(crate) fn failure(failure: Failure) -> Wire {
@@ -80,6 +100,7 @@ pub(crate) fn answer(answer: Answer) -> Wire {
             first_block: reserved.first_block,
             count: reserved.count,
             groups: reserved.groups,
+            ..pb::BlocksReserved::default()
         }),
         Some(Reply::Published(published)) => Wire::Published(pb::Published {
             outcomes: published
@@ -110,6 +131,7 @@ pub(crate) fn entry(view: &EntryView) -> pb::Entry {
         created_ms: view.created.0,
         children: view.children,
         sha256: digest(view.sha256),
+        ..pb::Entry::default()
     }
 }
 
@@ -118,7 +140,11 @@ fn digest<B: From<Vec<u8>>>(digest: Option<[u8; 32]>) -> B {
 }
 
 pub(crate) fn listing(page: &ListPage) -> pb::Listing {
-    pb::Listing { entries: page.entries.iter().map(entry).collect(), more: page.more }
+    pb::Listing {
+        entries: page.entries.iter().map(entry).collect(),
+        more: page.more,
+        ..pb::Listing::default()
+    }
 }
 
 pub(crate) fn resolved(view: &EntryView, file: &File) -> pb::Resolved {
@@ -137,6 +163,7 @@ fn stored_block(block: &StoredBlock) -> pb::Block {
         key_version: block.key_version,
         root: digest(block.root),
         offset: block.offset,
+        ..pb::Block::default()
     }
 }
 
@@ -146,6 +173,7 @@ pub(crate) fn usage(totals: Totals) -> pb::UsageReport {
         directories: totals.directories,
         bytes: totals.bytes,
         blocks: totals.blocks,
+        ..pb::UsageReport::default()
     }
 }
 
@@ -155,11 +183,11 @@ mod tests {
 
     #[test]
     fn codes_have_the_same_number_and_name_on_the_wire() {
-        for number in 0..=14 {
+        for number in 0..=20 {
             let ours = novafs_namespace::Code::try_from(number).unwrap();
             let wire = pb::failure::Code::try_from(number).unwrap();
             assert_eq!(format!("{ours:?}"), format!("{wire:?}"));
         }
-        assert!(novafs_namespace::Code::try_from(15).is_err() && pb::failure::Code::try_from(15).is_err());
+        assert!(novafs_namespace::Code::try_from(21).is_err() && pb::failure::Code::try_from(21).is_err());
     }
 }

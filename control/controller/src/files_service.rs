@@ -84,6 +84,7 @@ impl FilesService {
             Ask::MakeDirectory(ask) => Op::MakeDirectory(convert::make_directory(ask)),
             Ask::Rename(ask) => Op::Rename(convert::rename(ask)),
             Ask::Remove(ask) => Op::Remove(convert::remove(ask)),
+            _ => return Ok(convert::failure(Failure::new(Code::Invalid, "", "not in this version"))),
         };
         match self.writes.propose(Command { client, sequence, at_ms: 0, op: Some(op) }).await {
             Ok(answer) => Ok(convert::answer(answer)),

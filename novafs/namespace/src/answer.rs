@@ -34,6 +34,18 @@ pub enum Code {
     Unavailable = 13,
     /// The file has another writer.
     Busy = 14,
+    /// A quota would be exceeded.
+    Quota = 15,
+    /// No such extended attribute.
+    NoData = 16,
+    /// A file or an attribute would be too large.
+    TooLarge = 17,
+    /// The file has as many names as one may have.
+    TooManyLinks = 18,
+    /// It cannot be changed.
+    ReadOnly = 19,
+    /// The inode is gone.
+    Stale = 20,
 }
 
 /// A refusal: nothing was changed by the part of the request that `path` names.

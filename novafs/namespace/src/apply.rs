@@ -40,6 +40,7 @@ impl Namespace {
             Some(Op::Remove(remove)) => self.remove(remove),
             Some(Op::Sweep(sweep)) => Ok(self.sweep(sweep)),
             Some(Op::Collected(collected)) => Ok(self.collected(collected)),
+            Some(_) => Err(Failure::new(Code::Invalid, "", "not in this version")),
             None => {
                 Err(Failure::new(Code::Invalid, "", "this controller does not know the command; upgrade it"))
             }

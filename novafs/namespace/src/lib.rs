@@ -22,8 +22,9 @@ pub use answer::{
     Answer, BlocksReserved, Code, Done, Failure, Outcome, Published, Reply, SessionOpened, Swept,
 };
 pub use command::{
-    Block, Collected, Command, EndSession, MakeDirectory, NewFile, Op, OpenSession, Publish, Remove, Rename,
-    ReserveBlocks, Sweep,
+    Block, CloseFile, Collected, Command, CommitFile, EndSession, Expire, Link, MakeDirectory, MakeSymlink,
+    NewFile, Only, Op, OpenFile, OpenSession, Publish, Purge, PurgeTrash, Remove, RemoveXattr, Rename,
+    ReserveBlocks, SetAttributes, SetQuota, SetSpace, SetXattr, Sweep, Truncate, Undelete,
 };
 pub use limits::{
     ANSWERS_PER_CLIENT_MAX, BLOCKS_PER_FILE_MAX, BLOCKS_PER_RESERVATION_MAX, BLOCKS_PER_SESSION_MAX,

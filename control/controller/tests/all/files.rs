@@ -41,10 +41,10 @@ fn file(path: &str, block: u64, group: u32) -> pb::NewFile {
         key_domain: 1,
         key_version: 1,
         root: vec![2; 32].into(),
-        offset: 0,
+        ..pb::Block::default()
     }];
     let (mode, modified_ms, sha256) = (0o640, 77, vec![3; 32].into());
-    pb::NewFile { path: path.into(), mode, modified_ms, bytes: 10, blocks, sha256 }
+    pb::NewFile { path: path.into(), mode, modified_ms, bytes: 10, blocks, sha256, ..pb::NewFile::default() }
 }
 
 /// Three hosts whose groups take blocks; a session with 64 of them: session, first block, groups.
@@ -95,8 +95,9 @@ async fn what_is_published_is_listed_resolved_moved_and_removed_once() {
         "another request finds the names taken"
     );
 
-    let list =
-        |after: &str, limit| Ask::List(pb::List { path: "/hot/set".into(), after: after.into(), limit });
+    let list = |after: &str, limit| {
+        Ask::List(pb::List { path: "/hot/set".into(), after: after.into(), limit, ..pb::List::default() })
+    };
     let Told::Listing(page) = client.ask(&region, list("", 15)).await else { panic!("a listing") };
     assert!(page.more && page.entries.len() == 15);
     let Told::Listing(rest) = client.ask(&region, list(&page.entries[14].name, 15)).await else {
@@ -104,7 +105,7 @@ async fn what_is_published_is_listed_resolved_moved_and_removed_once() {
     };
     assert!(!rest.more && rest.entries.len() == 5);
 
-    let resolve = |path: &str| Ask::Resolve(pb::Resolve { path: path.into(), inode: 0 });
+    let resolve = |path: &str| Ask::Resolve(pb::Resolve { path: path.into(), ..pb::Resolve::default() });
     let Told::Resolved(resolved) = client.ask(&region, resolve("/hot/set/f03")).await else {
         panic!("a file")
     };
@@ -116,14 +117,15 @@ async fn what_is_published_is_listed_resolved_moved_and_removed_once() {
         (10, 0o640, 77, &expected.sha256)
     );
 
-    let rename = pb::Rename { source: "/hot/set".into(), target: "/warm/set".into(), replace: false };
+    let rename =
+        pb::Rename { source: "/hot/set".into(), target: "/warm/set".into(), ..pb::Rename::default() };
     assert_eq!(client.ask(&region, Ask::Rename(rename)).await, Told::Done(pb::Done {}));
-    let by_inode = Ask::Resolve(pb::Resolve { path: String::new(), inode: entry.inode });
+    let by_inode = Ask::Resolve(pb::Resolve { inode: entry.inode, ..pb::Resolve::default() });
     assert!(matches!(client.ask(&region, by_inode).await, Told::Resolved(_)), "an inode stays");
-    let usage = Ask::Usage(pb::Usage { path: "/warm".into() });
+    let usage = Ask::Usage(pb::Usage { path: "/warm".into(), ..pb::Usage::default() });
     let Told::Usage(usage) = client.ask(&region, usage).await else { panic!("a sum") };
     assert_eq!((usage.files, usage.directories, usage.bytes, usage.blocks), (20, 1, 200, 20));
-    let remove = pb::Remove { path: "/warm/set".into(), recursive: true, limit: 0 };
+    let remove = pb::Remove { path: "/warm/set".into(), recursive: true, ..pb::Remove::default() };
     assert_eq!(client.ask(&region, Ask::Remove(remove)).await, Told::Done(pb::Done {}));
     assert_eq!(code(&client.ask(&region, resolve("/warm/set/f03")).await), Some(Code::NotFound));
 
@@ -140,7 +142,12 @@ async fn what_is_published_is_listed_resolved_moved_and_removed_once() {
 async fn a_killed_leader_loses_nothing_and_a_retry_is_applied_once() {
     let mut region = Region::start();
     let make = |name: u64, parents| {
-        Ask::MakeDirectory(pb::MakeDirectory { path: format!("/hot/d{name}"), mode: 0o700, parents })
+        Ask::MakeDirectory(pb::MakeDirectory {
+            path: format!("/hot/d{name}"),
+            mode: 0o700,
+            parents,
+            ..pb::MakeDirectory::default()
+        })
     };
     let mut leader = 0;
     for number in 1..=10 {
@@ -163,7 +170,7 @@ async fn a_killed_leader_loses_nothing_and_a_retry_is_applied_once() {
 async fn many_clients_write_at_once_and_a_follower_names_the_leader() {
     const CLIENTS: u64 = 64;
     let region = Region::start();
-    let stat = Ask::Stat(pb::Stat { path: "/hot".into() });
+    let stat = Ask::Stat(pb::Stat { path: "/hot".into(), ..pb::Stat::default() });
     let (leader, _) = region.files(0, 0, stat.clone()).await;
     let channel = region.channel(leader, "h1");
     let writes = (1..=CLIENTS).map(|client| {
@@ -171,7 +178,11 @@ async fn many_clients_write_at_once_and_a_follower_names_the_leader() {
         tokio::spawn(async move {
             for sequence in 1..=10 {
                 let path = format!("/scratch/c{client}/d{sequence}");
-                let make = Ask::MakeDirectory(pb::MakeDirectory { path, mode: 0, parents: true });
+                let make = Ask::MakeDirectory(pb::MakeDirectory {
+                    path,
+                    parents: true,
+                    ..pb::MakeDirectory::default()
+                });
                 let told =
                     files.execute(pb::Request { client, sequence, op: Some(make) }).await?.into_inner();
                 assert_eq!(told.result, Some(Told::Done(pb::Done {})));
@@ -182,7 +193,7 @@ async fn many_clients_write_at_once_and_a_follower_names_the_leader() {
     for write in writes.collect::<Vec<_>>() {
         write.await.unwrap().unwrap();
     }
-    let usage = Ask::Usage(pb::Usage { path: "/scratch".into() });
+    let usage = Ask::Usage(pb::Usage { path: "/scratch".into(), ..pb::Usage::default() });
     let Told::Usage(usage) = region.files(0, 0, usage).await.1 else { panic!("a sum") };
     assert_eq!(usage.directories, CLIENTS * 11);
     let applied = region.status().await.raft.iter().find(|group| group.name == "files").unwrap().applied;

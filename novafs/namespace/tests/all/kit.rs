@@ -50,7 +50,7 @@ impl Log {
     }
 
     pub(crate) fn rename(&mut self, source: &str, target: &str, replace: bool) -> Result<(), Code> {
-        let rename = Rename { source: source.into(), target: target.into(), replace };
+        let rename = Rename { source: source.into(), target: target.into(), replace, ..Rename::default() };
         done(&self.apply(Op::Rename(rename)))
     }
 }
@@ -63,7 +63,15 @@ pub(crate) fn done(answer: &Answer) -> Result<(), Code> {
 /// A file of one block, or of none when `bytes` is 0.
 pub(crate) fn file(path: &str, block: u64, bytes: u64) -> NewFile {
     let blocks = if bytes == 0 { vec![] } else { vec![self::block(block, 0, bytes)] };
-    NewFile { path: path.into(), mode: 0o644, modified_ms: 5, bytes, blocks, sha256: vec![7; 32] }
+    NewFile {
+        path: path.into(),
+        mode: 0o644,
+        modified_ms: 5,
+        bytes,
+        blocks,
+        sha256: vec![7; 32],
+        ..NewFile::default()
+    }
 }
 
 pub(crate) fn block(block: u64, offset: u64, bytes: u64) -> Block {
@@ -72,12 +80,12 @@ pub(crate) fn block(block: u64, offset: u64, bytes: u64) -> Block {
         group: 1,
         bytes,
         generation: 1,
-        salt: vec![3; 16],
         unit_log2: 16,
         key_domain: 1,
         key_version: 1,
         root: vec![9; 32],
         offset,
+        ..Block::default()
     }
 }
 

@@ -7,11 +7,16 @@ use novafs_namespace::{
 use crate::kit::{Log, check, done, file};
 
 fn make(log: &mut Log, path: &str, parents: bool) -> Result<(), Code> {
-    done(&log.apply(Op::MakeDirectory(MakeDirectory { path: path.into(), mode: 0o700, parents })))
+    done(&log.apply(Op::MakeDirectory(MakeDirectory {
+        path: path.into(),
+        mode: 0o700,
+        parents,
+        ..MakeDirectory::default()
+    })))
 }
 
 fn remove(log: &mut Log, path: &str, recursive: bool) -> Result<(), Code> {
-    done(&log.apply(Op::Remove(Remove { path: path.into(), recursive })))
+    done(&log.apply(Op::Remove(Remove { path: path.into(), recursive, ..Remove::default() })))
 }
 
 /// `/hot/a/b/one` (10 bytes), `/hot/a/two` (20), `/hot/three` (30).

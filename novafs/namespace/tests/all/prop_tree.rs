@@ -64,8 +64,12 @@ fn op(step: &Step) -> Op {
                 .collect();
             Op::Publish(Publish { session, files, make_parents, replace })
         }
-        Step::Make(path, parents) => Op::MakeDirectory(MakeDirectory { path, mode: 0, parents }),
-        Step::Rename(source, target, replace) => Op::Rename(Rename { source, target, replace }),
+        Step::Make(path, parents) => {
+            Op::MakeDirectory(MakeDirectory { path, mode: 0, parents, ..MakeDirectory::default() })
+        }
+        Step::Rename(source, target, replace) => {
+            Op::Rename(Rename { source, target, replace, ..Rename::default() })
+        }
         Step::Remove(path, recursive) => Op::Remove(Remove { path, recursive }),
         Step::Sweep(limit) => Op::Sweep(Sweep { limit }),
     }

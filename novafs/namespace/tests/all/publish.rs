@@ -130,7 +130,7 @@ fn a_full_region_refuses_new_files_and_still_removes_old_ones() {
     log.apply(publish("/hot/b"));
     log.apply(publish("/hot/c"));
     assert_eq!(one(&mut log, session, file("/hot/d", 0, 0), false), Err(Code::Full));
-    let remove = novafs_namespace::Remove { path: "/hot/a".into(), recursive: false };
+    let remove = novafs_namespace::Remove { path: "/hot/a".into(), ..Default::default() };
     assert_eq!(done(&log.apply(Op::Remove(remove))), Ok(()));
     log.apply(publish("/hot/d"));
     assert!(log.namespace.stat("/hot/d").is_ok());

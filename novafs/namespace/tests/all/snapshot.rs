@@ -17,9 +17,9 @@ fn full() -> Log {
     let first = log.reserve(session, 10);
     log.publish(session, vec![file("/hot/a/f", first, 10), file("/hot/b/g", first + 5, 10)], false);
     log.publish(session, vec![file("/hot/b/g", first + 6, 20)], true);
-    log.apply(Op::Remove(Remove { path: "/hot/a".into(), recursive: true }));
+    log.apply(Op::Remove(Remove { path: "/hot/a".into(), recursive: true, ..Remove::default() }));
     log.apply_from(9, 1, Op::OpenSession(OpenSession { lease_ms: 1500 }));
-    log.apply_from(9, 2, Op::Remove(Remove { path: "/none".into(), recursive: true }));
+    log.apply_from(9, 2, Op::Remove(Remove { path: "/none".into(), recursive: true, ..Remove::default() }));
     log
 }
 
