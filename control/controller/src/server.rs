@@ -83,6 +83,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let files_service = FilesService {
         reads: files_reads,
         writes: Writes::start(files.clone()),
+        files: files.clone(),
         cluster: cluster.clone(),
         renewals,
         turn: Arc::default(),
