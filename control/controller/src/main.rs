@@ -5,6 +5,7 @@
 //! name it. What the leader observes but need not remember (heartbeats, silence, renewals) stays in memory.
 #![forbid(unsafe_code)]
 
+mod asks;
 mod attendance;
 mod check;
 mod clock;

@@ -93,8 +93,14 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         leading,
         collecting,
     };
-    let files_service =
-        FilesService { reads: files_reads, writes, cluster: cluster.clone(), renewals, turn: Arc::default() };
+    let files_service = FilesService {
+        reads: files_reads,
+        writes: Writes::start(files.clone()),
+        files: files.clone(),
+        cluster: cluster.clone(),
+        renewals,
+        turn: Arc::default(),
+    };
     let server = Server::builder()
         .tls_config(credentials.server_tls())
         .context("set up TLS")?

@@ -98,7 +98,12 @@ impl Client {
     /// When metadata refuses or is away.
     pub fn mkdir(&self, path: &str, mode: u32, parents: bool) -> Result<(), ClientError> {
         self.metadata
-            .change(Op::MakeDirectory(api::MakeDirectory { path: path.into(), mode, parents }))
+            .change(Op::MakeDirectory(api::MakeDirectory {
+                path: path.into(),
+                mode,
+                parents,
+                ..api::MakeDirectory::default()
+            }))
             .map(drop)
     }
 
@@ -107,7 +112,8 @@ impl Client {
     /// # Errors
     /// When metadata refuses or is away.
     pub fn rename(&self, source: &str, target: &str, replace: bool) -> Result<(), ClientError> {
-        let ask = api::Rename { source: source.into(), target: target.into(), replace };
+        let ask =
+            api::Rename { source: source.into(), target: target.into(), replace, ..api::Rename::default() };
         self.metadata.change(Op::Rename(ask)).map(drop)
     }
 
@@ -116,7 +122,7 @@ impl Client {
     /// # Errors
     /// When metadata refuses or is away.
     pub fn remove(&self, path: &str, recursive: bool) -> Result<(), ClientError> {
-        let ask = api::Remove { path: path.into(), recursive, limit: REMOVE_LIMIT };
+        let ask = api::Remove { path: path.into(), recursive, limit: REMOVE_LIMIT, ..api::Remove::default() };
         self.metadata.change(Op::Remove(ask)).map(drop)
     }
 
@@ -125,7 +131,7 @@ impl Client {
     /// # Errors
     /// When there is no such name, or metadata is away.
     pub fn stat(&self, path: &str) -> Result<Entry, ClientError> {
-        match self.metadata.read(Op::Stat(api::Stat { path: path.into() }))? {
+        match self.metadata.read(Op::Stat(api::Stat { path: path.into(), ..api::Stat::default() }))? {
             response::Result::Entry(entry) => Ok(entry),
             _ => Err(ClientError::Protocol("stat was answered with something else")),
         }
@@ -136,7 +142,10 @@ impl Client {
     /// # Errors
     /// When there is no such file, or metadata is away.
     pub fn resolve(&self, path: &str) -> Result<Resolved, ClientError> {
-        match self.metadata.read(Op::Resolve(api::Resolve { path: path.into(), inode: 0 }))? {
+        match self
+            .metadata
+            .read(Op::Resolve(api::Resolve { path: path.into(), ..api::Resolve::default() }))?
+        {
             response::Result::Resolved(resolved) => Ok(resolved),
             _ => Err(ClientError::Protocol("resolve was answered with something else")),
         }
@@ -153,7 +162,12 @@ impl Client {
     ) -> Result<(), ClientError> {
         let mut after = String::new();
         loop {
-            let ask = api::List { path: path.into(), after: after.clone(), limit: LIST_LIMIT };
+            let ask = api::List {
+                path: path.into(),
+                after: after.clone(),
+                limit: LIST_LIMIT,
+                ..api::List::default()
+            };
             let listing = match self.metadata.read(Op::List(ask))? {
                 response::Result::Listing(listing) => listing,
                 _ => return Err(ClientError::Protocol("list was answered with something else")),
@@ -195,7 +209,7 @@ impl Client {
     /// # Errors
     /// When there is no such name, or metadata is away.
     pub fn usage(&self, path: &str) -> Result<UsageReport, ClientError> {
-        match self.metadata.read(Op::Usage(api::Usage { path: path.into() }))? {
+        match self.metadata.read(Op::Usage(api::Usage { path: path.into(), ..api::Usage::default() }))? {
             response::Result::Usage(usage) => Ok(usage),
             _ => Err(ClientError::Protocol("usage was answered with something else")),
         }

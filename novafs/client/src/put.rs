@@ -213,7 +213,7 @@ impl<I: Iterator<Item = Source> + Send> Put<'_, I> {
             modified_ms: u64::try_from(modified.as_millis()).unwrap_or(u64::MAX),
             bytes: written.bytes,
             blocks: written.blocks,
-            sha256: Default::default(),
+            ..NewFile::default()
         })
     }
 

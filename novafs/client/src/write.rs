@@ -207,6 +207,7 @@ fn write_blocks(
             key_version: writer.key_version,
             root: ClosedBlock::decode(&closed.detail).root.to_vec().into(),
             offset: written.bytes,
+            ..Block::default()
         });
         written.bytes += plain_bytes;
     }

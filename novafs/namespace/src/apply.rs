@@ -1,8 +1,13 @@
 //! State and command make the next state and an answer.
 
+mod attributes;
 mod entry;
 mod publish;
+mod rename;
 mod session;
+mod space;
+mod trash;
+mod writer;
 
 pub(crate) use publish::optional_digest;
 use std::sync::Arc;
@@ -40,6 +45,21 @@ impl Namespace {
             Some(Op::Remove(remove)) => self.remove(remove),
             Some(Op::Sweep(sweep)) => Ok(self.sweep(sweep)),
             Some(Op::Collected(collected)) => Ok(self.collected(collected)),
+            Some(Op::OpenFile(open)) => self.open_file(open),
+            Some(Op::CommitFile(commit)) => self.commit_file(commit),
+            Some(Op::CloseFile(close)) => self.close_file(close),
+            Some(Op::Truncate(truncate)) => self.truncate(truncate),
+            Some(Op::SetAttributes(set)) => self.set_attributes(set),
+            Some(Op::Link(link)) => self.link(link),
+            Some(Op::MakeSymlink(make)) => self.make_symlink(make),
+            Some(Op::SetXattr(set)) => self.set_xattr(set),
+            Some(Op::RemoveXattr(remove)) => self.remove_xattr(remove),
+            Some(Op::SetQuota(set)) => self.set_quota(set),
+            Some(Op::SetSpace(set)) => self.set_space(set),
+            Some(Op::Undelete(undelete)) => self.undelete(undelete),
+            Some(Op::PurgeTrash(purge)) => self.purge_trash(purge),
+            Some(Op::Purge(purge)) => Ok(self.purge(purge)),
+            Some(Op::Expire(expire)) => Ok(self.expire(expire)),
             None => {
                 Err(Failure::new(Code::Invalid, "", "this controller does not know the command; upgrade it"))
             }

@@ -9,9 +9,19 @@ mod dedup;
 mod kit;
 #[path = "all/names.rs"]
 mod names;
+#[path = "all/posix.rs"]
+mod posix;
 #[path = "all/prop_tree.rs"]
 mod prop_tree;
 #[path = "all/publish.rs"]
 mod publish;
+#[path = "all/quota.rs"]
+mod quota;
+#[path = "all/scale.rs"]
+mod scale;
 #[path = "all/snapshot.rs"]
 mod snapshot;
+#[path = "all/trash.rs"]
+mod trash;
+#[path = "all/writer.rs"]
+mod writer;

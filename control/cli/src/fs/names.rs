@@ -66,6 +66,7 @@ fn kind(entry: &Entry) -> &'static str {
     match entry.kind() {
         EntryKind::File => "file",
         EntryKind::Directory => "directory",
+        EntryKind::Symlink => "symlink",
         EntryKind::Unspecified => "unknown",
     }
 }

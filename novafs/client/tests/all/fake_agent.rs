@@ -193,6 +193,7 @@ impl State {
                     first_block,
                     count: ask.count,
                     groups: vec![4, 5, 6],
+                    ..api::BlocksReserved::default()
                 })
             }
             Op::Publish(ask) => self.publish(ask),
@@ -222,7 +223,7 @@ impl State {
                 // Two a page, whatever is asked for: pages are what this is about.
                 let more = names.len() > 2;
                 names.truncate(2);
-                Answer::Listing(api::Listing { entries: names, more })
+                Answer::Listing(api::Listing { entries: names, more, ..api::Listing::default() })
             }
             other => panic!("the client asked for {other:?}"),
         }

@@ -51,7 +51,7 @@ fn a_tree_that_waits_for_its_sweep_still_has_its_blocks() {
     let first = log.reserve(session, 2);
     log.publish(session, vec![file("/hot/d/a", first, 10)], false);
     log.apply(Op::Remove(Remove { path: "/hot/d".into(), recursive: true }));
-    assert!(log.namespace.has_trash());
+    assert!(log.namespace.has_sweep());
     assert_eq!(use_of(&log, first), BlockUse::File { group: GroupId(1), filled: true });
     let owners = log.namespace.owners(&[BlockId(first), BlockId(first + 1)].into());
     assert_eq!(owners.keys().copied().collect::<Vec<_>>(), [BlockId(first)]);

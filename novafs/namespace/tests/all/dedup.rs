@@ -12,7 +12,12 @@ fn open() -> Op {
 fn a_repeated_request_gets_the_answer_it_had() {
     let mut log = Log::default();
     let first = log.apply_from(7, 1, open());
-    let make = Op::MakeDirectory(MakeDirectory { path: "/hot/a".into(), mode: 0, parents: false });
+    let make = Op::MakeDirectory(MakeDirectory {
+        path: "/hot/a".into(),
+        mode: 0,
+        parents: false,
+        ..MakeDirectory::default()
+    });
     assert_eq!(done(&log.apply_from(7, 2, make.clone())), Ok(()));
     assert_eq!(
         done(&log.apply_from(7, 2, make.clone())),
@@ -49,7 +54,14 @@ fn requests_under_way_together_may_come_in_any_order_within_the_window() {
 #[test]
 fn the_client_silent_longest_is_forgotten_first() {
     let mut log = Log::default();
-    let make = |path: &str| Op::MakeDirectory(MakeDirectory { path: path.into(), mode: 0, parents: false });
+    let make = |path: &str| {
+        Op::MakeDirectory(MakeDirectory {
+            path: path.into(),
+            mode: 0,
+            parents: false,
+            ..MakeDirectory::default()
+        })
+    };
     log.apply_from(1, 1, make("/hot/one"));
     log.apply_from(2, 1, make("/hot/two"));
     for client in 3..=CLIENTS_MAX as u64 {
