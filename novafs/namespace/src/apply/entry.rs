@@ -16,7 +16,7 @@ impl Namespace {
         let path = Path::parse_at(make.base, &make.path)?;
         let rights = (make.mode, make.uid, make.gid);
         if make.parents {
-            self.make_folders(&path, path.names(), rights)?;
+            self.make_folders(&path, path.names(), rights, (Totals::default(), 0))?;
             return Ok(Done {}.into());
         }
         if path.names().is_empty() {
@@ -39,12 +39,13 @@ impl Namespace {
     }
 
     /// Walks `folders` down from the base of the path and makes those that are missing: all, or none when one cannot
-    /// be made.
+    /// be made. `coming`, of so many levels, is put there next; it counts when something is missing.
     pub(super) fn make_folders(
         &mut self,
         path: &Path<'_>,
         folders: &[&str],
         rights: (u32, u32, u32),
+        coming: (Totals, u32),
     ) -> Result<InodeId, Failure> {
         let mut at = self.resolve_folders(path, &[])?;
         let mut found = 0;
@@ -59,8 +60,9 @@ impl Namespace {
         }
         self.check_room(path.text(), missing.len())?;
         let height = u32::try_from(missing.len()).expect("a path has at most 128 names");
-        self.check_depth(at, height, path)?;
-        let added = Totals { directories: missing.len() as u64, ..Totals::default() };
+        self.check_depth(at, height.saturating_add(coming.1), path)?;
+        let mut added = coming.0;
+        added.directories += missing.len() as u64;
         self.check_quota(at, &[], (added, Totals::default()), path.text())?;
         for name in missing {
             at = self.make_folder(at, name, rights);

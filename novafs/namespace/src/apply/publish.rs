@@ -63,13 +63,14 @@ impl Namespace {
         };
         let file = file_of(new)?;
         self.check_reserved(SessionId(publish.session), &file.blocks, &new.path)?;
+        let added = Totals { bytes: file.stored_bytes(), blocks: file.blocks.len() as u64, ..Totals::NAME };
         let room = if publish.make_parents { folders.len() + 1 } else { 1 };
         self.check_room(&new.path, room)?;
         let folder = (!new.path.ends_with('/')).then(|| &new.path[..new.path.len() - name.len()]);
         let (parent, quota) = match folder.and_then(|folder| parents.get(&(new.base, folder))) {
             Some(known) => *known,
             None => {
-                let parent = self.parent_of(&path, folders, publish.make_parents, accounts)?;
+                let parent = self.parent_of(&path, folders, publish.make_parents, added, accounts)?;
                 self.check_not_root(parent, &path)?;
                 self.check_depth(parent, 1, &path)?;
                 let known = (parent, self.has_quota(parent));
@@ -95,7 +96,6 @@ impl Namespace {
             0 => nanoseconds(Timestamp(new.modified_ms)),
             ns => ns,
         };
-        let added = inode.weight();
         if quota || old.is_some() {
             self.settle(accounts);
             let removed = old.map_or(Totals::default(), |old| self.weight_of_name(old, parent, name));
@@ -118,6 +118,7 @@ impl Namespace {
         path: &Path<'_>,
         folders: &[&str],
         make: bool,
+        coming: Totals,
         accounts: &mut Accounts,
     ) -> Result<InodeId, Failure> {
         if !make || folders.is_empty() {
@@ -127,7 +128,7 @@ impl Namespace {
             self.resolve_folders(path, &folders[..1])?;
         }
         self.settle(accounts);
-        self.make_folders(path, folders, (MODE_ON_THE_WAY, 0, 0))
+        self.make_folders(path, folders, (MODE_ON_THE_WAY, 0, 0), (coming, 1))
     }
 
     /// The session was given these blocks for these groups, and has not used them yet.

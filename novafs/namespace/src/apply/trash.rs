@@ -108,7 +108,7 @@ impl Namespace {
         if !is_space {
             self.resolve_folders(&path, &folders[..1])?;
         }
-        // How far the way exists: quotas and keys are those there.
+        // How far the way exists: the keys are those there.
         let (mut parent, mut found) = (ROOT, 0);
         while let Some(child) = folders.get(found).and_then(|folder| self.child(parent, folder)) {
             self.check_directory(child, &path)?;
@@ -118,18 +118,16 @@ impl Namespace {
         if !is_space && keys(trashed.space).is_some_and(|keys| keys != self.space_of(parent).key_domain) {
             return Err(Failure::new(Code::CrossDomain, text, "the target has other keys; name another"));
         }
-        let levels = folders.len() + usize::try_from(self.inode(trashed.root).height()).unwrap_or(usize::MAX);
-        if levels > crate::limits::DEPTH_MAX {
-            return Err(Failure::new(Code::Invalid, text, "the tree would be deeper than 128 names"));
-        }
-        let weight = self.inode(trashed.root).weight();
-        let mut added = weight;
-        added.directories += (folders.len() - found) as u64;
-        self.check_quota(parent, &[], (added, Totals::default()), text)?;
-        let parent = self.make_folders(&path, folders, (MODE_ON_THE_WAY, 0, 0))?;
-        if self.child(parent, name).is_some() {
+        if found == folders.len() && self.child(parent, name).is_some() {
             return Err(Failure::new(Code::AlreadyExists, text, "the name is taken; name another"));
         }
+        let root = self.inode(trashed.root);
+        let (weight, height) = (root.weight(), root.height());
+        if found == folders.len() {
+            self.check_depth(parent, height, &path)?;
+            self.check_quota(parent, &[], (weight, Totals::default()), text)?;
+        }
+        let parent = self.make_folders(&path, folders, (MODE_ON_THE_WAY, 0, 0), (weight, height))?;
         self.take_from_trash(undelete.id).expect("it was found above");
         let inode = Inode { parent, name: Name::from(name), ..Inode::clone(self.inode(trashed.root)) };
         self.attach(trashed.root, inode);
