@@ -12,9 +12,9 @@ use nova_ring::{ArenaView, Link, PeerBroken, Receiver, Sender};
 use nova_units::{TaskClass, UnitIndex};
 use novafs_edge::{Edge, EdgeError, Plaintext, ReadRequest, WriteRequest, WriterId};
 
-use crate::doorbell::{Doorbells, wait_for_slots};
+use crate::doorbell::{Doorbells, wait_for_change, wait_for_slots};
 
-/// Commands of one program that are carried out at once; further ones stay in its ring.
+/// Commands of one program that are carried out, or whose answer it has no room for; further ones stay in its ring.
 const IN_FLIGHT_MAX: usize = 128;
 
 /// Why a program was detached.
@@ -33,7 +33,7 @@ struct Program<S: Shard, P: Peers> {
     edge: Rc<Edge<S, P>>,
     area: ArenaView,
     sender: RefCell<Sender>,
-    /// Answers that the ring had no room for; at most one for each command in flight.
+    /// Answers that the ring had no room for.
     unsent: RefCell<VecDeque<Answer>>,
     in_flight: Cell<usize>,
     changed: Notify,
@@ -65,9 +65,10 @@ pub(crate) async fn serve<S: Shard + Doorbells, P: Peers>(
                 if socket.is_gone() {
                     break Detached::Gone;
                 }
-                // At the limit the ring may well hold slots: only an end makes room for one more.
-                if program.in_flight.get() >= IN_FLIGHT_MAX {
-                    program.changed.notified().await;
+                // At the limit the ring may well hold slots: only the end of a command makes room for one more, or a
+                // program that takes its answers, and that rings no bell.
+                if program.is_at_limit() {
+                    wait_for_change(&shard, &program.changed).await;
                 } else if let Err(why) = wait_for_slots(&shard, &mut receiver, &program.changed).await {
                     break why.into();
                 }
@@ -91,7 +92,7 @@ fn take_commands<S: Shard, P: Peers>(
     receiver: &mut Receiver,
 ) -> Result<bool, Detached> {
     let mut any = false;
-    while program.in_flight.get() < IN_FLIGHT_MAX {
+    while !program.is_at_limit() {
         let Some(slot) = receiver.pop()? else { break };
         let command = ClientCommand::decode(&slot)?;
         any = true;
@@ -108,6 +109,11 @@ fn take_commands<S: Shard, P: Peers>(
 }
 
 impl<S: Shard, P: Peers> Program<S, P> {
+    /// A program that never takes its answers gets no more than this of our memory.
+    fn is_at_limit(&self) -> bool {
+        self.in_flight.get() + self.unsent.borrow().len() >= IN_FLIGHT_MAX
+    }
+
     /// Puts answers into the ring while there is room, and rings once.
     fn send_answers(&self) -> Result<(), PeerBroken> {
         let mut unsent = self.unsent.borrow_mut();

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -286,6 +286,23 @@ fn socket_folder<'a>(folder: &Path, hosts: impl Iterator<Item = &'a str> + Clone
     Ok(short)
 }
 
+/// Makes the folders of the sockets again when they are not those of the hosts: what cleans /tmp takes them away.
+pub(crate) fn make_socket_folders(region: &Region) -> anyhow::Result<()> {
+    if region.sockets == region.folder {
+        return Ok(());
+    }
+    make_private(&region.sockets)?;
+    let found = fs::symlink_metadata(&region.sockets)
+        .with_context(|| format!("look at {}", region.sockets.display()))?;
+    if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o077 != 0 {
+        bail!(
+            "{} is to hold the sockets of the region and others can write to it: remove it",
+            region.sockets.display()
+        );
+    }
+    region.hosts.iter().try_for_each(|host| make_private(&region.sockets.join(&host.name)))
+}
+
 const fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
@@ -415,6 +432,15 @@ mod tests {
         let short = socket_folder(&deep, ["storage-1"].into_iter()).unwrap();
         assert_eq!(fs::metadata(&short).unwrap().permissions().mode() & 0o777, 0o700);
         assert!(socket(&short, "storage-1", "novad").as_os_str().len() <= SOCKET_PATH_BYTES_MAX);
+        fs::remove_dir_all(&short).unwrap();
+        let region = Region {
+            sockets: short.clone(),
+            ..crate::dev::region::tests::region_in(Path::new("/somewhere/else"))
+        };
+        make_socket_folders(&region).unwrap();
+        assert!(short.join("storage-1").is_dir() && short.join("compute-1").is_dir());
+        fs::set_permissions(&short, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(make_socket_folders(&region).unwrap_err().to_string().contains("remove it"));
         fs::remove_dir_all(&short).unwrap();
         let near = Path::new("/run/nova");
         assert_eq!(socket_folder(near, ["storage-1"].into_iter()).unwrap(), near);
