@@ -102,15 +102,12 @@ impl Call {
     /// Takes an answer; tells whether it contradicts an earlier one.
     pub(crate) fn take(&self, told: Told, request: &Request) -> bool {
         let mut first = self.told.borrow_mut();
-        let wrong = match &*first {
-            Some(first) if !first.is_again() => {
-                let comparable = request.client != 0 && !told.is_again() && !told.is_forgotten();
-                return comparable && told != *first;
-            }
-            _ => false,
-        };
+        if let Some(first) = first.as_ref().filter(|first| !first.is_again()) {
+            let comparable = request.client != 0 && !told.is_again() && !told.is_forgotten();
+            return comparable && told != *first;
+        }
         *first = Some(told);
         self.came.notify_one();
-        wrong
+        false
     }
 }

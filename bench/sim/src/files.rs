@@ -21,7 +21,7 @@ use crate::history::History;
 use crate::metadata::Metadata;
 use crate::net::{Net, SimPeers};
 
-pub(crate) type RealEdge = Edge<MemShard, SimPeers>;
+type RealEdge = Edge<MemShard, SimPeers>;
 
 /// Hosts of programs, and the number of the first.
 const HOSTS: u64 = 2;
@@ -35,20 +35,20 @@ const FILES_MAX: u64 = 60;
 /// What all hosts of programs share.
 #[derive(Debug)]
 pub(crate) struct Files {
-    pub(crate) net: Rc<Net>,
-    pub(crate) controller: Rc<Controller>,
+    net: Rc<Net>,
+    controller: Rc<Controller>,
     pub(crate) group: Rc<FilesGroup>,
     pub(crate) history: Rc<RefCell<History>>,
     pub(crate) stopping: Rc<Cell<bool>>,
     /// Longest file, in bytes.
     pub(crate) bytes_max: u64,
-    pub(crate) drift_ppm: i32,
+    drift_ppm: i32,
     shared: Shared,
 }
 
 /// What comes up while programs run.
 #[derive(Debug)]
-pub(crate) struct Shared {
+struct Shared {
     /// Every content that was ever made, by its digest.
     contents: RefCell<BTreeMap<[u8; 32], Rc<Vec<u8>>>>,
     /// The salt of every writer, and the host where it wrote.
