@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use nova_units::{BlockId, CommitPoint, GroupId, IoClass, NodeId, UnitIndex};
 use novafs_store::ReadError;
-use sha2::{Digest, Sha256};
 
 use crate::cluster::{Cluster, SimMember};
 use crate::edge::{Block, SimEdge};
@@ -17,23 +16,26 @@ const ROUNDS_MAX: usize = 20;
 const ROUND: Duration = Duration::from_millis(700);
 const SCAN_UNITS: usize = 256;
 
-/// What a member holds of a unit: everything about it, and a digest of its bytes or `None` when they are bad.
+/// What a member holds of a unit: everything about it, and the digest of its bytes or `None` when they are bad.
 type Copy = (CommitPoint, [u8; 144], Option<[u8; 32]>);
-type Copies = BTreeMap<(BlockId, UnitIndex), Copy>;
+/// Everything that a member holds of a group.
+pub(crate) type Copies = BTreeMap<(BlockId, UnitIndex), Copy>;
+/// Everything that the members of every group hold.
+pub(crate) type Held = BTreeMap<GroupId, Vec<(NodeId, Copies)>>;
 
-/// What is wrong, if anything is.
-pub(crate) fn check(cluster: &Cluster, edge: &Rc<SimEdge>, blocks: &[Rc<Block>]) -> Vec<String> {
-    let mut wrong = compare(cluster, edge);
+/// What is wrong, if anything is, and what the members hold.
+pub(crate) fn check(cluster: &Cluster, edge: &Rc<SimEdge>, blocks: &[Rc<Block>]) -> (Vec<String>, Held) {
+    let (mut wrong, held) = compare(cluster, edge);
     for block in blocks {
         for member in 0..nova_groups::MEMBERS_MAX {
             wrong.extend(read_all(cluster, edge, block, member));
         }
     }
-    wrong
+    (wrong, held)
 }
 
-fn compare(cluster: &Cluster, edge: &Rc<SimEdge>) -> Vec<String> {
-    let mut wrong = Vec::new();
+fn compare(cluster: &Cluster, edge: &Rc<SimEdge>) -> (Vec<String>, Held) {
+    let (mut wrong, mut all) = (Vec::new(), Held::new());
     for (group, members) in cluster.controller.members() {
         let mut last = Vec::new();
         for round in 0..ROUNDS_MAX {
@@ -46,6 +48,7 @@ fn compare(cluster: &Cluster, edge: &Rc<SimEdge>) -> Vec<String> {
                 })
                 .collect();
             last = differences(group, &held);
+            all.insert(group, held);
             if bad.is_empty() && (last.is_empty() || round > 4) {
                 break;
             }
@@ -57,7 +60,7 @@ fn compare(cluster: &Cluster, edge: &Rc<SimEdge>) -> Vec<String> {
         }
         wrong.extend(last);
     }
-    wrong
+    (wrong, all)
 }
 
 fn differences(group: GroupId, held: &[(NodeId, Copies)]) -> Vec<String> {
@@ -112,7 +115,7 @@ async fn scan(member: &Rc<SimMember>, group: GroupId) -> Copies {
         for record in &records {
             let (block, unit) = (record.sealed.block, record.sealed.unit);
             let digest = match store.read(group, block, unit, IoClass::Scrub).await {
-                Ok(Some(found)) => Some(Sha256::digest(&found.body[..]).into()),
+                Ok(Some(found)) => Some(found.record.sealed.compute_digest(&found.body)),
                 Ok(None) | Err(ReadError::Corrupt { .. } | ReadError::Unreadable { .. }) | Err(_) => None,
             };
             copies.insert((block, unit), (record.commit, record.sealed.encode(), digest));

@@ -210,6 +210,11 @@ impl Answer {
         }
     }
 
+    /// A refusal that changed nothing and holds only for the time being: the same request may succeed later.
+    pub(crate) fn is_for_now(&self) -> bool {
+        self.failure().is_some_and(|failure| failure.code() == Code::NoGroups)
+    }
+
     /// How many outcomes it holds; at least 1.
     pub(crate) fn weight(&self) -> usize {
         match &self.result {

@@ -20,7 +20,8 @@ use crate::limits::{ANSWERS_PER_CLIENT_MAX, CLIENTS_MAX, OUTCOMES_PER_CLIENT_MAX
 use crate::model::Namespace;
 
 impl Namespace {
-    /// Applies the command at `index` of the log. A request that its client sent before is answered as it was then.
+    /// Applies the command at `index` of the log. A request that its client sent before is answered as it was then,
+    /// unless that was a refusal for the time being: then it is tried again.
     pub fn apply(&mut self, index: u64, command: &Command) -> Answer {
         self.clock = self.clock.max(Timestamp(command.at_ms));
         if command.client == 0 {
@@ -30,7 +31,10 @@ impl Namespace {
             return known;
         }
         let answer = self.execute(command);
-        self.remember(index, command, &answer);
+        // Its client sends the request again, with the same number, until there is room for it.
+        if !answer.is_for_now() {
+            self.remember(index, command, &answer);
+        }
         answer
     }
 
