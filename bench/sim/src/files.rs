@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use nova_device::mem::{KillMode, MemShard, World};
 use nova_device::{Clock, Shard};
-use nova_units::{BootId, NodeId, TaskClass};
+use nova_units::{BlockId, BootId, NodeId, TaskClass};
 use novafs_edge::{Edge, EdgeError, EdgeOptions, Keyring, ReadRequest};
-use novafs_format::seal::DomainKey;
+use novafs_format::SealedUnit;
+use novafs_format::seal::{CipherKind, DomainKey};
 use novafs_namespace::{EntryView, File, StoredBlock};
 use sha2::{Digest, Sha256};
 
@@ -20,6 +21,7 @@ use crate::files_group::FilesGroup;
 use crate::history::History;
 use crate::metadata::Metadata;
 use crate::net::{Net, SimPeers};
+use crate::rest::Held;
 
 type RealEdge = Edge<MemShard, SimPeers>;
 
@@ -51,8 +53,8 @@ pub(crate) struct Files {
 struct Shared {
     /// Every content that was ever made, by its digest.
     contents: RefCell<BTreeMap<[u8; 32], Rc<Vec<u8>>>>,
-    /// The salt of every writer, and the host where it wrote.
-    salts: RefCell<BTreeMap<[u8; 16], NodeId>>,
+    /// The host and the session that wrote a block.
+    writers: RefCell<BTreeMap<BlockId, (NodeId, u64)>>,
     files_left: Cell<u64>,
     /// Programs that have not ended, by number.
     programs: RefCell<BTreeMap<u64, String>>,
@@ -64,7 +66,7 @@ impl Default for Shared {
     fn default() -> Self {
         Self {
             contents: RefCell::default(),
-            salts: RefCell::default(),
+            writers: RefCell::default(),
             files_left: Cell::new(FILES_MAX),
             programs: RefCell::default(),
             programs_begun: Cell::new(0),
@@ -133,7 +135,9 @@ impl Files {
         }
         let shard = bare_host(world, node, self.drift_ppm, POOL_BYTES);
         let peers = SimPeers { net: Rc::clone(&self.net), me: node, shard: shard.clone() };
-        let keys = Keyring::of(DomainKey::new(2, 1, [9; 32]));
+        // Each host has another cipher: one opens what the other sealed.
+        let cipher = if node.0 == FIRST_HOST { CipherKind::AwsLc } else { CipherKind::AesGcm };
+        let keys = Keyring::of(DomainKey::new(2, 1, [9; 32]).with_cipher(cipher));
         let options = EdgeOptions {
             deadline: Duration::from_secs(8),
             attempt: Duration::from_millis(1_200),
@@ -198,11 +202,24 @@ impl Files {
         (digest, content)
     }
 
-    /// Notes the salt of a writer. Keys come from it, and no two writers may have the same.
-    pub(crate) fn note_salt(&self, salt: [u8; 16], node: NodeId) {
-        if self.shared.salts.borrow_mut().insert(salt, node).is_some() {
-            self.violation(format!("a salt was used twice: {salt:?}"));
+    /// Notes who writes a block.
+    pub(crate) fn note_writer(&self, block: BlockId, node: NodeId, session: u64) {
+        self.shared.writers.borrow_mut().insert(block, (node, session));
+    }
+
+    /// Keys come from salts: no two sessions may have sealed under the same; what is wrong.
+    pub(crate) fn check_salts(&self, held: &Held) -> Vec<String> {
+        let writers = self.shared.writers.borrow();
+        let mut owners: BTreeMap<[u8; 16], u64> = BTreeMap::new();
+        let mut wrong = Vec::new();
+        for (_, (_, encoded, _)) in held.values().flatten().flat_map(|(_, copies)| copies) {
+            let Ok(unit) = SealedUnit::decode(encoded) else { continue };
+            let Some((_, session)) = writers.get(&unit.block) else { continue };
+            if *owners.entry(unit.salt).or_insert(*session) != *session {
+                wrong.push(format!("a salt was used by two sessions: {:?}", unit.salt));
+            }
         }
+        wrong
     }
 
     /// Reads every file through the edge of another host than wrote it; what is wrong.
@@ -218,7 +235,8 @@ impl Files {
                     continue;
                 }
             };
-            let writer = file.blocks.first().and_then(|it| self.shared.salts.borrow().get(&it.salt).copied());
+            let writer = file.blocks.first().and_then(|it| self.shared.writers.borrow().get(&it.block).copied());
+            let writer = writer.map(|(node, _)| node);
             let reader = self.shared.up.borrow().values().find(|host| Some(host.node) != writer).cloned();
             let Some(reader) = reader else {
                 wrong.push(format!("no other host than {writer:?} runs at rest"));
@@ -300,13 +318,12 @@ impl FileHost {
         let request = ReadRequest {
             group: block.group,
             block: block.block,
-            generation: block.generation,
-            salt: block.salt,
             key: (block.key_domain, block.key_version),
             unit_log2: block.unit_log2,
             block_bytes: block.bytes.into(),
             offset: 0,
             bytes: block.bytes.into(),
+            sparse: block.sparse,
         };
         let give = |at: u64, bytes: &[u8]| {
             let at = usize::try_from(at).expect("blocks are small here");

@@ -74,6 +74,8 @@ pub struct Counts {
     pub snapshots: u64,
     /// Hosts of programs killed.
     pub edges_killed: u64,
+    /// Writes to files that exist, acknowledged.
+    pub rewrites: u64,
 }
 
 impl Counts {
@@ -96,6 +98,7 @@ impl Counts {
         self.repeats += other.repeats;
         self.snapshots += other.snapshots;
         self.edges_killed += other.edges_killed;
+        self.rewrites += other.rewrites;
     }
 }
 

@@ -22,6 +22,7 @@ mod metadata;
 mod net;
 mod put;
 mod rest;
+mod rewrite;
 mod run;
 mod scenario;
 

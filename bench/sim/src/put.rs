@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nova_device::sync::join_all;
 use nova_device::{Clock, Shard};
-use nova_units::{BlockId, Generation, GroupId, TaskClass, UnitIndex};
+use nova_units::{BlockId, Generation, GroupId, TaskClass};
 use novafs_edge::{EdgeError, WriteRequest, WriterOpened};
 use novafs_namespace::{
     Block, Code, EndSession, NewFile, Op, OpenSession, Outcome, Publish, Reply, SessionOpened,
@@ -119,7 +119,6 @@ impl FileHost {
             return None;
         };
         let writer = self.edge.open_writer().expect("the key ring holds a key");
-        self.files.note_salt(writer.salt, self.node);
         let session = Rc::new(Session {
             id: session,
             lease: Duration::from_millis(lease_ms.into()),
@@ -248,6 +247,7 @@ impl FileHost {
         part: std::ops::Range<usize>,
     ) -> Result<Block, GivenUp> {
         let (id, group) = self.next_block(session).await?;
+        self.files.note_writer(BlockId(id), self.node, session.id);
         let bytes = part.len() as u64;
         let step = STEP_UNITS << plan.unit_log2;
         let write = |index: usize, source: Vec<u8>| WriteRequest {
@@ -256,7 +256,8 @@ impl FileHost {
             block: BlockId(id),
             generation: GENERATION,
             unit_log2: plan.unit_log2,
-            first_unit: UnitIndex(u16::try_from(index * STEP_UNITS).expect("files are small here")),
+            offset: (index * step) as u64,
+            block_bytes: (index * step) as u64,
             source: Rc::new(source),
         };
         let chunks = plan.content[part.clone()].chunks(step).enumerate();
@@ -276,7 +277,7 @@ impl FileHost {
             group,
             bytes,
             generation: GENERATION.0,
-            salt: session.writer.salt.to_vec(),
+            salt: Vec::new(),
             unit_log2: plan.unit_log2.into(),
             key_domain: summary.key.0,
             key_version: summary.key.1,

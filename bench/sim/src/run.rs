@@ -7,7 +7,8 @@ use std::time::Duration;
 use nova_device::mem::{KillMode, World};
 use nova_device::{Clock, Shard};
 use nova_units::{BlockId, GroupId, NodeId, TaskClass};
-use novafs_format::seal::DomainKey;
+use novafs_edge::{Edge, EdgeOptions, Keyring};
+use novafs_format::seal::{CipherKind, DomainKey};
 
 use crate::audit;
 use crate::chaos::Chaos;
@@ -19,6 +20,7 @@ use crate::files_group::{FILES, FilesGroup};
 use crate::history::{Counts, History};
 use crate::net::{Net, SimPeers};
 use crate::rest;
+use crate::rewrite::Rewritten;
 use crate::scenario::Scenario;
 
 const FABRIC: NodeId = NodeId(201);
@@ -117,6 +119,7 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
     for node in Files::nodes() {
         files.start(&cluster.world, node);
     }
+    let rewritten = start_rewriting(&cluster, &scenario, &edges);
     cluster.world.run_for(Duration::from_millis(300));
     chaos.rage(&cluster, &files, &scenario, &mut rng);
     if scenario.deletes {
@@ -157,8 +160,12 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
         let (wrong, held) = rest::check(&cluster, &edges[0], &blocks);
         found.extend(wrong);
         group.check_at_rest();
+        found.extend(files.check_salts(&held));
         found.extend(audit::reachable(&group.namespace(), &held));
         found.extend(files.read_all(&cluster.world));
+        for file in &rewritten {
+            found.extend(cluster.world.run(&edges[0].shard, Rc::clone(file).read_at_rest()));
+        }
     }
     let mut history = history.borrow_mut();
     found.append(&mut history.violations);
@@ -280,6 +287,47 @@ fn end_programs(cluster: &Cluster, files: &Files) -> Vec<String> {
         found.push("a session of nobody stays open, or a removed tree stays".to_owned());
     }
     found
+}
+
+/// Files that are rewritten through the real edge on both hosts, each with a reader.
+fn start_rewriting(cluster: &Cluster, scenario: &Scenario, hosts: &[Rc<SimEdge>]) -> Vec<Rc<Rewritten>> {
+    if scenario.rewritten == 0 {
+        return Vec::new();
+    }
+    // Each side has another cipher: one opens what the other sealed.
+    let real = |host: &Rc<SimEdge>, cipher| {
+        let keys = Keyring::of(DomainKey::new(2, 1, [9; 32]).with_cipher(cipher));
+        let options = EdgeOptions {
+            deadline: Duration::from_secs(8),
+            attempt: Duration::from_millis(1_200),
+            ..EdgeOptions::default()
+        };
+        let edge = Edge::new(host.shard.clone(), host.peers.clone(), keys, options);
+        let (follower, host) = (Rc::clone(&edge), Rc::clone(host));
+        host.shard.clone().spawn(TaskClass::Control, async move {
+            loop {
+                follower.configure(Rc::new(host.map.borrow().clone()));
+                let clock = host.shard.clock();
+                clock.sleep_until(clock.now() + Duration::from_millis(40)).await;
+            }
+        });
+        edge
+    };
+    let edges = [real(&hosts[0], CipherKind::AwsLc), real(&hosts[1], CipherKind::AesGcm)];
+    let groups: Vec<GroupId> = cluster.controller.members().into_keys().collect();
+    let host = &hosts[0];
+    let start = |number: u64| {
+        let group = groups.get(usize::try_from(number).expect("few") % groups.len().max(1));
+        let group = group.copied().unwrap_or(GroupId(1));
+        let unit_log2 = 12 + u8::try_from(host.shard.random() % 5).expect("small");
+        let bytes_max = if scenario.small { 60 << 10 } else { 5 << unit_log2 };
+        let place = (group, BlockId::new(3, number), unit_log2);
+        let file = Rewritten::new(edges.clone(), Rc::clone(host), place, bytes_max);
+        host.shard.spawn(TaskClass::Client, Rc::clone(&file).run());
+        host.shard.spawn(TaskClass::Client, Rc::clone(&file).run_reader());
+        file
+    };
+    (0..scenario.rewritten).map(start).collect()
 }
 
 async fn follow_map(edge: Rc<SimEdge>, controller: Rc<Controller>, delay: Duration) {

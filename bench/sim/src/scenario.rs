@@ -40,6 +40,8 @@ pub(crate) struct Scenario {
     pub(crate) edge_cut_permille: u32,
     pub(crate) files_away_permille: u32,
     pub(crate) troubles: Troubles,
+    /// Files that are opened again and rewritten.
+    pub(crate) rewritten: u64,
 }
 
 impl Scenario {
@@ -114,6 +116,7 @@ impl Scenario {
                 late_ms: rng.u64(10..3_000),
                 snapshot_permille: rng.u32(..100),
             },
+            rewritten: if one_in(&mut rng, 3) { rng.u64(1..=2) } else { 0 },
         }
     }
 }

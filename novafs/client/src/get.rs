@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nova_api::files::{Block, Resolved};
 use nova_ring::abi::{Answer, ClientCommand, Status};
-use nova_units::{BLOCK_BYTES_MAX, BlockId, Generation, GroupId};
+use nova_units::{BLOCK_BYTES_MAX, BlockId, GroupId};
 
 use crate::backoff::Backoff;
 use crate::client::Client;
@@ -71,7 +71,7 @@ fn cut(resolved: &Resolved, range: Range<u64>) -> Result<Vec<Result<Wanted<'_>, 
     for block in &resolved.blocks {
         let begin = block.offset.max(at);
         let end = block.offset.saturating_add(block.bytes).min(range.end);
-        if block.bytes > BLOCK_BYTES_MAX || block.salt.len() != 16 {
+        if block.bytes > BLOCK_BYTES_MAX {
             return Err(ClientError::Protocol("the file's metadata has a block that cannot be"));
         }
         if begin >= end {
@@ -109,14 +109,11 @@ fn send_read(link: &Attachment, flight: &Flight<'_, '_>) -> Result<(), ClientErr
     let Wanted { block, offset, bytes } = flight.wanted;
     let unit_log2 =
         u8::try_from(block.unit_log2).map_err(|_| ClientError::Protocol("a block's unit size"))?;
-    let salt = <[u8; 16]>::try_from(&*block.salt).expect("checked when it was cut");
     let block_bytes = u32::try_from(block.bytes).expect("checked when it was cut");
     link.submit(&flight.inbox, |request| ClientCommand::Read {
         request,
         group: GroupId(block.group),
         block: BlockId(block.block),
-        generation: Generation(block.generation),
-        salt,
         key_domain: block.key_domain,
         key_version: block.key_version,
         unit_log2,
@@ -124,6 +121,7 @@ fn send_read(link: &Attachment, flight: &Flight<'_, '_>) -> Result<(), ClientErr
         offset,
         bytes,
         arena_offset: flight.piece.offset,
+        sparse: false,
     })?;
     Ok(())
 }

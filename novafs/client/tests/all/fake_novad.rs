@@ -14,8 +14,8 @@ use prost::Message;
 /// What survives a restart of the process.
 #[derive(Default)]
 pub(super) struct Disk {
-    /// Salt and plaintext by group and block.
-    pub(super) blocks: BTreeMap<(u32, u64), ([u8; 16], Vec<u8>)>,
+    /// Writer and plaintext by group and block.
+    pub(super) blocks: BTreeMap<(u32, u64), (u64, Vec<u8>)>,
     /// Writes to answer with Unavailable first.
     pub(super) unavailable: u32,
     /// Writes after which the process dies; `None`: never.
@@ -62,7 +62,7 @@ impl FakeNovad {
             while let Ok(link) = links.recv() {
                 let (disk, stopped) = (Arc::clone(&disk), Arc::clone(&stopped));
                 std::thread::spawn(move || {
-                    Process { disk, writers: BTreeMap::new(), open: HashSet::new() }.serve(link, &stopped)
+                    Process { disk, writers: HashSet::new(), open: HashSet::new() }.serve(link, &stopped)
                 });
             }
         });
@@ -83,7 +83,7 @@ impl Drop for FakeNovad {
 /// What dies with the process.
 struct Process {
     disk: Arc<Mutex<Disk>>,
-    writers: BTreeMap<u64, [u8; 16]>,
+    writers: HashSet<u64>,
     open: HashSet<u64>,
 }
 
@@ -117,14 +117,10 @@ impl Process {
         match command {
             ClientCommand::OpenWriter { .. } => {
                 let writer = WRITERS.fetch_add(1, Ordering::Relaxed);
-                let mut salt = [1; 16];
-                salt[..8].copy_from_slice(&writer.to_le_bytes());
-                self.writers.insert(writer, salt);
-                answer.detail = OpenedWriter { writer, salt, key_domain: 3, key_version: 2 }.encode();
+                self.writers.insert(writer);
+                answer.detail = OpenedWriter { writer, key_domain: 3, key_version: 2 }.encode();
             }
-            ClientCommand::Write {
-                writer, group, block, unit_log2, first_unit, arena_offset, bytes, ..
-            } => {
+            ClientCommand::Write { writer, group, block, offset, arena_offset, bytes, .. } => {
                 disk.writes += 1;
                 if disk.full {
                     return Answer::new(command.request(), Status::Full);
@@ -136,14 +132,14 @@ impl Process {
                 if let Some(left) = &mut disk.dies_after_writes {
                     *left = left.saturating_sub(1);
                 }
-                let Some(salt) = self.writers.get(&writer) else {
+                if !self.writers.contains(&writer) {
                     return Answer::new(command.request(), Status::Invalid);
-                };
+                }
                 let mut plain = vec![0; bytes as usize];
                 link.area.copy_out(arena_offset, &mut plain).unwrap();
-                let at = usize::from(first_unit) << unit_log2;
-                let kept = disk.blocks.entry((group.0, block.0)).or_insert_with(|| (*salt, Vec::new()));
-                assert_eq!(kept.0, *salt, "a block has one writer");
+                let at = offset as usize;
+                let kept = disk.blocks.entry((group.0, block.0)).or_insert_with(|| (writer, Vec::new()));
+                assert_eq!(kept.0, writer, "a block has one writer");
                 assert!(self.open.contains(&block.0) || kept.1.is_empty(), "a block id is used once");
                 self.open.insert(block.0);
                 let end = kept.1.len().max(at + plain.len());
@@ -163,16 +159,18 @@ impl Process {
                 }
             }
             ClientCommand::CloseWriter { .. } => {}
-            ClientCommand::Read { group, block, salt, block_bytes, offset, bytes, arena_offset, .. } => {
+            ClientCommand::Read { group, block, block_bytes, offset, bytes, arena_offset, .. } => {
                 match disk.blocks.get(&(group.0, block.0)) {
                     None => answer.status = Status::NotFound,
-                    Some((kept, plain)) => {
-                        assert_eq!(*kept, salt);
+                    Some((_, plain)) => {
                         assert_eq!(plain.len(), block_bytes as usize);
                         link.area.copy_in(arena_offset, &plain[offset as usize..][..bytes as usize]).unwrap();
                         answer.bytes = bytes;
                     }
                 }
+            }
+            ClientCommand::ReleaseBlock { .. } | ClientCommand::Fence { .. } | ClientCommand::Trim { .. } => {
+                unreachable!("no file is opened again here")
             }
             ClientCommand::Locate { first_unit, count, arena_offset, .. } => {
                 let mut located = Located { replicas: Vec::new(), silent_nodes: vec![33] };
