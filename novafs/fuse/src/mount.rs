@@ -48,7 +48,7 @@ pub enum MountError {
         source: ClientError,
     },
     /// Only directories are mounted.
-    #[error("{path} is no directory of NovaFS: name one, or put the file's directory")]
+    #[error("{path} is no directory, and only directories of NovaFS can be mounted")]
     NotADirectory {
         /// In NovaFS.
         path: String,

@@ -230,7 +230,7 @@ pub(super) fn checksum(global: &Global, client: &Client, paths: &[String]) -> an
         &progress,
         |_| format!("read {} files", paths.len()),
         || {
-            let sum = |path: &String| {
+            let sum = |path: &String| -> Result<Sum, ClientError> {
                 let mut hasher = Hasher(Sha256::new());
                 let bytes = client.read(path, 0..u64::MAX, &mut hasher, &progress)?;
                 Ok(Sum { path: path.clone(), bytes, sha256: output::hex(&hasher.0.finalize()) })

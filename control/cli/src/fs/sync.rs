@@ -65,6 +65,7 @@ struct Mark {
 #[derive(Debug, Default)]
 struct Listing {
     files: BTreeMap<String, Mark>,
+    /// Sorted.
     directories: Vec<String>,
 }
 
@@ -102,7 +103,7 @@ fn plan(source: &Listing, target: &Listing, delete: bool) -> Plan {
     if delete {
         let wanted = |directory: &String| {
             let prefix = format!("{directory}/");
-            source.directories.contains(directory)
+            source.directories.binary_search(directory).is_ok()
                 || source
                     .files
                     .range(prefix.clone()..)
@@ -161,6 +162,7 @@ fn list_remote(client: &Client, root: &str) -> Result<(Listing, u64), ClientErro
         }
         Ok(())
     })?;
+    listing.directories.sort_unstable();
     Ok((listing, skipped))
 }
 
