@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nova_device::mem::MemShard;
 use nova_device::{Clock, Shard};
-use nova_units::{BlockId, Generation, GroupId, UnitIndex};
+use nova_units::{BlockId, Generation, GroupId};
 use novafs_edge::{Edge, EdgeError, ReadRequest, WriteRequest};
 
 use crate::edge::SimEdge;
@@ -93,7 +93,8 @@ impl Files {
                 block,
                 generation: GENERATION,
                 unit_log2,
-                first_unit: UnitIndex(u16::try_from(index * 4).expect("a small file")),
+                offset: (index * step) as u64,
+                block_bytes: (index * step) as u64,
                 source: Rc::new(part.to_vec()),
             };
             written = self.writer.write(request).await;
@@ -107,13 +108,12 @@ impl Files {
             let request = ReadRequest {
                 group,
                 block,
-                generation: GENERATION,
-                salt: opened.salt,
                 key: summary.key,
                 unit_log2,
                 block_bytes: bytes as u64,
                 offset: 0,
                 bytes: bytes as u64,
+                sparse: false,
             };
             self.host.history.borrow_mut().counts.files += 1;
             self.closed.borrow_mut().push(File { request, content: Rc::new(content) });

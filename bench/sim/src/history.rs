@@ -54,6 +54,8 @@ pub struct Counts {
     pub full: u64,
     /// Files written through the real edge and closed.
     pub files: u64,
+    /// Writes to files that exist, acknowledged.
+    pub rewrites: u64,
 }
 
 impl Counts {
@@ -66,6 +68,7 @@ impl Counts {
         self.fenced += other.fenced;
         self.full += other.full;
         self.files += other.files;
+        self.rewrites += other.rewrites;
     }
 }
 

@@ -14,6 +14,7 @@ mod history;
 mod many;
 mod net;
 mod rest;
+mod rewrite;
 mod run;
 mod scenario;
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use nova_units::{BlockId, CommitPoint, GroupId, IoClass, NodeId, UnitIndex};
+use nova_units::{BlockId, CommitPoint, Generation, GroupId, IoClass, NodeId, UnitIndex};
+use novafs_format::{Cut, SealedUnit};
 use novafs_store::ReadError;
 use sha2::{Digest, Sha256};
 
@@ -18,7 +19,7 @@ const ROUND: Duration = Duration::from_millis(700);
 const SCAN_UNITS: usize = 256;
 
 /// What a member holds of a unit: everything about it, and a digest of its bytes or `None` when they are bad.
-type Copy = (CommitPoint, [u8; 144], Option<[u8; 32]>);
+type Copy = (CommitPoint, [u8; SealedUnit::ENCODED_BYTES], Option<[u8; 32]>);
 type Copies = BTreeMap<(BlockId, UnitIndex), Copy>;
 
 /// What is wrong, if anything is.
@@ -56,8 +57,26 @@ fn compare(cluster: &Cluster, edge: &Rc<SimEdge>) -> Vec<String> {
             cluster.world.run_for(ROUND);
         }
         wrong.extend(last);
+        wrong.extend(compare_fences(cluster, group, &members));
     }
     wrong
+}
+
+/// Members judge late writes alike.
+fn compare_fences(cluster: &Cluster, group: GroupId, members: &[NodeId]) -> Option<String> {
+    let fences = |node: &NodeId| {
+        let member = cluster.hosts[node].member.borrow().clone();
+        let fences = member.map(|member| member.store().fences(group)).unwrap_or_default();
+        let known =
+            fences.into_iter().map(|(block, record)| (block, record.fence, record.deleted, record.cut));
+        known
+            .filter(|(_, fence, _, cut)| *fence > Generation(0) || *cut != Cut::default())
+            .collect::<Vec<_>>()
+    };
+    let held: Vec<_> = members.iter().map(|node| (*node, fences(node))).collect();
+    let (first, others) = held.split_first()?;
+    let other = others.iter().find(|other| other.1 != first.1)?;
+    Some(format!("{group}: {} has fences {:?}, {} has {:?}", first.0, first.1, other.0, other.1))
 }
 
 fn differences(group: GroupId, held: &[(NodeId, Copies)]) -> Vec<String> {

@@ -8,7 +8,7 @@ use nova_device::mem::{KillMode, World};
 use nova_device::{Clock, Shard};
 use nova_units::{BlockId, GroupId, NodeId, TaskClass};
 use novafs_edge::{Edge, EdgeOptions, Keyring};
-use novafs_format::seal::DomainKey;
+use novafs_format::seal::{CipherKind, DomainKey};
 
 use crate::chaos::Chaos;
 use crate::cluster::{Cluster, bare_host};
@@ -18,6 +18,7 @@ use crate::files::Files;
 use crate::history::{Counts, History};
 use crate::net::{Net, SimPeers};
 use crate::rest;
+use crate::rewrite::Rewritten;
 use crate::scenario::Scenario;
 
 const FABRIC: NodeId = NodeId(201);
@@ -106,6 +107,7 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
     let blocks = make_blocks(&scenario, &controller, &mut rng);
     let edges = start_edges(&cluster, &scenario, &history, &stopping, &blocks, &mut rng);
     let files = start_files(&cluster, &scenario, &edges);
+    let rewritten = start_rewriting(&scenario, &edges[0], &files);
     cluster.world.run_for(Duration::from_millis(300));
     chaos.rage(&cluster, &scenario, &mut rng);
     if scenario.deletes {
@@ -141,6 +143,9 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
     if found.is_empty() {
         found.extend(rest::check(&cluster, &edges[0], &blocks));
         found.extend(cluster.world.run(&edges[1].shard, Rc::clone(&files).read_all()));
+        for file in &rewritten {
+            found.extend(cluster.world.run(&edges[0].shard, Rc::clone(file).read_at_rest()));
+        }
     }
     let mut history = history.borrow_mut();
     found.append(&mut history.violations);
@@ -249,8 +254,9 @@ fn start_edges(
 
 /// The real edge on both hosts: one writes files, the other reads them.
 fn start_files(cluster: &Cluster, scenario: &Scenario, edges: &[Rc<SimEdge>]) -> Rc<Files> {
-    let real = |host: &Rc<SimEdge>| {
-        let keys = Keyring::of(DomainKey::new(2, 1, [9; 32]));
+    // Each side has another cipher: one opens what the other sealed.
+    let real = |host: &Rc<SimEdge>, cipher| {
+        let keys = Keyring::of(DomainKey::new(2, 1, [9; 32]).with_cipher(cipher));
         let options = EdgeOptions {
             deadline: Duration::from_secs(8),
             attempt: Duration::from_millis(1_200),
@@ -268,11 +274,28 @@ fn start_files(cluster: &Cluster, scenario: &Scenario, edges: &[Rc<SimEdge>]) ->
         edge
     };
     let groups = cluster.controller.members().into_keys().collect();
-    let (writer, reader) = (real(&edges[0]), real(&edges[1]));
+    let (writer, reader) = (real(&edges[0], CipherKind::AwsLc), real(&edges[1], CipherKind::AesGcm));
     let bytes_max = if scenario.small { 60 << 10 } else { 400 << 10 };
     let files = Rc::new(Files::new(writer, reader, Rc::clone(&edges[0]), groups, bytes_max));
     edges[0].shard.spawn(TaskClass::Client, Rc::clone(&files).run());
     files
+}
+
+/// Files that are rewritten by both edges, each with a reader.
+fn start_rewriting(scenario: &Scenario, host: &Rc<SimEdge>, files: &Files) -> Vec<Rc<Rewritten>> {
+    let start = |number: u64| {
+        let group = files.groups.get(usize::try_from(number).expect("few") % files.groups.len().max(1));
+        let group = group.copied().unwrap_or(GroupId(1));
+        let unit_log2 = 12 + u8::try_from(host.shard.random() % 5).expect("small");
+        let bytes_max = if scenario.small { 60 << 10 } else { 5 << unit_log2 };
+        let edges = [Rc::clone(&files.writer), Rc::clone(&files.reader)];
+        let place = (group, BlockId::new(3, number), unit_log2);
+        let file = Rewritten::new(edges, Rc::clone(host), place, bytes_max);
+        host.shard.spawn(TaskClass::Client, Rc::clone(&file).run());
+        host.shard.spawn(TaskClass::Client, Rc::clone(&file).run_reader());
+        file
+    };
+    (0..scenario.rewritten).map(start).collect()
 }
 
 async fn follow_map(edge: Rc<SimEdge>, controller: Rc<Controller>, delay: Duration) {

@@ -34,6 +34,8 @@ pub(crate) struct Scenario {
     pub(crate) echo_permille: u32,
     pub(crate) idle_ms: u64,
     pub(crate) deletes: bool,
+    /// Files that are opened again and rewritten.
+    pub(crate) rewritten: u64,
 }
 
 impl Scenario {
@@ -98,6 +100,7 @@ impl Scenario {
             echo_permille: rng.u32(..100),
             idle_ms: if small { 10 } else { rng.u64(8..80) },
             deletes: rng.bool(),
+            rewritten: if one_in(&mut rng, 3) { rng.u64(1..=2) } else { 0 },
         }
     }
 }

@@ -23,9 +23,10 @@ pub(super) fn client_commands() -> Vec<(&'static str, ClientCommand)> {
                 block,
                 generation,
                 unit_log2: 16,
-                first_unit: 0x031f,
-                arena_offset: 0x3132_3334_3536,
+                offset: 0x0031_3233,
                 bytes: 0x000f_4142,
+                block_bytes: 0x0043_4445,
+                arena_offset: 0x3132_3334_3536,
             },
         ),
         (
@@ -39,8 +40,6 @@ pub(super) fn client_commands() -> Vec<(&'static str, ClientCommand)> {
                 request: 7,
                 group,
                 block,
-                generation,
-                salt: salt(0x50),
                 key_domain: 0x6162_6364,
                 key_version: 0x6566_6768,
                 unit_log2: 12,
@@ -48,6 +47,7 @@ pub(super) fn client_commands() -> Vec<(&'static str, ClientCommand)> {
                 offset: 0x0010_8182,
                 bytes: 0x0009_9192,
                 arena_offset: 0xa1a2_a3a4_a5a6,
+                sparse: true,
             },
         ),
         (
@@ -62,11 +62,25 @@ pub(super) fn client_commands() -> Vec<(&'static str, ClientCommand)> {
                 arena_bytes: 65_536,
             },
         ),
+        ("release_block", ClientCommand::ReleaseBlock { request: 10, writer: 0x2122, block, generation }),
+        ("fence", ClientCommand::Fence { request: 11, group, block, generation }),
+        (
+            "trim",
+            ClientCommand::Trim {
+                request: 12,
+                writer: 0x2122,
+                group,
+                block,
+                generation,
+                unit_log2: 16,
+                from_bytes: 0x0051_5253,
+            },
+        ),
     ]
 }
 
 pub(super) fn answers() -> Vec<(&'static str, Answer)> {
-    let opened = OpenedWriter { writer: 0x0102, salt: salt(0x10), key_domain: 0x3132, key_version: 0x4142 };
+    let opened = OpenedWriter { writer: 0x0102, key_domain: 0x3132, key_version: 0x4142 };
     let closed =
         ClosedBlock { root: std::array::from_fn(|index| u8::try_from(index).unwrap()), units: 0x0506 };
     vec![

@@ -173,9 +173,8 @@ impl Process {
         match command {
             ClientCommand::OpenWriter { .. } => {
                 let writer = WRITERS.fetch_add(1, Ordering::Relaxed);
-                let salt = [1; 16];
                 self.writers.insert(writer);
-                answer.detail = OpenedWriter { writer, salt, key_domain: 3, key_version: 2 }.encode();
+                answer.detail = OpenedWriter { writer, key_domain: 3, key_version: 2 }.encode();
             }
             ClientCommand::Write {
                 writer,
