@@ -122,7 +122,6 @@ fn send_read(link: &Attachment, flight: &Flight<'_, '_>) -> Result<(), ClientErr
         offset,
         bytes,
         arena_offset: flight.piece.offset,
-        sparse: false,
     })?;
     Ok(())
 }
