@@ -211,6 +211,7 @@ impl<I: Iterator<Item = Source> + Send> Put<'_, I> {
             path: job.source.target.clone(),
             mode: about.mode() & 0o7777,
             modified_ms: u64::try_from(modified.as_millis()).unwrap_or(u64::MAX),
+            modified_ns: u64::try_from(modified.as_nanos()).unwrap_or(u64::MAX),
             bytes: written.bytes,
             blocks: written.blocks,
             ..NewFile::default()

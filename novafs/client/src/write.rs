@@ -22,9 +22,6 @@ const IN_FLIGHT_MAX: usize = 8;
 /// Generation of a new block: its id was never used, and every writer has a salt of its own.
 const FIRST_GENERATION: Generation = Generation(1);
 
-/// Units carry their salt themselves; the metadata of a block still has a place for one.
-const NO_SALT: [u8; 16] = [0; 16];
-
 /// A write that was sent and not answered.
 struct Sent<'a> {
     piece: Piece<'a>,
@@ -61,6 +58,7 @@ impl<'a> BlockWrite<'a> {
             unit_log2,
             offset,
             bytes,
+            // Whole units, each written once: nothing before it is looked at.
             block_bytes: offset,
             arena_offset,
         })?;
@@ -204,7 +202,6 @@ fn write_blocks(
             group: group.0,
             bytes: plain_bytes,
             generation: FIRST_GENERATION.0,
-            salt: NO_SALT.to_vec().into(),
             unit_log2: u32::from(unit_log2),
             key_domain: writer.key_domain,
             key_version: writer.key_version,
