@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 mod attendance;
-mod collection;
 mod cipher;
+mod collection;
 mod config;
 mod door;
 mod doorbell;
