@@ -70,9 +70,11 @@ impl Found {
                     }
                     Kind::File => {
                         sums.files += 1;
-                        sums.bytes += entry.bytes;
                         match namespace.open_inode(entry.inode) {
                             Ok((inode, _)) => {
+                                // Holes cost nothing.
+                                sums.bytes +=
+                                    blocks_of(&inode).iter().map(|it| u64::from(it.bytes)).sum::<u64>();
                                 sums.blocks += blocks_of(&inode).len() as u64;
                                 self.blocks.extend(blocks_of(&inode).iter().cloned());
                             }
@@ -120,12 +122,26 @@ pub(crate) fn compare(namespace: &Namespace, expected: &Expected) -> Vec<String>
     }
     let orphans: BTreeSet<u64> =
         namespace.orphans().map(|(first, run)| (first, run.count)).flat_map(ids).collect();
+    // Those of a tree in the trash, or that waits to be swept, become orphans later.
+    let waiting: BTreeSet<u64> =
+        unreachable_blocks(namespace, &found.inodes).map(|block| block.block.0).collect();
     let gone = expected.gone();
-    // Those of a removed tree become orphans when it is swept.
-    let due = if namespace.has_sweep() { gone.intersection(&orphans).copied().collect() } else { gone };
+    wrong.extend(
+        waiting.difference(&gone).next().map(|id| format!("a block of a removed tree is in use: {id}")),
+    );
+    let due = gone.difference(&waiting).copied().collect();
     wrong.extend(differ("orphans", "other blocks are orphans", &orphans, &due));
     wrong.truncate(TOLD_MAX);
     wrong
+}
+
+/// Blocks of files that no path leads to any more: in the trash, or waiting to be swept.
+fn unreachable_blocks<'a>(
+    namespace: &'a Namespace,
+    reachable: &'a BTreeSet<u64>,
+) -> impl Iterator<Item = &'a StoredBlock> {
+    let gone = namespace.inodes().filter(|(id, _)| !reachable.contains(&id.0));
+    gone.flat_map(|(_, inode)| blocks_of(inode))
 }
 
 fn ids((first, count): (BlockId, u32)) -> impl Iterator<Item = u64> {
@@ -147,12 +163,14 @@ fn differ<T: Ord + std::fmt::Debug>(
 }
 
 /// Referenced = reachable: every block of a file is whole and sound on every member of its group, and every block that
-/// a member holds belongs to a file, waits for collection, or is reserved by a session that lives.
+/// a member holds belongs to a file, in a directory or in the trash, waits for collection, or is reserved by a session
+/// that lives.
 pub(crate) fn reachable(namespace: &Namespace, held: &Held) -> Vec<String> {
     let found = Found::in_namespace(namespace);
     let mut wrong = Vec::new();
     let mut known: BTreeMap<u64, Vec<GroupId>> = BTreeMap::new();
-    for block in &found.blocks {
+    // What is in the trash can be had back.
+    for block in found.blocks.iter().chain(unreachable_blocks(namespace, &found.inodes)) {
         known.insert(block.block.0, vec![block.group]);
         let Some(members) = held.get(&block.group) else {
             wrong.push(format!("{} is referenced in {}, which does not exist", block.block, block.group));

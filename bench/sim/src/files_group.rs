@@ -94,8 +94,9 @@ pub(crate) struct FilesGroup {
     log: RefCell<Vec<(Duration, String)>>,
 }
 
-/// An empty namespace in which what is removed is gone at once: its blocks are orphans as soon as it is swept.
-fn without_trash() -> Namespace {
+/// An empty namespace that keeps nothing in the trash of its standard spaces: there, blocks of what is removed are orphans
+/// as soon as it is swept. Spaces that programs make have a trash.
+fn partly_without_trash() -> Namespace {
     let mut namespace = Namespace::new(FILES_ERA);
     for space in STANDARD_SPACES {
         let set = SetSpace { name: space.name.to_owned(), undelete_ms: Some(0), ..SetSpace::default() };
@@ -129,7 +130,7 @@ impl FilesGroup {
             controller: Rc::clone(controller),
             history: Rc::clone(history),
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
-            namespace: RefCell::new(without_trash()),
+            namespace: RefCell::new(partly_without_trash()),
             expected: RefCell::new(Expected::new()),
             renewals: RefCell::default(),
             heard: RefCell::default(),
