@@ -37,3 +37,8 @@ fn a_bad_copy_on_a_full_disk_is_repaired() {
 fn bad_copies_that_nobody_read_are_repaired_too() {
     passes(112);
 }
+
+#[test]
+fn a_joiner_is_filled_with_small_units_although_the_primary_has_few_buffers() {
+    passes(291);
+}
