@@ -155,3 +155,20 @@ fn no_lease_no_read() {
     );
     assert!(net.node(1).host.begin_read(now, GROUP, Epoch(1)).is_ok(), "the others hear everyone");
 }
+
+#[test]
+fn a_host_that_is_primary_no_more_holds_no_bytes_of_its_tail() {
+    let mut net = Net::new(3);
+    net.node(2).disk_hangs = true;
+    net.write(1, vec![unit(0, 1)]);
+    net.run(20);
+    let bodies = |net: &mut Net| -> Vec<Option<u64>> {
+        net.node(1).host.groups[&GROUP].log.tail.values().map(|entry| entry.body).collect()
+    };
+    assert_eq!(bodies(&mut net), [Some(1)]);
+    net.kill(2);
+    net.kill(3);
+    net.reconfigure(&[(1, Role::InSync)]);
+    net.run(1_000);
+    assert_eq!(bodies(&mut net), [None], "it may be a lone survivor for long");
+}
