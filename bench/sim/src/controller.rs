@@ -73,7 +73,8 @@ impl Controller {
         self.shard.clock().now()
     }
 
-    fn wall(&self) -> Timestamp {
+    /// The calendar of all controllers.
+    pub(crate) fn wall(&self) -> Timestamp {
         let millis = u64::try_from(self.now().as_millis()).expect("a run is short");
         Timestamp(1_000_000 + millis * WALL_SPEED)
     }
@@ -233,6 +234,11 @@ impl Controller {
                 && group.members.len() == nova_groups::MEMBERS_MAX
         });
         whole && count > 0
+    }
+
+    /// The groups that take writes now.
+    pub(crate) fn writable(&self) -> Vec<GroupId> {
+        self.groups.borrow().writable("").collect()
     }
 
     /// Groups and the hosts of their members.

@@ -12,9 +12,9 @@ use nova_ring::snapshot::{SnapshotError, SnapshotWriter};
 use nova_ring::{Kind, LOOK_AGAIN, Link, PushError, SNAPSHOT_BYTES, attach};
 use tokio::sync::mpsc;
 
-use crate::doorbell;
 use crate::map::host_map;
 use crate::picture::{Daemon, Picture};
+use crate::{blocks, doorbell};
 
 /// Pause before novad is looked for again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -62,6 +62,7 @@ struct Attached<'picture> {
     given: Option<(u64, u64, u64)>,
     /// A command that the ring had no room for.
     unsent: Option<AgentCommand>,
+    lists: blocks::Lists,
 }
 
 /// Serves an attachment until it ends; answers why.
@@ -82,7 +83,8 @@ async fn try_serve(
     while commands.try_recv().is_ok() {}
     picture.daemon.send_replace(Daemon { boot: link.terms.boot, ..Daemon::default() });
     let snapshots = SnapshotWriter::new(link.area.clone());
-    let mut attached = Attached { link, picture, snapshots, given: None, unsent: None };
+    let lists = blocks::Lists::default();
+    let mut attached = Attached { link, picture, snapshots, given: None, unsent: None, lists };
     let mut maps = picture.map.subscribe();
     loop {
         while let Some(slot) = attached.link.receiver.pop()? {
@@ -148,6 +150,14 @@ impl Attached<'_> {
                     daemon.bytes_total = bytes_total;
                     daemon.bytes_free = bytes_free;
                 });
+            }
+            AgentEvent::BlocksDeleted { group, deleted, bytes, runs } => {
+                self.picture.report(Report::BlocksDeleted(blocks::deleted(group, deleted, bytes, &runs)));
+            }
+            AgentEvent::BlocksHeld { request, part, last, more, blocks } => {
+                if let Some(held) = self.lists.take(request, part, last, more, &blocks) {
+                    self.picture.report(Report::BlocksHeld(held));
+                }
             }
             AgentEvent::Serving { serving } => tracing::info!(serving, "novad"),
         }

@@ -23,7 +23,7 @@ use crate::picture::Picture;
 
 /// Programs attached at once (design: control 4.2).
 const PROGRAMS_MAX: usize = 128;
-/// Requests of one program that are carried out at once; further ones stay in its ring.
+/// Requests of one program that are carried out, or whose reply it has no room for; further ones stay in its ring.
 const IN_FLIGHT_MAX: usize = 64;
 /// Largest arena of one program's requests and replies.
 const ARENA_BYTES_MAX: u64 = 64 << 20;
@@ -119,7 +119,7 @@ async fn serve(link: Link, peer: Credentials, host: Arc<Host>) -> Result<(), Det
     let mut under_way = JoinSet::new();
     let mut unsent = std::collections::VecDeque::new();
     loop {
-        while under_way.len() < IN_FLIGHT_MAX {
+        while under_way.len() + unsent.len() < IN_FLIGHT_MAX {
             let Some(slot) = receiver.pop()? else { break };
             let request = MetadataRequest::decode(&slot)?;
             under_way.spawn(carry_out(Arc::clone(&host), area.clone(), peer.uid, request));
@@ -142,7 +142,9 @@ async fn serve(link: Link, peer: Credentials, host: Arc<Host>) -> Result<(), Det
         if socket.is_gone() {
             return Ok(());
         }
-        if under_way.len() < IN_FLIGHT_MAX && !receiver.prepare_sleep()? {
+        // At the limit the ring may well hold slots: only the end of a request makes room for one more, or a program
+        // that takes its replies, and that rings no bell.
+        if under_way.len() + unsent.len() < IN_FLIGHT_MAX && !receiver.prepare_sleep()? {
             continue;
         }
         tokio::select! {

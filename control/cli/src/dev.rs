@@ -3,6 +3,7 @@
 pub(crate) mod config;
 mod down;
 mod fault;
+mod interrupt;
 mod process;
 pub(crate) mod region;
 mod status;
@@ -20,10 +21,12 @@ pub(crate) enum Command {
     /// Start a region: controllers, storage hosts, compute hosts; or start one again that was taken down.
     #[command(
         after_help = "The folder is the one of --region unless --folder names another. A region that is down keeps \
-                      its data and is started again by the same command.\n\n\
+                      its data and is started again by the same command. Ctrl-C or SIGTERM while it starts ends what \
+                      was started; once it serves it runs on until `nova dev down`, unless --foreground.\n\n\
                       Examples:\n  \
                       nova dev up\n  \
                       nova dev up --folder /data/dev --device-mib 8192\n  \
+                      nova dev up --foreground     until Ctrl-C\n  \
                       nova --json dev up --controllers 1 --profile laptop"
     )]
     Up(Up),

@@ -18,7 +18,7 @@ pub enum RaftError {
     },
     /// Something that had been durable does not read any more. The member may have acknowledged what is lost.
     #[error(
-        "{path} has rotted at byte {at}: {reason}; this controller may have forgotten what it acknowledged: remove its data folder and let it rejoin under a new id"
+        "{path} has rotted at byte {at}: {reason}. Nothing was changed. This controller may have forgotten what it acknowledged and must not vote again under its id, also not with an empty folder: leave it stopped, the region serves while a majority of its controllers runs (docs/control.md, \"When a log has rotted\")"
     )]
     Rot {
         /// The file.
@@ -46,7 +46,7 @@ pub enum RaftError {
     },
     /// No snapshot reads that the log goes on from.
     #[error(
-        "no snapshot in {folder} reads that the log goes on from ({reason}); remove the data folder and let this controller rejoin under a new id"
+        "no snapshot in {folder} reads that the log goes on from ({reason}). This controller has lost its state and must not vote again under its id, also not with an empty folder: leave it stopped, the region serves while a majority of its controllers runs (docs/control.md, \"When a log has rotted\")"
     )]
     NoSnapshot {
         /// Where the snapshots are.

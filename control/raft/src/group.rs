@@ -5,7 +5,7 @@ mod cadence;
 use core::fmt;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -178,9 +178,21 @@ impl<S: StateMachine> Group<S> {
         let (folder, name, id) = (options.folder.clone(), options.name.clone(), options.id);
         let opened = tokio::task::spawn_blocking(move || {
             let log = LogStore::open(&folder.join("wal"), id, &name, limits)?;
-            let snapshots = SnapshotFolder::open(folder.join("snapshots"))?;
-            let machine = Machine::open(snapshots, initial, log.store.purged())?;
-            Ok::<_, RaftError>((log, machine))
+            let machine = SnapshotFolder::open(folder.join("snapshots")).and_then(|snapshots| {
+                check_not_lost(&log.store, &snapshots, &folder.join("wal"))?;
+                Machine::open(snapshots, initial, log.store.purged())
+            });
+            match machine {
+                Ok(machine) => Ok((log, machine)),
+                Err(error) => {
+                    // The log is let go of before anybody hears of it, so that the next attempt finds it free.
+                    let OpenLog { store, thread } = log;
+                    drop(store);
+                    // A thread that panicked has said so; the error is why we end.
+                    let _ = thread.join();
+                    Err(error)
+                }
+            }
         });
         let (OpenLog { store: log, thread }, machine) =
             opened.await.map_err(|error| RaftError::Stopped(error.to_string()))??;
@@ -384,6 +396,21 @@ impl<S: StateMachine> Group<S> {
         }
         ended
     }
+}
+
+/// Refuses a log that is gone: a member that takes over a snapshot has voted before, so one with snapshots and no vote
+/// has forgotten whom it voted for.
+fn check_not_lost(log: &LogStore, snapshots: &SnapshotFolder, folder: &Path) -> Result<(), RaftError> {
+    let listed = snapshots.list().map_err(|source| RaftError::Io {
+        what: "list",
+        path: snapshots.path().to_owned(),
+        source,
+    })?;
+    if log.is_blank() && !listed.is_empty() {
+        let reason = "the log is gone, and snapshots that were made of it are left".to_owned();
+        return Err(RaftError::Rot { path: folder.to_owned(), at: 0, reason });
+    }
+    Ok(())
 }
 
 fn check(options: &GroupOptions) -> Result<(), RaftError> {

@@ -73,6 +73,11 @@ impl LogStore {
         &self.counters
     }
 
+    /// Whether nothing was ever in it.
+    pub(crate) fn is_blank(&self) -> bool {
+        *self.read() == LogContent::default()
+    }
+
     /// What the log holds in memory.
     #[cfg(test)]
     pub(crate) fn content(&self) -> LogContent {

@@ -70,7 +70,12 @@ fn the_digest_tells_states_apart() {
         client: 1,
         sequence: 1,
         at_ms: 9,
-        op: Some(Op::MakeDirectory(MakeDirectory { path: path.into(), mode: 0, parents: true })),
+        op: Some(Op::MakeDirectory(MakeDirectory {
+            path: path.into(),
+            mode: 0,
+            parents: true,
+            ..MakeDirectory::default()
+        })),
     };
     let state_after = |path: &str| {
         let mut state = FilesState::default();

@@ -12,6 +12,12 @@ pub(crate) trait Doorbells: Shard {
     async fn readable(&self, fd: BorrowedFd<'_>);
 }
 
+/// Waits until `changed` was notified, or [`LOOK_AGAIN`] has passed.
+pub(crate) async fn wait_for_change<S: Shard>(shard: &S, changed: &Notify) {
+    let clock = shard.clock();
+    futures_lite::future::or(changed.notified(), clock.sleep_until(clock.now() + LOOK_AGAIN)).await;
+}
+
 /// Waits until there may be a slot, `changed` was notified, or [`LOOK_AGAIN`] has passed: a doorbell that a dying peer
 /// never rang costs no more than that.
 pub(crate) async fn wait_for_slots<S: Doorbells>(
@@ -22,13 +28,8 @@ pub(crate) async fn wait_for_slots<S: Doorbells>(
     if !receiver.prepare_sleep()? {
         return Ok(());
     }
-    let clock = shard.clock();
-    let until = clock.now() + LOOK_AGAIN;
-    {
-        let bell = shard.readable(receiver.doorbell());
-        let other = futures_lite::future::or(changed.notified(), clock.sleep_until(until));
-        futures_lite::future::or(bell, other).await;
-    }
+    let bell = shard.readable(receiver.doorbell());
+    futures_lite::future::or(bell, wait_for_change(shard, changed)).await;
     receiver.awake();
     receiver.drain_doorbell();
     Ok(())

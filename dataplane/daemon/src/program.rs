@@ -3,18 +3,20 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use nova_device::sync::Notify;
-use nova_device::{Peers, Shard};
+use nova_device::{Clock, Peers, Shard};
 use nova_ring::abi::{Answer, ClientCommand, ClosedBlock, OpenedWriter, Status};
 use nova_ring::snapshot::{Located, LocatedUnit};
 use nova_ring::{ArenaView, Link, PeerBroken, Receiver, Sender};
 use nova_units::{TaskClass, UnitIndex};
-use novafs_edge::{Edge, EdgeError, Plaintext, ReadRequest, WriteRequest, WriterId};
+use novafs_edge::{Edge, EdgeError, Plaintext, ReadRequest, TrimRequest, WriteRequest, WriterId};
 
-use crate::doorbell::{Doorbells, wait_for_slots};
+use crate::doorbell::{Doorbells, wait_for_change, wait_for_slots};
 
-/// Commands of one program that are carried out at once; further ones stay in its ring.
+/// Commands of one program that are carried out, or whose answer it has no room for; further ones stay in its ring.
 const IN_FLIGHT_MAX: usize = 128;
 
 /// Why a program was detached.
@@ -33,7 +35,7 @@ struct Program<S: Shard, P: Peers> {
     edge: Rc<Edge<S, P>>,
     area: ArenaView,
     sender: RefCell<Sender>,
-    /// Answers that the ring had no room for; at most one for each command in flight.
+    /// Answers that the ring had no room for.
     unsent: RefCell<VecDeque<Answer>>,
     in_flight: Cell<usize>,
     changed: Notify,
@@ -65,9 +67,10 @@ pub(crate) async fn serve<S: Shard + Doorbells, P: Peers>(
                 if socket.is_gone() {
                     break Detached::Gone;
                 }
-                // At the limit the ring may well hold slots: only an end makes room for one more.
-                if program.in_flight.get() >= IN_FLIGHT_MAX {
-                    program.changed.notified().await;
+                // At the limit the ring may well hold slots: only the end of a command makes room for one more, or a
+                // program that takes its answers, and that rings no bell.
+                if program.is_at_limit() {
+                    wait_for_change(&shard, &program.changed).await;
                 } else if let Err(why) = wait_for_slots(&shard, &mut receiver, &program.changed).await {
                     break why.into();
                 }
@@ -91,14 +94,23 @@ fn take_commands<S: Shard, P: Peers>(
     receiver: &mut Receiver,
 ) -> Result<bool, Detached> {
     let mut any = false;
-    while program.in_flight.get() < IN_FLIGHT_MAX {
+    while !program.is_at_limit() {
         let Some(slot) = receiver.pop()? else { break };
         let command = ClientCommand::decode(&slot)?;
         any = true;
+        let carrying = Rc::clone(program);
+        let mut work = Box::pin(async move { carrying.carry_out(command).await });
+        // Polled here once, so that the edge takes the writes of a unit in the order of their commands; the rest of it
+        // runs as a task.
+        let mut context = Context::from_waker(Waker::noop());
+        if let Poll::Ready(answer) = work.as_mut().poll(&mut context) {
+            program.unsent.borrow_mut().push_back(answer);
+            continue;
+        }
         program.in_flight.set(program.in_flight.get() + 1);
         let program = Rc::clone(program);
         shard.spawn(TaskClass::Client, async move {
-            let answer = program.carry_out(command).await;
+            let answer = work.await;
             program.unsent.borrow_mut().push_back(answer);
             program.in_flight.set(program.in_flight.get() - 1);
             program.changed.notify_all();
@@ -108,6 +120,11 @@ fn take_commands<S: Shard, P: Peers>(
 }
 
 impl<S: Shard, P: Peers> Program<S, P> {
+    /// A program that never takes its answers gets no more than this of our memory.
+    fn is_at_limit(&self) -> bool {
+        self.in_flight.get() + self.unsent.borrow().len() >= IN_FLIGHT_MAX
+    }
+
     /// Puts answers into the ring while there is room, and rings once.
     fn send_answers(&self) -> Result<(), PeerBroken> {
         let mut unsent = self.unsent.borrow_mut();
@@ -144,9 +161,7 @@ impl<S: Shard, P: Peers> Program<S, P> {
                 let opened = self.edge.open_writer()?;
                 self.writers.borrow_mut().push(opened.writer);
                 let (key_domain, key_version) = opened.key;
-                answer.detail =
-                    OpenedWriter { writer: opened.writer.0, salt: opened.salt, key_domain, key_version }
-                        .encode();
+                answer.detail = OpenedWriter { writer: opened.writer.0, key_domain, key_version }.encode();
             }
             ClientCommand::Write {
                 writer,
@@ -154,14 +169,22 @@ impl<S: Shard, P: Peers> Program<S, P> {
                 block,
                 generation,
                 unit_log2,
-                first_unit,
-                arena_offset,
+                offset,
                 bytes,
+                block_bytes,
+                arena_offset,
                 ..
             } => {
-                let source = self.plaintext(arena_offset, bytes)?;
-                let (writer, first_unit) = (self.known(writer)?, UnitIndex(first_unit));
-                let write = WriteRequest { writer, group, block, generation, unit_log2, first_unit, source };
+                let write = WriteRequest {
+                    writer: self.known(writer)?,
+                    group,
+                    block,
+                    generation,
+                    unit_log2,
+                    offset: u64::from(offset),
+                    block_bytes: u64::from(block_bytes),
+                    source: self.plaintext(arena_offset, bytes)?,
+                };
                 self.edge.write(write).await?;
                 answer.bytes = bytes;
             }
@@ -171,6 +194,18 @@ impl<S: Shard, P: Peers> Program<S, P> {
                 let units = u32::try_from(closed.units).expect("a block has at most 32,768 units");
                 answer.detail = ClosedBlock { root: closed.root, units }.encode();
             }
+            ClientCommand::ReleaseBlock { writer, block, generation, .. } => {
+                self.edge.release_block(self.known(writer)?, block, generation).await?;
+            }
+            ClientCommand::Fence { group, block, generation, .. } => {
+                self.edge.fence(group, block, generation).await?;
+            }
+            ClientCommand::Trim { writer, group, block, generation, unit_log2, from_bytes, .. } => {
+                let writer = self.known(writer)?;
+                let from_bytes = u64::from(from_bytes);
+                let trim = TrimRequest { writer, group, block, generation, unit_log2, from_bytes };
+                self.edge.trim(trim).await?;
+            }
             ClientCommand::CloseWriter { writer, .. } => {
                 let writer = self.known(writer)?;
                 self.writers.borrow_mut().retain(|open| *open != writer);
@@ -179,8 +214,6 @@ impl<S: Shard, P: Peers> Program<S, P> {
             ClientCommand::Read {
                 group,
                 block,
-                generation,
-                salt,
                 key_domain,
                 key_version,
                 unit_log2,
@@ -188,19 +221,19 @@ impl<S: Shard, P: Peers> Program<S, P> {
                 offset,
                 bytes,
                 arena_offset,
+                sparse,
                 ..
             } => {
                 self.check_area(arena_offset, u64::from(bytes))?;
                 let read = ReadRequest {
                     group,
                     block,
-                    generation,
-                    salt,
                     key: (key_domain, key_version),
                     unit_log2,
                     block_bytes: u64::from(block_bytes),
                     offset: u64::from(offset),
                     bytes: u64::from(bytes),
+                    sparse,
                 };
                 self.edge
                     .read(&read, |at, plain| {
@@ -277,7 +310,9 @@ fn located(found: &[novafs_edge::Located]) -> Located {
 
 fn status_of(error: &EdgeError) -> Status {
     match error {
-        EdgeError::UnknownGroup { .. } | EdgeError::Unavailable { .. } => Status::Unavailable,
+        EdgeError::UnknownGroup { .. } | EdgeError::Unavailable { .. } | EdgeError::Uncut { .. } => {
+            Status::Unavailable
+        }
         EdgeError::Full { .. } => Status::Full,
         EdgeError::Fenced { .. } => Status::Fenced,
         EdgeError::Corrupt { .. } => Status::Corrupt,

@@ -122,7 +122,9 @@ fn accept(listener: &UnixListener, stop: &AtomicBool, admission: &Arc<dyn Admiss
 
 /// One handshake, on a thread of its own.
 fn meet(socket: UnixStream, admission: &dyn Admission) -> Result<(), AttachError> {
-    let hello = match handshake::read_hello(&socket) {
+    let hello = handshake::read_hello(&socket);
+    handshake::hush(&socket)?;
+    let hello = match hello {
         Ok(hello) => hello,
         Err(error) => {
             handshake::refuse(&socket, &error.to_string())?;

@@ -1,4 +1,4 @@
-//! Two processes meet on a Unix socket: a hello, an answer with the memory and two doorbells.
+//! Two processes meet on a Unix socket: a hello, an answer with the memory and a doorbell.
 //!
 //! | hello, 64 bytes | | answer, 320 bytes | |
 //! | --- | --- | --- | --- |
@@ -11,15 +11,18 @@
 //! | 48 | boot of the peer, u64 | 40 | bytes of text, u16 |
 //! | 56 | zero | 42 | reason of a refusal, UTF-8; then zero |
 //!
-//! Little-endian. A welcome carries three descriptors: memory, doorbell of the service, doorbell of the peer. The
-//! socket then stays open and silent; its end is the end of the attachment.
+//! Little-endian. A welcome carries two descriptors: memory, and the eventfd that is the doorbell of the service. The
+//! socket then stays open: a byte from the service is the doorbell of the peer, the peer says nothing more, and its end
+//! is the end of the attachment.
 
 use std::io::{Read, Write};
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags,
@@ -28,7 +31,8 @@ use rustix::net::{
 use crate::error::AttachError;
 use crate::layout::{Kind, LAYOUT_HASH, Terms};
 
-/// Version of the slots and of the handshake.
+/// Version of the slots, of the handshake and of the doorbells. 2: the peer is woken over the socket, and a report of
+/// peers names their starts.
 pub const ABI_VERSION: u32 = 2;
 /// How long one side waits for the other's half of the handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -41,7 +45,7 @@ const MAGIC: [u8; 8] = *b"NOVARING";
 const WELCOME: u32 = 1;
 const REFUSED: u32 = 2;
 const TEXT_OFFSET: usize = 42;
-const FDS: usize = 3;
+const FDS: usize = 2;
 
 /// What a peer says first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,6 +242,16 @@ pub fn read_hello(mut socket: &UnixStream) -> Result<Hello, AttachError> {
     Hello::decode(&bytes)
 }
 
+/// Receives nothing more from a peer whose hello was read: from here on its sends fail. What it sent behind its hello
+/// is thrown away here, on a thread of the door, because it may carry descriptors, and to close those may take as long
+/// as the peer likes.
+pub(crate) fn hush(socket: &UnixStream) -> Result<(), AttachError> {
+    socket.shutdown(Shutdown::Read).map_err(AttachError::io("silence a ring peer"))?;
+    let mut thrown = [0; HELLO_BYTES];
+    while matches!(rustix::net::recv(socket, &mut thrown, RecvFlags::DONTWAIT), Ok((_, 1..))) {}
+    Ok(())
+}
+
 /// Sends a refusal; the caller then drops the socket.
 ///
 /// # Errors
@@ -255,7 +269,7 @@ pub(crate) fn send_welcome(
     let answer = Answer::Welcome(terms).encode();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    assert!(control.push(SendAncillaryMessage::ScmRights(&fds)), "space for three descriptors was taken");
+    assert!(control.push(SendAncillaryMessage::ScmRights(&fds)), "space for two descriptors was taken");
     let sent =
         rustix::net::sendmsg(socket, &[std::io::IoSlice::new(&answer)], &mut control, SendFlags::NOSIGNAL)
             .map_err(AttachError::system("send a welcome"))?;
@@ -285,13 +299,9 @@ pub(crate) fn read_answer(socket: &UnixStream) -> Result<(Answer, Vec<OwnedFd>),
     Ok((Answer::decode(&bytes)?, fds))
 }
 
-/// Whether the other end of an attachment's socket is closed. Does not wait.
+/// Whether the other end of an attachment's socket is closed. Does not wait, and receives nothing.
 pub(crate) fn is_gone(socket: impl AsFd) -> bool {
-    let mut byte = [0u8; 1];
-    match rustix::net::recv(socket, &mut byte, RecvFlags::DONTWAIT | RecvFlags::PEEK) {
-        // Closed; or the peer speaks although nothing is ever said here, which is a broken rule.
-        Ok(_) => true,
-        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => false,
-        Err(_) => true,
-    }
+    let mut fds = [PollFd::new(&socket, PollFlags::empty())];
+    // Both directions are shut only when the other side closed or ended; an error of the call says nothing of it.
+    matches!(rustix::event::poll(&mut fds, Some(&Timespec::default())), Ok(1..))
 }

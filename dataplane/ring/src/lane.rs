@@ -1,16 +1,15 @@
 //! One direction of an attachment: slots from a sender to a receiver.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
-
 use crate::abi::{SLOT_BYTES, Slot};
 use crate::cursor::{Indices, PopCursor, PushCursor};
-use crate::error::{AttachError, PeerBroken, PushError};
+use crate::doorbell::Doorbell;
+use crate::error::{PeerBroken, PushError};
 use crate::layout::{SLOTS_OFFSET, ring_bytes};
 use crate::memory::Mapping;
 
@@ -58,11 +57,11 @@ impl Place {
 pub struct Sender {
     place: Place,
     cursor: PushCursor,
-    doorbell: OwnedFd,
+    doorbell: Doorbell,
 }
 
 impl Sender {
-    pub(crate) fn new(mapping: &Arc<Mapping>, offset: usize, capacity: u32, doorbell: OwnedFd) -> Self {
+    pub(crate) fn new(mapping: &Arc<Mapping>, offset: usize, capacity: u32, doorbell: Doorbell) -> Self {
         Self {
             place: Place::new(mapping, offset, capacity),
             cursor: PushCursor::new(u64::from(capacity)),
@@ -84,25 +83,10 @@ impl Sender {
         Ok(())
     }
 
-    /// Whether the receiver sleeps; the caller then must write 8 bytes (a 1) to [`Sender::doorbell`].
-    ///
-    /// For services: a hostile client can make a plain write to its eventfd block, so they write through io_uring.
-    #[must_use = "a sleeping receiver waits until the doorbell is rung"]
-    pub fn wants_doorbell(&self) -> bool {
-        self.cursor.wants_doorbell(self.place.indices())
-    }
-
-    /// The eventfd that wakes the receiver.
-    #[must_use]
-    pub fn doorbell(&self) -> BorrowedFd<'_> {
-        self.doorbell.as_fd()
-    }
-
-    /// Rings when the receiver sleeps. Only towards a peer that is trusted not to fill its eventfd.
+    /// Wakes the receiver when it sleeps. A service never waits here, whatever its peer does to its end.
     pub fn ring(&self) {
-        if self.wants_doorbell() {
-            // A full eventfd (EAGAIN) is one that already wakes; a closed one has a socket that says so.
-            let _ = rustix::io::write(&self.doorbell, &1u64.to_le_bytes());
+        if self.cursor.wants_doorbell(self.place.indices()) {
+            self.doorbell.ring();
         }
     }
 
@@ -118,11 +102,11 @@ impl Sender {
 pub struct Receiver {
     place: Place,
     cursor: PopCursor,
-    doorbell: OwnedFd,
+    doorbell: Doorbell,
 }
 
 impl Receiver {
-    pub(crate) fn new(mapping: &Arc<Mapping>, offset: usize, capacity: u32, doorbell: OwnedFd) -> Self {
+    pub(crate) fn new(mapping: &Arc<Mapping>, offset: usize, capacity: u32, doorbell: Doorbell) -> Self {
         Self {
             place: Place::new(mapping, offset, capacity),
             cursor: PopCursor::new(u64::from(capacity)),
@@ -159,17 +143,15 @@ impl Receiver {
         self.cursor.awake(self.place.indices());
     }
 
-    /// The eventfd that wakes this receiver.
+    /// Becomes readable when this receiver is woken; at a peer also when the service is gone. Read nothing from it.
     #[must_use]
     pub fn doorbell(&self) -> BorrowedFd<'_> {
         self.doorbell.as_fd()
     }
 
-    /// Empties the doorbell without waiting. For a side whose peer is trusted to leave it non-blocking.
+    /// Empties the doorbell. Never waits, whatever the other side does to its end.
     pub fn drain_doorbell(&self) {
-        let mut count = [0u8; 8];
-        // Nothing to read (EAGAIN) is what an empty doorbell says.
-        let _ = rustix::io::read(&self.doorbell, &mut count);
+        self.doorbell.silence();
     }
 
     /// Waits on a std thread until something may have arrived, or for `timeout` (at most [`LOOK_AGAIN`]).
@@ -180,20 +162,8 @@ impl Receiver {
         if !self.prepare_sleep()? {
             return Ok(());
         }
-        let timeout = Timespec::try_from(timeout.min(LOOK_AGAIN)).expect("at most 100 ms");
-        let mut fds = [PollFd::new(&self.doorbell, PollFlags::IN)];
-        // Interrupted or timed out: the caller looks again anyway.
-        if matches!(rustix::event::poll(&mut fds, Some(&timeout)), Ok(1..)) {
-            self.drain_doorbell();
-        }
+        self.doorbell.wait(timeout);
         self.awake();
         Ok(())
     }
-}
-
-/// Makes the doorbell of one direction.
-pub(crate) fn doorbell() -> Result<OwnedFd, AttachError> {
-    use rustix::event::EventfdFlags;
-    rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-        .map_err(AttachError::system("create a doorbell"))
 }

@@ -7,7 +7,7 @@
 //!
 //! The peer is never trusted: its indices are bounded before use, a slot is copied once and then checked, and an
 //! arena is only ever copied, because the other side may change it at any time. A broken rule ends that attachment
-//! ([`PeerBroken`]) and nothing else.
+//! ([`PeerBroken`]) and nothing else, and no call of a service waits for its peer.
 #![allow(unsafe_code, reason = "maps shared memory and reads what another process writes there")]
 
 pub mod abi;
@@ -15,6 +15,7 @@ mod accept;
 mod arena;
 mod counters;
 mod cursor;
+mod doorbell;
 mod error;
 pub mod handshake;
 mod lane;

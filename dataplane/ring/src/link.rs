@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::arena::ArenaView;
 use crate::counters::Counters;
+use crate::doorbell::{self, Doorbell};
 use crate::error::AttachError;
 use crate::handshake::{self, ABI_VERSION, Answer, Hello};
-use crate::lane::{Receiver, Sender, doorbell};
+use crate::lane::{LOOK_AGAIN, Receiver, Sender};
 use crate::layout::{LAYOUT_HASH, Layout, Terms};
 use crate::memory::{Mapping, check_sealed, sealed_memory};
 
@@ -37,9 +38,10 @@ pub struct Link {
     pub socket: Socket,
 }
 
-/// The socket of an attachment; nothing is said on it after the handshake.
+/// The socket of an attachment. After the handshake the service sends a byte to wake its peer, and nothing else is said
+/// on it. Dropped, it ends the attachment.
 #[derive(Debug)]
-pub struct Socket(UnixStream);
+pub struct Socket(Arc<UnixStream>);
 
 impl Socket {
     /// Whether the other side is gone. Does not wait.
@@ -52,6 +54,13 @@ impl Socket {
     pub fn end(&self) {
         // A socket that is already closed is what we want.
         let _ = self.0.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // The doorbell may still hold the descriptor.
+        self.end();
     }
 }
 
@@ -78,11 +87,7 @@ fn header(mapping: &Mapping) -> &[AtomicU64; HEADER_WORDS] {
     unsafe { at.cast::<[AtomicU64; HEADER_WORDS]>().as_ref() }
 }
 
-fn copy_of(fd: &OwnedFd) -> Result<OwnedFd, AttachError> {
-    fd.try_clone().map_err(AttachError::io("copy a doorbell"))
-}
-
-/// The service's half: makes memory and doorbells, and answers the hello with them.
+/// The service's half: makes memory and its doorbell, and answers the hello with them.
 ///
 /// # Errors
 /// When the system gives no memory, or the peer is gone. The caller drops the socket then.
@@ -93,14 +98,14 @@ pub(crate) fn welcome(socket: UnixStream, hello: &Hello, terms: Terms) -> Result
     for (word, value) in header(&mapping).iter().zip(header_words(hello, &terms)) {
         word.store(value, Ordering::Relaxed);
     }
-    let (to_service, to_peer) = (doorbell()?, doorbell()?);
-    let sender = Sender::new(&mapping, layout.to_peer, terms.capacity, copy_of(&to_peer)?);
-    let receiver = Receiver::new(&mapping, layout.to_service, terms.capacity, copy_of(&to_service)?);
-    handshake::send_welcome(&socket, terms, [memory.as_fd(), to_service.as_fd(), to_peer.as_fd()])?;
+    let bell = doorbell::of_service()?;
+    handshake::send_welcome(&socket, terms, [memory.as_fd(), bell.as_fd()])?;
+    let socket = Arc::new(socket);
+    let (bell, peers) = (Doorbell::OfService(bell), Doorbell::OfPeer(Arc::clone(&socket)));
     Ok(Link {
         terms,
-        sender,
-        receiver,
+        sender: Sender::new(&mapping, layout.to_peer, terms.capacity, peers),
+        receiver: Receiver::new(&mapping, layout.to_service, terms.capacity, bell),
         counters: Counters::new(&mapping, layout.counters),
         area: ArenaView::new(&mapping, layout.area, layout.area_bytes),
         socket: Socket(socket),
@@ -122,8 +127,8 @@ pub fn attach(path: &Path, hello: &Hello) -> Result<Link, AttachError> {
         Answer::Welcome(terms) => terms,
         Answer::Refused(reason) => return Err(AttachError::Refused(reason)),
     };
-    let [memory, to_service, to_peer] = <[OwnedFd; 3]>::try_from(fds)
-        .map_err(|_| AttachError::NotRing("its welcome has not three descriptors"))?;
+    let [memory, bell] = <[OwnedFd; 2]>::try_from(fds)
+        .map_err(|_| AttachError::NotRing("its welcome has not two descriptors"))?;
     let layout = Layout::new(&terms)?;
     check_sealed(&memory, layout.bytes)?;
     let mapping = Arc::new(Mapping::new(&memory, layout.bytes)?);
@@ -131,10 +136,14 @@ pub fn attach(path: &Path, hello: &Hello) -> Result<Link, AttachError> {
     if found != header_words(hello, &terms) {
         return Err(AttachError::NotRing("its memory has another header than it said"));
     }
+    // The peer sleeps on it: `Receiver::wait`.
+    socket.set_read_timeout(Some(LOOK_AGAIN)).map_err(AttachError::io("bound the sleep of a ring"))?;
+    let socket = Arc::new(socket);
+    let (services, bell) = (Doorbell::OfService(bell), Doorbell::OfPeer(Arc::clone(&socket)));
     Ok(Link {
         terms,
-        sender: Sender::new(&mapping, layout.to_service, terms.capacity, to_service),
-        receiver: Receiver::new(&mapping, layout.to_peer, terms.capacity, to_peer),
+        sender: Sender::new(&mapping, layout.to_service, terms.capacity, services),
+        receiver: Receiver::new(&mapping, layout.to_peer, terms.capacity, bell),
         counters: Counters::new(&mapping, layout.counters),
         area: ArenaView::new(&mapping, layout.area, layout.area_bytes),
         socket: Socket(socket),

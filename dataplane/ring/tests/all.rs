@@ -3,6 +3,7 @@
 mod all {
     mod fuzz_abi;
     mod golden_abi;
+    mod hostile;
     mod prop_abi;
     mod samples;
     mod two_processes;

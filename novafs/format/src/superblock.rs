@@ -6,7 +6,7 @@ use crate::unit::PAGE;
 use nova_units::{DeviceId, Incarnation};
 
 /// Version of everything on the device; another one is refused.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Copies on a device.
 pub const SUPERBLOCK_COPIES: usize = 4;
 /// Copies of one number that must agree before it counts.

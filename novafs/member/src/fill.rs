@@ -7,9 +7,11 @@ use nova_buf::{DmaBuf, SharedBuf};
 use nova_device::sync::join_all;
 use nova_device::{Peers, Shard};
 use nova_units::{BlockId, CommitPoint, Epoch, Generation, GroupId, IoClass, Seq, UNIT_LOG2_MAX, UnitIndex};
-use novafs_format::LogEntry;
+use novafs_format::{Cut, LogEntry};
 use novafs_replica::message::{BODY_BYTES_MAX, FENCES_MAX, UNITS_MAX};
-use novafs_replica::{Answer, Loaded, Message, SavedGroup, ScanFrom, StoreFault, Stored, Versioned};
+use novafs_replica::{
+    Answer, BlockFence, Loaded, Message, SavedGroup, ScanFrom, StoreFault, Stored, Versioned,
+};
 use novafs_store::{ReadError, StoreError};
 
 use crate::drive::{StoredResult, fault, read_fault};
@@ -176,11 +178,14 @@ impl<S: Shard, P: Peers> Member<S, P> {
             .fences(group)
             .into_iter()
             .filter(|(block, _)| after.is_none_or(|after| *block > after))
-            .map(|(block, record)| (block, if record.deleted { DELETED } else { record.fence }))
+            .map(|(block, record)| {
+                let generation = if record.deleted { DELETED } else { record.fence };
+                BlockFence { block, generation, cut: record.cut }
+            })
             .take(FENCES_MAX)
             .collect();
         let next = match fences.last() {
-            Some((block, _)) if fences.len() == FENCES_MAX => ScanFrom::FencesAfter(*block),
+            Some(fence) if fences.len() == FENCES_MAX => ScanFrom::FencesAfter(fence.block),
             _ => ScanFrom::Units,
         };
         Stored::Scanned { units: Vec::new(), body: None, fences, next: Some(next) }
@@ -203,19 +208,23 @@ impl<S: Shard, P: Peers> Member<S, P> {
     pub(crate) async fn put_page(
         &self,
         group: GroupId,
-        fences: Vec<(BlockId, Generation)>,
+        fences: Vec<BlockFence>,
         units: Vec<Versioned>,
         body: Option<SharedBuf>,
     ) -> Result<(), StoreError> {
         let long_ago = CommitPoint { epoch: Epoch(0), seq: Seq(0) };
         let mut installs = Vec::new();
-        for (block, generation) in fences {
-            let entry = if generation == DELETED {
-                LogEntry::Delete { block }
-            } else {
-                LogEntry::Fence { block, generation }
-            };
-            installs.push((long_ago, entry, None));
+        for BlockFence { block, generation, cut } in fences {
+            if generation == DELETED {
+                installs.push((long_ago, LogEntry::Delete { block }, None));
+            } else if generation > Generation(0) {
+                installs.push((long_ago, LogEntry::Fence { block, generation }, None));
+            }
+            if cut != Cut::default() {
+                // The units that it took are not in the pages; what is left of it is when it was.
+                let from_unit = UnitIndex(u16::MAX);
+                installs.push((long_ago, LogEntry::Trim { block, from_unit, cut }, None));
+            }
         }
         let mut offset = 0;
         for unit in units {

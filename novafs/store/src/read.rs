@@ -164,13 +164,14 @@ impl<S: Shard> Core<S> {
                     }
                 }
             }
-            (state.root, state.active.hidden(), state.frozen.clone())
+            (state.root, state.active.hidden_between(&from, &to), state.frozen.clone())
         };
         let hides = |ranges: &[(Key, Key)], key: &Key| {
             let index = ranges.partition_point(|(_, end)| end < key);
             ranges.get(index).is_some_and(|(start, _)| start <= key)
         };
-        let frozen_hidden = frozen.as_deref().map(crate::overlay::Overlay::hidden).unwrap_or_default();
+        let frozen_hidden =
+            frozen.as_deref().map(|frozen| frozen.hidden_between(&from, &to)).unwrap_or_default();
         // A value of the frozen overlay may be hidden by the active one.
         if let Some(frozen) = &frozen {
             let state = self.state.borrow();

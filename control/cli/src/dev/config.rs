@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -18,6 +18,9 @@ pub(crate) const OPERATOR: &str = "operator";
 /// Key domain of the region key, and the version it begins with.
 const KEY_DOMAIN: u32 = 1;
 const KEY_VERSION: u32 = 1;
+/// Who starts a region here wants to see space come back: blocks of removed files are collected after this, not after
+/// the minute that is the default elsewhere.
+const COLLECT_AFTER_SECONDS: u32 = 2;
 /// Longest path of a Unix socket: `sun_path` of unix(7) has 108 bytes, the last of them 0.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Ports are looked for from here up to where the kernel takes those of outgoing connections, so that a host that
@@ -175,8 +178,13 @@ fn control_config(region: &Region, controller: &Controller) -> anyhow::Result<St
         id: u64,
         listen: &'a str,
         folder: PathBuf,
+        collection: Collection,
         tls: Tls,
         peers: Vec<Peer<'a>>,
+    }
+    #[derive(Serialize)]
+    struct Collection {
+        after_seconds: u32,
     }
     #[derive(Serialize)]
     struct Peer<'a> {
@@ -188,6 +196,7 @@ fn control_config(region: &Region, controller: &Controller) -> anyhow::Result<St
         region: &region.name,
         id: controller.id,
         listen: &controller.address,
+        collection: Collection { after_seconds: COLLECT_AFTER_SECONDS },
         tls: Tls::of(&home, "control"),
         peers: region.controllers.iter().map(|peer| Peer { id: peer.id, address: &peer.address }).collect(),
         folder: home.join("data"),
@@ -277,6 +286,23 @@ fn socket_folder<'a>(folder: &Path, hosts: impl Iterator<Item = &'a str> + Clone
     Ok(short)
 }
 
+/// Makes the folders of the sockets again when they are not those of the hosts: what cleans /tmp takes them away.
+pub(crate) fn make_socket_folders(region: &Region) -> anyhow::Result<()> {
+    if region.sockets == region.folder {
+        return Ok(());
+    }
+    make_private(&region.sockets)?;
+    let found = fs::symlink_metadata(&region.sockets)
+        .with_context(|| format!("look at {}", region.sockets.display()))?;
+    if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o077 != 0 {
+        bail!(
+            "{} is to hold the sockets of the region and others can write to it: remove it",
+            region.sockets.display()
+        );
+    }
+    region.hosts.iter().try_for_each(|host| make_private(&region.sockets.join(&host.name)))
+}
+
 const fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
@@ -351,6 +377,7 @@ mod tests {
         assert_eq!(control["id"].as_integer(), Some(2));
         let peers = control["peers"].as_array().unwrap();
         assert_eq!(peers[1]["address"].as_str(), Some(text(&control, "listen")));
+        assert_eq!(control["collection"]["after_seconds"].as_integer(), Some(2));
         let addresses: Vec<_> = peers.iter().map(|peer| peer["address"].as_str().unwrap()).collect();
 
         let (novad, agent) =
@@ -405,6 +432,15 @@ mod tests {
         let short = socket_folder(&deep, ["storage-1"].into_iter()).unwrap();
         assert_eq!(fs::metadata(&short).unwrap().permissions().mode() & 0o777, 0o700);
         assert!(socket(&short, "storage-1", "novad").as_os_str().len() <= SOCKET_PATH_BYTES_MAX);
+        fs::remove_dir_all(&short).unwrap();
+        let region = Region {
+            sockets: short.clone(),
+            ..crate::dev::region::tests::region_in(Path::new("/somewhere/else"))
+        };
+        make_socket_folders(&region).unwrap();
+        assert!(short.join("storage-1").is_dir() && short.join("compute-1").is_dir());
+        fs::set_permissions(&short, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(make_socket_folders(&region).unwrap_err().to_string().contains("remove it"));
         fs::remove_dir_all(&short).unwrap();
         let near = Path::new("/run/nova");
         assert_eq!(socket_folder(near, ["storage-1"].into_iter()).unwrap(), near);

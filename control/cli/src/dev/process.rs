@@ -1,9 +1,11 @@
 //! Processes of the region: started apart from this one, known by id and start, ended only when they are ours.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -92,7 +94,7 @@ pub(crate) fn start(program: &Path, config: &Path, log: &Path) -> anyhow::Result
         .append(true)
         .open(log)
         .with_context(|| format!("open log {}", log.display()))?;
-    let child = Command::new(program)
+    let mut child = Command::new(program)
         .arg("--config")
         .arg(config)
         .stdin(Stdio::null())
@@ -102,9 +104,43 @@ pub(crate) fn start(program: &Path, config: &Path, log: &Path) -> anyhow::Result
         .process_group(0)
         .spawn()
         .with_context(|| format!("start {}", program.display()))?;
-    let pid = i32::try_from(child.id()).context("Linux has no larger process ids")?;
-    let process = Process::of(pid).with_context(|| format!("look at process {pid}"))?;
-    Ok((process, child))
+    let looked = i32::try_from(child.id()).map_err(io::Error::other).and_then(Process::of);
+    match looked {
+        Ok(process) => Ok((process, child)),
+        Err(error) => {
+            // What cannot be recorded could not be ended later. It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(error).with_context(|| format!("look at process {}", child.id()))
+        }
+    }
+}
+
+/// The processes that run as `PROGRAM --config CONFIG`, as [`start`] starts them, whoever recorded them. For each of
+/// `wanted`, a program's name and its configuration, the one that was found.
+pub(crate) fn find(wanted: &[(&str, PathBuf)]) -> io::Result<Vec<Option<Process>>> {
+    let mut found = vec![None; wanted.len()];
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        // Its start first: should the id change hands in between, the pair fits nobody.
+        let Ok(process) = Process::of(pid) else { continue };
+        let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { continue };
+        let place = wanted.iter().position(|(program, config)| is_run_of(&line, program, config));
+        if let Some(place) = place.filter(|_| process.is_alive()) {
+            found[place] = Some(process);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a command line, each argument ended by a zero, is that of `program` with this configuration.
+fn is_run_of(line: &[u8], program: &str, config: &Path) -> bool {
+    let mut arguments = line.strip_suffix(&[0]).unwrap_or(line).split(|byte| *byte == 0);
+    let called = arguments.next().map(|name| Path::new(OsStr::from_bytes(name)));
+    called.and_then(Path::file_name) == Some(OsStr::new(program))
+        && arguments.eq([b"--config", config.as_os_str().as_bytes()] as [&[u8]; 2])
 }
 
 /// Waits until all have ended, for `limit` at most; gives those that have not.
@@ -184,6 +220,24 @@ mod tests {
         assert_eq!(wait_gone(&[((), process)], Duration::from_secs(10)), []);
         child.wait().unwrap();
         assert!(!process.signal(Signal::KILL).unwrap());
+    }
+
+    #[test]
+    fn a_process_is_found_by_the_configuration_it_was_started_with_and_by_nothing_less() {
+        let config = Path::new("/r/storage-1/novad.toml");
+        assert!(is_run_of(b"/opt/nova/novad\0--config\0/r/storage-1/novad.toml\0", "novad", config));
+        for other in [
+            &b"/opt/nova/novad\0--config\0/r/storage-2/novad.toml\0"[..],
+            b"/opt/nova/novad\0--config\0/r/storage-1/novad.toml\0--explain\0",
+            b"/usr/bin/vim\0--config\0/r/storage-1/novad.toml\0",
+            b"strace\0/opt/nova/novad\0--config\0/r/storage-1/novad.toml\0",
+            b"/opt/nova/novad\0",
+            b"",
+        ] {
+            assert!(!is_run_of(other, "novad", config), "{}", String::from_utf8_lossy(other));
+        }
+        // A process of the kernel has no command line, and ours is another one.
+        assert_eq!(find(&[("novad", config.to_owned())]).unwrap(), [None]);
     }
 
     #[test]

@@ -163,12 +163,34 @@ impl Region {
         Ok(region)
     }
 
-    /// Reads the region in `folder` for a command that changes it: no other does so while the lock is held.
+    /// Reads the region in `folder` for a command that changes it: no other does so while the lock is held. Knows of
+    /// processes too that a command which was killed had no time to record.
     pub(crate) fn load_locked(folder: &Path) -> anyhow::Result<(Self, Lock)> {
         // Read once before, so that no lock is left in a folder that is none of ours.
         Self::load(folder)?;
         let lock = Lock::take(folder)?;
-        Ok((Self::load(folder)?, lock))
+        let mut region = Self::load(folder)?;
+        region.find_unrecorded()?;
+        Ok((region, lock))
+    }
+
+    /// Records the processes that run with a configuration of this region at a place where none is recorded.
+    pub(crate) fn find_unrecorded(&mut self) -> anyhow::Result<()> {
+        let free: Vec<_> = self
+            .places()
+            .into_iter()
+            .filter(|place| !self.process(*place).is_some_and(Process::is_alive))
+            .map(|place| (place.name.to_owned(), place.program, self.config(place)))
+            .collect();
+        let wanted: Vec<_> =
+            free.iter().map(|(_, program, config)| (program.word(), config.clone())).collect();
+        let found = super::process::find(&wanted).context("look for processes of the region")?;
+        for ((name, program, _), process) in free.iter().zip(found) {
+            if let Some(process) = process {
+                self.set_process(name, *program, process);
+            }
+        }
+        Ok(())
     }
 
     /// Writes the file anew, whole or not at all.

@@ -118,7 +118,8 @@ impl<'a> View<'a> {
 }
 
 pub(super) fn run(global: &Global) -> anyhow::Result<()> {
-    let region = Region::load(&global.region_folder()?)?;
+    let mut region = Region::load(&global.region_folder()?)?;
+    region.find_unrecorded()?;
     output::print(global.json, &View::of(&region), View::text)
 }
 

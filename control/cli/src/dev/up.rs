@@ -1,7 +1,9 @@
-//! `nova dev up`: lays the region out, starts its processes, waits until it serves.
+//! `nova dev up`: lays the region out, starts its processes, waits until it serves. Whatever goes wrong, and whoever
+//! asks it to stop, it ends what it has started.
 
 use std::fs;
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -14,10 +16,11 @@ use crate::arguments::Global;
 use crate::cluster::{self, Readiness};
 use crate::dev::config::{self, Plan};
 use crate::dev::down::{self, Named};
+use crate::dev::interrupt::Interrupt;
 use crate::dev::process::{self, Process};
-use crate::dev::region::{LOCK, Lock, Place, Program, Region, boot};
+use crate::dev::region::{LOCK, Lock, Place, Program, Region, boot, end};
 use crate::dev::status::View;
-use crate::exit::Stop;
+use crate::exit::{Kind, Stop, kind_of};
 use crate::output;
 use crate::progress::Meter;
 
@@ -59,6 +62,9 @@ pub(crate) struct Up {
     /// Folder with nova-control, nova-agent and novad. Default: where this program is.
     #[arg(long, value_name = "DIR")]
     bins: Option<PathBuf>,
+    /// Stay until Ctrl-C or SIGTERM, and then end the region.
+    #[arg(long)]
+    foreground: bool,
 }
 
 /// A process that this command started.
@@ -84,6 +90,18 @@ impl Started {
         )
     }
 
+    /// Whether it runs; when it does not, says so.
+    fn says_its_end(&mut self) -> bool {
+        let Ok(Some(status)) = self.child.try_wait() else { return true };
+        eprintln!(
+            "nova: {} of {} ended ({status}): `nova dev restart {}` starts it again",
+            self.program.word(),
+            self.name,
+            self.name
+        );
+        false
+    }
+
     /// Its name for people and scripts.
     pub(super) fn named(&self) -> Named {
         Named { name: self.name.clone(), process: self.program.word(), pid: self.process.pid }
@@ -95,6 +113,7 @@ pub(super) fn run(global: &Global, up: &Up) -> anyhow::Result<()> {
         Some(folder) => std::path::absolute(folder)?,
         None => global.region_folder()?,
     };
+    let interrupt = Interrupt::catch()?;
     // Looked at twice: before anything is made, and when no other command makes anything.
     let is_new = |folder: &Path| match Region::file(folder).exists() {
         true => Ok(false),
@@ -102,23 +121,21 @@ pub(super) fn run(global: &Global, up: &Up) -> anyhow::Result<()> {
     };
     is_new(&folder)?;
     config::make_private(&folder)?;
-    let _lock = Lock::take(&folder)?;
+    let lock = Lock::take(&folder)?;
     let mut region = if is_new(&folder)? { lay_out(&folder, up)? } else { reopen(&folder, up)? };
     check_bins(&region.bins)?;
 
     let begun = Instant::now();
     let mut meter = Meter::steps(global.progress);
-    let up = start_all(&mut region, &mut meter)
-        .and_then(|mut started| wait_ready(&region, &mut started, &mut meter));
+    let started = start_all(&mut region, &mut meter, &interrupt).and_then(|mut started| {
+        wait_ready(&region, &mut started, &mut meter, &interrupt)?;
+        Ok(started)
+    });
     drop(meter);
-    if let Err(error) = up {
-        // Half a region serves nobody. Its folder stays, for its logs.
-        down::end_all(&region)?;
-        return Err(error.context(format!(
-            "the region did not start and was ended again; logs are below {}",
-            region.folder.display()
-        )));
-    }
+    let mut started = match started {
+        Ok(started) => started,
+        Err(error) => return Err(take_down(&region, error)),
+    };
     region.seconds = round_ms(begun.elapsed());
     region.save()?;
     output::print(global.json, &View::of(&region), |view| {
@@ -127,8 +144,71 @@ pub(super) fn run(global: &Global, up: &Up) -> anyhow::Result<()> {
             _ if global.region_folder().is_ok_and(|default| default == region.folder) => String::new(),
             _ => format!("export NOVA_REGION={}\n", region.folder.display()),
         };
-        format!("{}serves after {:.1} s\n{hint}", view.text(), region.seconds)
-    })
+        let end = if up.foreground { "Ctrl-C ends it\n" } else { "" };
+        format!("{}serves after {:.1} s\n{hint}{end}", view.text(), region.seconds)
+    })?;
+    if up.foreground {
+        drop(lock);
+        return stay(&region.folder, &mut started, &interrupt);
+    }
+    // Asked a moment too late to be seen above: whoever did does not want the region.
+    interrupt.check().map_err(|error| take_down(&region, error))
+}
+
+/// Ends what was started of a region that is not to run; gives `error` with what was done about it. The folder stays,
+/// for its logs.
+fn take_down(region: &Region, error: anyhow::Error) -> anyhow::Error {
+    let running = region.running().len();
+    eprintln!("nova: ends the {running} processes that were started; this may take some seconds");
+    let done = match down::end_all(region) {
+        Ok(killed) => format!("{}, {} of them killed", processes_ended(running), killed.len()),
+        Err(left) => format!("not everything of it could be ended ({left:#}; `nova dev down` tries again)"),
+    };
+    error.context(format!("the region does not run: {done}; logs are below {}", region.folder.display()))
+}
+
+fn processes_ended(count: usize) -> String {
+    format!("{count} processes were ended again, hosts before controllers")
+}
+
+/// Waits until somebody asks for the end of the region, or it is taken down by another command.
+fn stay(folder: &Path, started: &mut Vec<Started>, interrupt: &Interrupt) -> anyhow::Result<()> {
+    let name = loop {
+        if let Some(name) = interrupt.asked() {
+            break name;
+        }
+        started.retain_mut(Started::says_its_end);
+        // Another command may have started some of it again.
+        let runs = || Region::load(folder).is_ok_and(|region| !region.running().is_empty());
+        if started.is_empty() && !runs() {
+            return Err(Stop::not_found("nothing of the region runs any more: it was taken down"));
+        }
+        std::thread::sleep(LOOK_EVERY);
+    };
+    eprintln!("nova: {name}: ends the region; this may take some seconds");
+    let begun = Instant::now();
+    let loaded = loop {
+        match Region::load_locked(folder) {
+            // Another command is at work, and must not leave something behind that it starts now.
+            Err(error) if kind_of(&error) == Kind::Unavailable && begun.elapsed() < down::PATIENCE => {
+                std::thread::sleep(LOOK_EVERY);
+            }
+            loaded => break loaded,
+        }
+    };
+    let (ended, killed) = match &loaded {
+        Ok((region, _lock)) => (region.running().len(), down::end_all(region)?.len()),
+        // The folder is gone, or does not read: what we started is ours all the same.
+        Err(_) => {
+            let own: Vec<_> = started
+                .iter()
+                .map(|one| (Place { name: &one.name, program: one.program }, one.process))
+                .collect();
+            (own.len(), end(&own, down::PATIENCE)?.len())
+        }
+    };
+    eprintln!("nova: {}, {killed} of them killed", processes_ended(ended));
+    loaded.map(|_| ())
 }
 
 fn round_ms(time: Duration) -> f64 {
@@ -145,7 +225,8 @@ fn check_empty(folder: &Path) -> anyhow::Result<()> {
                 let name = entry.with_context(|| format!("list {}", folder.display()))?.file_name();
                 if name != LOCK {
                     return Err(Stop::usage(format!(
-                        "{} holds {} and no region: name an empty folder, or one that is not there",
+                        "{} holds {} and no region: name an empty folder, or one that is not there (or delete this one, \
+                         if it is what a `nova dev up` left that was killed)",
                         folder.display(),
                         Path::new(&name).display()
                     )));
@@ -159,13 +240,26 @@ fn check_empty(folder: &Path) -> anyhow::Result<()> {
 /// The region that is in the folder, when nothing of it runs and it is what was asked for.
 fn reopen(folder: &Path, up: &Up) -> anyhow::Result<Region> {
     let mut region = Region::load(folder)?;
-    if let Some((place, process)) = region.running().first() {
+    region.find_unrecorded()?;
+    let running = region.running();
+    if let Some((place, process)) = running.first() {
+        let all = region.places().len();
         bail!(
-            "the region in {} runs ({} of {} is process {}): end it with `nova dev down`",
+            "{} of the region in {} ({} of {} is process {}): `nova dev down` ends it{}",
+            if running.len() == all {
+                "all processes run".to_owned()
+            } else {
+                format!("{} of {all} processes run", running.len())
+            },
             folder.display(),
             place.program.word(),
             place.name,
-            process.pid
+            process.pid,
+            if running.len() == all {
+                ""
+            } else {
+                ", `nova dev restart NAME` starts a part that does not run"
+            }
         );
     }
     let count = |word: &str| region.hosts.iter().filter(|host| host.role.word() == word).count();
@@ -185,7 +279,27 @@ fn reopen(folder: &Path, up: &Up) -> anyhow::Result<Region> {
         region.bins = std::path::absolute(bins)?;
     }
     region.boot = boot()?;
+    check_addresses(&region)?;
+    config::make_socket_folders(&region)?;
     Ok(region)
+}
+
+/// Refuses to start where somebody else listens: the addresses of a region are part of what its controllers remember.
+fn check_addresses(region: &Region) -> anyhow::Result<()> {
+    let controllers = region.controllers.iter().map(|controller| (&controller.name, &controller.address));
+    let hosts = region.hosts.iter().map(|host| (&host.name, &host.data_address));
+    for (name, address) in controllers.chain(hosts) {
+        let parsed: SocketAddr =
+            address.parse().with_context(|| format!("the address {address:?} of {name}"))?;
+        TcpListener::bind(parsed).with_context(|| {
+            format!(
+                "{name} cannot listen at {address}: `ss -ltnp 'sport = :{}'` shows who does, end that process; or \
+                 delete the region with `nova dev down --wipe`, and the next one gets other ports",
+                parsed.port()
+            )
+        })?;
+    }
+    Ok(())
 }
 
 /// Makes a new region in an empty folder.
@@ -277,10 +391,11 @@ pub(super) fn start_one(region: &mut Region, name: &str, program: Program) -> an
     Ok(Started { name: name.to_owned(), program, process, child })
 }
 
-fn start_all(region: &mut Region, meter: &mut Meter) -> anyhow::Result<Vec<Started>> {
+fn start_all(region: &mut Region, meter: &mut Meter, interrupt: &Interrupt) -> anyhow::Result<Vec<Started>> {
     let places: Vec<_> = region.places().iter().map(|place| (place.name.to_owned(), place.program)).collect();
     let mut started = Vec::with_capacity(places.len());
     for (name, program) in places {
+        interrupt.check()?;
         meter.say(format!("starting {} of {name}", program.word()));
         started.push(start_one(region, &name, program)?);
     }
@@ -288,10 +403,16 @@ fn start_all(region: &mut Region, meter: &mut Meter) -> anyhow::Result<Vec<Start
 }
 
 /// Waits until the controllers say that every host is ready and every group whole.
-fn wait_ready(region: &Region, started: &mut [Started], meter: &mut Meter) -> anyhow::Result<()> {
+fn wait_ready(
+    region: &Region,
+    started: &mut [Started],
+    meter: &mut Meter,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut watch = cluster::Watch::new(region)?;
     loop {
+        interrupt.check()?;
         for process in &mut *started {
             process.check(region)?;
         }
@@ -313,7 +434,6 @@ fn wait_ready(region: &Region, started: &mut [Started], meter: &mut Meter) -> an
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::{Kind, kind_of};
 
     #[test]
     fn a_folder_with_other_things_in_it_is_left_alone() {
@@ -351,6 +471,23 @@ mod tests {
         assert_eq!(found.hosts.len(), 2);
         let error = reopen(folder.path(), &Up { storage: Some(5), ..Up::default() }).unwrap_err();
         assert!(error.to_string().contains("--wipe"));
+    }
+
+    #[test]
+    fn an_address_that_is_taken_is_named_with_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut region = crate::dev::region::tests::region_in(folder.path());
+        for host in &mut region.hosts {
+            host.data_address = "127.0.0.1:0".into();
+        }
+        region.controllers[0].address = "127.0.0.1:0".into();
+        check_addresses(&region).unwrap();
+        region.hosts[1].data_address = taken.local_addr().unwrap().to_string();
+        let error = check_addresses(&region).unwrap_err().to_string();
+        for said in [&*region.hosts[1].data_address, "compute-1", "ss -ltnp", "--wipe"] {
+            assert!(error.contains(said), "{error}");
+        }
     }
 
     #[test]

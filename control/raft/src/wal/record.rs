@@ -6,7 +6,7 @@
 //! | --- | --- | --- |
 //! | 0 | 8 | magic `NOVARAFT` |
 //! | 8 | 4 | CRC-32 (IEEE) over bytes 12..64 |
-//! | 12 | 2 | format version, 1 |
+//! | 12 | 2 | format version: 2, or 1 from before there was a watermark |
 //! | 14 | 2 | zero |
 //! | 16 | 8 | segment number, from 1 |
 //! | 24 | 8 | salt: random, in the sum of every record of the segment |
@@ -31,8 +31,10 @@
 
 /// First bytes of every segment.
 pub const MAGIC: [u8; 8] = *b"NOVARAFT";
-/// Version of the format.
-pub const FORMAT_VERSION: u16 = 1;
+/// Version of the format: a log with such a segment has a watermark.
+pub const FORMAT_VERSION: u16 = 2;
+/// The version before, still read.
+pub const FORMAT_VERSION_UNMARKED: u16 = 1;
 /// Bytes of a segment header.
 pub const SEGMENT_HEADER_BYTES: usize = 64;
 /// Bytes of a record before its payload.
@@ -77,6 +79,8 @@ impl Kind {
 /// A segment header that passed every check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
+    /// [`FORMAT_VERSION`], or [`FORMAT_VERSION_UNMARKED`].
+    pub version: u16,
     /// Counts the segments of a log, from 1.
     pub number: u64,
     /// In the sum of every record, so that bytes of another segment are never taken for one of this.
@@ -97,7 +101,7 @@ impl SegmentHeader {
     pub fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
         bytes[0..8].copy_from_slice(&MAGIC);
-        bytes[12..14].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        bytes[12..14].copy_from_slice(&self.version.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.number.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.salt.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.previous_salt.to_le_bytes());
@@ -122,10 +126,12 @@ impl SegmentHeader {
         if u32_at(bytes, 8) != crc32fast::hash(&bytes[12..]) {
             return Err("the segment header fails its sum");
         }
-        if u16::from_le_bytes([bytes[12], bytes[13]]) != FORMAT_VERSION {
+        let version = u16::from_le_bytes([bytes[12], bytes[13]]);
+        if ![FORMAT_VERSION, FORMAT_VERSION_UNMARKED].contains(&version) {
             return Err("the segment has a format this version does not read");
         }
         Ok(Self {
+            version,
             number: u64_at(bytes, 16),
             salt: u64_at(bytes, 24),
             previous_salt: u64_at(bytes, 32),

@@ -1,9 +1,12 @@
 //! Reads a log back from its segments.
 //!
-//! A batch is written, made durable, and only then followed by the next. So a record that does not read is one of two
-//! things. When nothing of a later batch follows, it is the **torn tail** of a batch nobody was told of, and is cut.
-//! When something does, the batch had been durable and has **rotted**: entries that a quorum may count on are gone,
-//! and the log is refused.
+//! A batch is written, made durable, noted in the watermark, and only then followed by the next. So a record that does
+//! not read is one of two things. When it lies behind the watermark and nothing of a later batch follows, it is the
+//! **torn tail** of a batch nobody was told of, and is cut. Else the batch had been durable and has **rotted**: entries
+//! that a quorum may count on are gone, and the log is refused, unchanged.
+//!
+//! What remains is a last batch that was durable, rots before the watermark that covers it is durable too, and is read
+//! after a power cut within that second: it passes for a torn tail.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -13,7 +16,8 @@ use std::path::{Path, PathBuf};
 use nova_api::raft as pb;
 use prost::Message as _;
 
-use super::record::{ALIGNMENT, Kind, Record, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::record::{ALIGNMENT, FORMAT_VERSION_UNMARKED, Kind, Record, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::watermark::{self, Mark};
 use crate::RaftError;
 use crate::convert;
 use crate::types::{Entry, LogId, Vote};
@@ -75,6 +79,8 @@ pub(crate) struct Recovered {
     pub(crate) segments: Vec<Segment>,
     /// Bytes of a torn tail that were cut, for the operator's log.
     pub(crate) cut_bytes: u64,
+    /// How far the watermark says that it had been durable; none when there is no watermark yet.
+    pub(crate) mark: Option<Mark>,
 }
 
 /// Whose log this must be.
@@ -86,10 +92,19 @@ pub(crate) struct Owner {
 
 /// Reads the log in `folder`, cutting a torn tail from the newest segment.
 pub(crate) fn recover(folder: &Path, owner: Owner) -> Result<Recovered, RaftError> {
-    let mut recovered = Recovered::default();
+    let mark = watermark::read(folder)?;
+    let mut recovered = Recovered { mark, ..Recovered::default() };
+    let mark_rotten = |reason: String| RaftError::Rot { path: watermark::path_in(folder), at: 0, reason };
     let paths =
         list(folder).map_err(|source| RaftError::Io { what: "list", path: folder.to_owned(), source })?;
     let count = paths.len();
+    let newest_number = paths.last().map_or(0, |(number, _)| *number);
+    if let Some(mark) = mark.filter(|mark| mark.segment > newest_number) {
+        return Err(mark_rotten(format!(
+            "the log had reached segment {}, and segment {newest_number} is the last that is there",
+            mark.segment
+        )));
+    }
     let mut before: Option<Segment> = None;
     for (place, (number, path)) in paths.into_iter().enumerate() {
         let newest = place + 1 == count;
@@ -103,7 +118,7 @@ pub(crate) fn recover(folder: &Path, owner: Owner) -> Result<Recovered, RaftErro
         let header = match SegmentHeader::decode(&bytes) {
             Ok(header) => header,
             // A crash while the file was being made: no record of it can have been durable.
-            Err(_) if newest && is_unborn(&bytes) => {
+            Err(_) if newest && is_unborn(&bytes) && mark.is_none_or(|mark| mark.segment < number) => {
                 remove(folder, &path)?;
                 recovered.cut_bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
                 break;
@@ -123,6 +138,22 @@ pub(crate) fn recover(folder: &Path, owner: Owner) -> Result<Recovered, RaftErro
             }
         }
         let (mut segment, end) = replay(&bytes, header, &path, &mut recovered.content)?;
+        segment.bytes = u64::try_from(end).expect("a length fits 64 bits");
+        // Before anything is cut: what is refused stays as it was found.
+        match mark {
+            Some(mark) if mark.segment == number && mark.salt != header.salt => {
+                return Err(rotten("the watermark speaks of another segment of this number", 0));
+            }
+            Some(mark) if mark.segment == number && mark.bytes > segment.bytes => {
+                let reason =
+                    format!("a record fails its sum that had been durable, as all were up to {}", mark.bytes);
+                return Err(rotten(&reason, end));
+            }
+            None if newest && header.version != FORMAT_VERSION_UNMARKED => {
+                return Err(mark_rotten("the watermark of the log is gone".to_owned()));
+            }
+            _ => {}
+        }
         if end < bytes.len() {
             if !newest {
                 return Err(rotten("a record fails its sum and newer segments follow", end));
@@ -132,7 +163,6 @@ pub(crate) fn recover(folder: &Path, owner: Owner) -> Result<Recovered, RaftErro
             recovered.cut_bytes +=
                 if zeros { 0 } else { u64::try_from(bytes.len() - end).unwrap_or(u64::MAX) };
         }
-        segment.bytes = u64::try_from(end).expect("a length fits 64 bits");
         before = Some(segment.clone());
         recovered.segments.push(segment);
     }

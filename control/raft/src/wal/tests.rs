@@ -10,8 +10,11 @@ use openraft::storage::{IOFlushed, RaftLogStorage as _};
 use openraft::type_config::TypeConfigExt as _;
 use proptest::prelude::*;
 
-use super::record::{Kind, RECORD_HEADER_BYTES, Record, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::record::{
+    FORMAT_VERSION_UNMARKED, Kind, RECORD_HEADER_BYTES, Record, SEGMENT_HEADER_BYTES, SegmentHeader,
+};
 use super::recover::{LogContent, Owner, recover};
+use super::watermark::{self, Mark, SLOTS, Watermark};
 use super::writer::Limits;
 use crate::RaftError;
 use crate::log::{LogStore, OpenLog};
@@ -95,14 +98,30 @@ impl Drop for Session {
     }
 }
 
-/// Every file of a log by name.
+/// Name of the file beside the segments.
+const WATERMARK: &str = "watermark";
+
+/// Every file of a log by name: the segments, and last the watermark.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     fs::read_dir(folder)
         .unwrap()
         .map(|file| file.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "wal"))
+        .filter(|path| !path.ends_with("lock"))
         .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(path).unwrap()))
         .collect()
+}
+
+/// The newest segment.
+fn newest(files: &BTreeMap<String, Vec<u8>>) -> (&String, &Vec<u8>) {
+    files.iter().rfind(|(name, _)| *name != WATERMARK).unwrap()
+}
+
+fn refused(files: &BTreeMap<String, Vec<u8>>) -> String {
+    let folder = lay_out(files);
+    let error = recover(folder.path(), owner()).unwrap_err();
+    assert!(matches!(error, RaftError::Rot { .. }), "{error}");
+    assert_eq!(self::files(folder.path()), *files, "what is refused stays as it was");
+    error.to_string()
 }
 
 fn lay_out(files: &BTreeMap<String, Vec<u8>>) -> tempfile::TempDir {
@@ -220,9 +239,11 @@ fn every_prefix_of_what_was_written_recovers_to_what_was_acknowledged_and_twice_
         // The files that changed in this step; a crash leaves any prefix of the new bytes of the last of them.
         for (name, bytes) in new_files {
             let known = old_files.get(name).map_or(0, |old| shared(old, bytes));
-            if known == bytes.len() {
+            if known == bytes.len() || name == WATERMARK {
                 continue;
             }
+            // The watermark follows a flush, so it knows of the step before or, after a power cut, of less.
+            let mark = [&steps[0].1, old_files][cuts % 2][WATERMARK].clone();
             for cut in (known..bytes.len()).step_by(29).chain([bytes.len()]) {
                 let mut crashed: BTreeMap<_, _> = new_files
                     .iter()
@@ -233,6 +254,7 @@ fn every_prefix_of_what_was_written_recovers_to_what_was_acknowledged_and_twice_
                 torn.resize(torn.len().max(cut), 0);
                 torn[known..cut].copy_from_slice(&bytes[known..cut]);
                 crashed.insert(name.clone(), torn);
+                crashed.insert(WATERMARK.to_owned(), mark.clone());
 
                 let folder = lay_out(&crashed);
                 let first = recover(folder.path(), owner())
@@ -269,12 +291,13 @@ fn a_batch_torn_anywhere_is_cut_though_its_later_records_read() {
     let steps = short_life();
     let (old, old_files) = &steps[1];
     let (_, new_files) = &steps[2];
-    let (name, bytes) = new_files.iter().next_back().unwrap();
+    let (name, bytes) = newest(new_files);
+    let mark = (WATERMARK.to_owned(), old_files[WATERMARK].clone());
     let known = shared(&old_files[name], bytes);
     // The disk wrote the end of the batch and not its beginning.
     let mut torn = bytes.clone();
     torn[known..known + 512].fill(0);
-    let folder = lay_out(&BTreeMap::from([(name.clone(), torn)]));
+    let folder = lay_out(&BTreeMap::from([(name.clone(), torn), mark]));
     let recovered = recover(folder.path(), owner()).unwrap();
     assert_eq!(recovered.content.entries, old.entries);
     assert!(recovered.cut_bytes > 0);
@@ -285,7 +308,8 @@ fn any_sectors_of_a_torn_batch_recover_to_what_was_acknowledged() {
     let steps = short_life();
     let (old, old_files) = &steps[1];
     let (new, new_files) = &steps[2];
-    let (name, bytes) = new_files.iter().next_back().unwrap();
+    let (name, bytes) = newest(new_files);
+    let mark = (WATERMARK.to_owned(), old_files[WATERMARK].clone());
     let known = shared(&old_files[name], bytes);
     let mut random = fastrand::Rng::with_seed(20_261_122);
     for round in 0..64 {
@@ -296,7 +320,7 @@ fn any_sectors_of_a_torn_batch_recover_to_what_was_acknowledged() {
                 torn[sector.max(known)..(sector + SECTOR_BYTES).min(bytes.len())].fill(0);
             }
         }
-        let folder = lay_out(&BTreeMap::from([(name.clone(), torn)]));
+        let folder = lay_out(&BTreeMap::from([(name.clone(), torn), mark.clone()]));
         let first = recover(folder.path(), owner()).unwrap_or_else(|error| panic!("round {round}: {error}"));
         assert_contains(&first.content, old, new, &format!("round {round}"));
         assert_eq!(recover(folder.path(), owner()).unwrap().content, first.content);
@@ -311,7 +335,7 @@ fn an_old_segment_is_closed_though_it_is_not_full() {
     session.run(async |log| log.tick().await);
     session.vote(2);
     drop(session);
-    assert_eq!(files(folder.path()).len(), 2);
+    assert_eq!(files(folder.path()).len(), 3, "two segments and the watermark");
     assert_eq!(recover(folder.path(), owner()).unwrap().content.vote.unwrap().leader_id.term, 2);
 }
 
@@ -345,7 +369,6 @@ fn a_bit_flipped_in_what_had_been_durable_is_refused_by_name() {
     let (content, files) = steps.last().unwrap();
     let mut refused = 0;
     for (name, bytes) in files {
-        let newest = files.keys().next_back() == Some(name);
         for at in (0..bytes.len()).step_by(11) {
             let mut rotten = files.clone();
             rotten.get_mut(name).unwrap()[at] ^= 1 << (at % 8);
@@ -361,17 +384,122 @@ fn a_bit_flipped_in_what_had_been_durable_is_refused_by_name() {
                 }
                 Err(RaftError::ForeignLog { .. }) => panic!("the header's sum is checked first"),
                 Err(error) => panic!("{name} at {at}: {error}"),
-                // Only the last batch, after which nothing is known to have been durable, can pass for a torn one.
-                Ok(found) => {
-                    assert!(newest, "{name} at {at} went unnoticed");
-                    let lost =
-                        content.entries.iter().filter(|entry| !found.content.entries.contains(entry)).count();
-                    assert!(lost <= 1, "{name} at {at} lost {lost} entries");
-                }
+                // Bits that nothing was written to, and one of the two slots of the watermark.
+                Ok(found) => assert_eq!(found.content, *content, "{name} at {at} went unnoticed"),
             }
         }
     }
     assert!(refused > 300, "{refused} flips refused");
+}
+
+#[test]
+fn rot_in_the_very_last_batch_is_refused_and_nothing_is_cut() {
+    let steps = short_life();
+    let (_, files) = steps.last().unwrap();
+    let (_, before) = &steps[steps.len() - 2];
+    let (name, bytes) = newest(files);
+    let last = shared(&before[name], bytes);
+    let changed = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut rotten = files.clone();
+        change(rotten.get_mut(name).unwrap());
+        rotten
+    };
+    assert!(refused(&changed(&|bytes| bytes[last + 20] ^= 4)).contains("had been durable"));
+    // A sector that reads as zeros, all of the file that does, and a file that lost its end.
+    assert!(refused(&changed(&|bytes| bytes[last..].fill(0))).contains("had been durable"));
+    assert!(refused(&changed(&|bytes| bytes.fill(0))).contains("leave it stopped"));
+    assert!(refused(&changed(&|bytes| bytes.truncate(last))).contains("had been durable"));
+    let mut lost = files.clone();
+    lost.remove(name);
+    assert!(refused(&lost).contains("is the last that is there"));
+    let only_mark = BTreeMap::from([(WATERMARK.to_owned(), files[WATERMARK].clone())]);
+    assert!(refused(&only_mark).contains("segment 0 is the last"));
+}
+
+/// The limit of what can be told, and what it costs.
+#[test]
+fn a_last_batch_that_the_watermark_does_not_know_passes_for_a_torn_one() {
+    let steps = short_life();
+    let (_, files) = steps.last().unwrap();
+    let (old, before) = &steps[steps.len() - 2];
+    let (name, bytes) = newest(files);
+    let mut rotten = files.clone();
+    rotten.get_mut(name).unwrap()[shared(&before[name], bytes) + 20] ^= 4;
+    // As after a power cut within the second that the watermark takes.
+    rotten.insert(WATERMARK.to_owned(), before[WATERMARK].clone());
+    let folder = lay_out(&rotten);
+    let recovered = recover(folder.path(), owner()).unwrap();
+    assert_eq!(recovered.content.entries, old.entries);
+    assert!(recovered.cut_bytes > 0);
+}
+
+#[test]
+fn a_watermark_that_is_gone_or_unreadable_is_refused_and_one_of_two_slots_is_enough() {
+    let steps = short_life();
+    let (content, files) = steps.last().unwrap();
+    let mut without = files.clone();
+    without.remove(WATERMARK);
+    assert!(refused(&without).contains("the watermark of the log is gone"));
+    let spoil = |slots: &[u64]| {
+        let mut spoilt = files.clone();
+        let bytes = spoilt.get_mut(WATERMARK).unwrap();
+        for slot in slots {
+            bytes[usize::try_from(*slot).unwrap()..][..512].fill(0xEE);
+        }
+        spoilt
+    };
+    assert!(refused(&spoil(&SLOTS)).contains("neither slot"));
+    for slot in SLOTS {
+        let folder = lay_out(&spoil(&[slot]));
+        assert_eq!(recover(folder.path(), owner()).unwrap().content, *content);
+    }
+    let mut cut = files.clone();
+    cut.get_mut(WATERMARK).unwrap().clear();
+    assert!(refused(&cut).contains("neither slot"));
+}
+
+#[test]
+fn a_log_from_before_there_were_watermarks_is_read_and_gets_one() {
+    let steps = short_life();
+    let (content, files) = steps.last().unwrap();
+    let mut before = files.clone();
+    before.remove(WATERMARK);
+    for bytes in before.values_mut() {
+        let header = SegmentHeader::decode(bytes).unwrap();
+        let header = SegmentHeader { version: FORMAT_VERSION_UNMARKED, ..header };
+        bytes[..SEGMENT_HEADER_BYTES].copy_from_slice(&header.encode());
+    }
+    let folder = lay_out(&before);
+    let mut session = Session::open(folder.path());
+    assert_eq!(session.run(async |log| log.content()), *content);
+    session.vote(9);
+    drop(session);
+    let mark = watermark::read(folder.path()).unwrap().unwrap();
+    assert_eq!(mark.segment, u64::try_from(before.len()).unwrap() + 1);
+    assert_eq!(recover(folder.path(), owner()).unwrap().content.vote.unwrap().leader_id.term, 9);
+}
+
+#[test]
+fn a_note_never_overwrites_the_slot_that_was_flushed_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = || fs::read(watermark::path_in(folder.path())).unwrap();
+    let slots = |bytes: &[u8]| SLOTS.map(|at| Mark::decode(&bytes[usize::try_from(at).unwrap()..]));
+    let mark = |bytes| Mark { segment: 1, bytes, salt: 7 };
+    let mut file = Watermark::open(folder.path(), None).unwrap();
+    assert_eq!(slots(&read()), [Some(Mark::default()), None]);
+    for bytes in [64, 72, 80] {
+        file.note(mark(bytes)).unwrap();
+    }
+    assert_eq!(slots(&read()), [Some(Mark::default()), Some(mark(80))]);
+    assert!(file.make_durable().unwrap() && !file.make_durable().unwrap(), "once for each note");
+    file.note(mark(88)).unwrap();
+    assert_eq!(slots(&read()), [Some(mark(88)), Some(mark(80))]);
+    // A killed process leaves both; the one that is further counts, and stays.
+    drop(file);
+    let found = watermark::read(folder.path()).unwrap();
+    assert_eq!(found, Some(mark(88)));
+    Watermark::open(folder.path(), found).unwrap().note(mark(96)).unwrap();
+    assert_eq!(slots(&read()), [Some(mark(88)), Some(mark(96))]);
 }
 
 #[test]
@@ -436,13 +564,24 @@ proptest! {
 
     #[test]
     fn segment_headers_read_back_and_any_flipped_bit_is_seen(
-        number: u64, salt: u64, previous_salt: u64, previous_bytes: u64, member: u64, group_sum: u32,
-        bit in 0..SEGMENT_HEADER_BYTES * 8,
+        version in 1_u16..=2, number: u64, salt: u64, previous_salt: u64, previous_bytes: u64, member: u64,
+        group_sum: u32, bit in 0..SEGMENT_HEADER_BYTES * 8,
     ) {
-        let header = SegmentHeader { number, salt, previous_salt, previous_bytes, member, group_sum };
+        let header = SegmentHeader { version, number, salt, previous_salt, previous_bytes, member, group_sum };
         let mut bytes = header.encode();
         prop_assert_eq!(SegmentHeader::decode(&bytes), Ok(header));
         bytes[bit / 8] ^= 1 << (bit % 8);
         prop_assert!(SegmentHeader::decode(&bytes).is_err());
+    }
+
+    #[test]
+    fn watermarks_read_back_and_any_flipped_bit_is_seen(
+        segment: u64, bytes: u64, salt: u64, bit in 0..super::watermark::SLOT_BYTES * 8,
+    ) {
+        let mark = Mark { segment, bytes, salt };
+        let mut slot = mark.encode();
+        prop_assert_eq!(Mark::decode(&slot), Some(mark));
+        slot[bit / 8] ^= 1 << (bit % 8);
+        prop_assert_eq!(Mark::decode(&slot), None);
     }
 }

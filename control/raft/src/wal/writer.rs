@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
 
-use super::record::{self, Kind, Record, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::record::{self, FORMAT_VERSION, Kind, Record, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::recover::{Owner, Recovered, Segment, segment_path};
+use super::watermark::{Mark, Watermark};
 use crate::RaftError;
 use crate::types::Types;
 
@@ -42,7 +43,7 @@ pub(crate) enum Request {
     Purge { id: Vec<u8>, index: u64 },
     /// Entries up to this one are committed. Durable with the next batch.
     Committed { id: Vec<u8> },
-    /// Time has passed: close an old segment, make durable what waits.
+    /// Time has passed: close an old segment, make durable what waits and the watermark.
     Tick,
     /// Make everything durable and end.
     Close,
@@ -55,7 +56,7 @@ pub(crate) struct Counters {
     pub(crate) bytes: AtomicU64,
     /// Entries written.
     pub(crate) entries: AtomicU64,
-    /// Calls of `fdatasync`.
+    /// Calls of `fdatasync`, for batches and for the watermark.
     pub(crate) syncs: AtomicU64,
 }
 
@@ -141,6 +142,7 @@ struct Log {
     file: File,
     /// Bytes of the current file that are taken from the file system.
     allocated: u64,
+    watermark: Watermark,
     born: Instant,
     /// Number of the next batch in the current segment.
     batch: u32,
@@ -166,7 +168,13 @@ impl Log {
     ) -> Result<Self, RaftError> {
         use prost::Message as _;
         let content = &recovered.content;
+        // First the file, because a segment without one would be rot.
+        let mut watermark = Watermark::open(&folder, recovered.mark)?;
         let (current, file) = create_segment(&folder, owner, recovered.segments.last())?;
+        watermark
+            .note(mark_of(&current))
+            .and_then(|()| watermark.make_durable())
+            .map_err(|source| RaftError::Io { what: "write", path: watermark.path().to_owned(), source })?;
         let log_id = |id: &crate::types::LogId| crate::convert::log_id(id).encode_to_vec();
         let marks = Marks {
             vote: content.vote.as_ref().map(|vote| crate::convert::vote(vote).encode_to_vec()),
@@ -183,6 +191,7 @@ impl Log {
             allocated: current.bytes,
             current,
             file,
+            watermark,
             born: Instant::now(),
             batch: 1,
             durable: marks.clone(),
@@ -204,6 +213,7 @@ impl Log {
                     Request::Close => {
                         self.commit(&mut waiters);
                         self.remove_purged();
+                        self.flush_watermark();
                         return;
                     }
                     Request::Tick => ticked = true,
@@ -218,6 +228,9 @@ impl Log {
             if wanted || self.pending_bytes >= BATCH_BYTES_MAX {
                 self.commit(&mut waiters);
                 self.remove_purged();
+            }
+            if ticked {
+                self.flush_watermark();
             }
             if ticked && self.batch > 1 && self.born.elapsed() >= self.limits.segment_age {
                 self.rotate();
@@ -323,8 +336,18 @@ impl Log {
             .unwrap_or_else(|error| die("write", &self.current.path, &error));
         self.file.sync_data().unwrap_or_else(|error| die("sync", &self.current.path, &error));
         self.current.bytes = end;
+        self.watermark
+            .note(mark_of(&self.current))
+            .unwrap_or_else(|error| die("write", self.watermark.path(), &error));
         self.counters.bytes.fetch_add(count, Ordering::Relaxed);
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Makes what the watermark says outlive a power cut too.
+    fn flush_watermark(&mut self) {
+        let flushed =
+            self.watermark.make_durable().unwrap_or_else(|error| die("sync", self.watermark.path(), &error));
+        self.counters.syncs.fetch_add(u64::from(flushed), Ordering::Relaxed);
     }
 
     /// Closes the current segment and begins the next.
@@ -361,6 +384,11 @@ impl Log {
     }
 }
 
+/// What the watermark says of a segment that is durable up to its end.
+fn mark_of(segment: &Segment) -> Mark {
+    Mark { segment: segment.number, bytes: segment.bytes, salt: segment.salt }
+}
+
 /// Makes the segment that follows `previous`, durable with its name.
 fn create_segment(
     folder: &Path,
@@ -370,6 +398,7 @@ fn create_segment(
     let mut salt = [0; 8];
     getrandom::fill(&mut salt).map_err(|error| RaftError::Options(format!("no random numbers: {error}")))?;
     let header = SegmentHeader {
+        version: FORMAT_VERSION,
         number: previous.map_or(1, |segment| segment.number + 1),
         salt: u64::from_le_bytes(salt),
         previous_salt: previous.map_or(0, |segment| segment.salt),

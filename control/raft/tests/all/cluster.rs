@@ -213,6 +213,13 @@ fn the_newest_snapshot_may_rot_and_the_older_one_serves() {
         std::fs::write(file.unwrap().path(), b"gone").unwrap();
     }
     assert!(matches!(region.try_start_node(member), Err(RaftError::NoSnapshot { .. })));
+
+    // And with snapshots but no log it has forgotten its vote.
+    std::fs::remove_dir_all(region.folder_of(member).join("wal")).unwrap();
+    for _ in 0..2 {
+        let Err(error) = region.try_start_node(member) else { panic!("started without its log") };
+        assert!(matches!(error, RaftError::Rot { .. }) && error.to_string().contains("leave it stopped"));
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nova_raft::wal::record::{
     ALIGNMENT, RECORD_HEADER_BYTES, Record, SEGMENT_HEADER_BYTES, SegmentHeader, encode,
 };
+use nova_raft::wal::watermark::Mark;
 
 /// Salt of the corpus.
 const SALT: u64 = 0x1122_3344_5566_7788;
@@ -29,6 +30,7 @@ fn no_bytes_make_the_record_decoder_panic_or_read_past_their_end() {
             change(&mut bytes, &mut random);
         }
         let _ = SegmentHeader::decode(&bytes);
+        let _ = Mark::decode(&bytes);
         let start = if bytes.starts_with(b"NOVARAFT") { SEGMENT_HEADER_BYTES } else { 0 };
         let mut at = start;
         while let Some(record) = bytes.get(at..).and_then(|rest| Record::decode(rest, SALT)) {

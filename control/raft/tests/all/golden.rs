@@ -1,10 +1,12 @@
 //! Bytes on disk stay as they are: a log written by one version is read by the next.
 
-use nova_raft::wal::record::{Kind, Record, SegmentHeader, encode};
+use nova_raft::wal::record::{FORMAT_VERSION, FORMAT_VERSION_UNMARKED, Kind, Record, SegmentHeader, encode};
+use nova_raft::wal::watermark::Mark;
 
 #[test]
 fn segment_header_stays_as_it_is() {
     let header = SegmentHeader {
+        version: FORMAT_VERSION,
         number: 2,
         salt: 0x1122_3344_5566_7788,
         previous_salt: 0x0102_0304_0506_0708,
@@ -12,9 +14,23 @@ fn segment_header_stays_as_it_is() {
         member: 3,
         group_sum: 0xaabb_ccdd,
     };
-    let golden = hex(include_str!("../../testdata/golden/segment-header.hex"));
-    assert_eq!(header.encode().to_vec(), golden, "{}", text(&header.encode()));
-    assert_eq!(SegmentHeader::decode(&golden), Ok(header));
+    let before = SegmentHeader { version: FORMAT_VERSION_UNMARKED, ..header };
+    for (header, golden) in [
+        (header, include_str!("../../testdata/golden/segment-header.hex")),
+        (before, include_str!("../../testdata/golden/segment-header-1.hex")),
+    ] {
+        let golden = hex(golden);
+        assert_eq!(header.encode().to_vec(), golden, "{}", text(&header.encode()));
+        assert_eq!(SegmentHeader::decode(&golden), Ok(header));
+    }
+}
+
+#[test]
+fn watermark_stays_as_it_is() {
+    let mark = Mark { segment: 2, bytes: 0x1_0040, salt: 0x1122_3344_5566_7788 };
+    let golden = hex(include_str!("../../testdata/golden/watermark.hex"));
+    assert_eq!(mark.encode().to_vec(), golden, "{}", text(&mark.encode()));
+    assert_eq!(Mark::decode(&golden), Some(mark));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Slots between the host's agent and its data plane.
 
-use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId};
+use nova_units::{BlockId, BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId};
 
 use super::BadSlot;
 use super::fields::{Field, Put, Take, slots};
@@ -80,6 +80,129 @@ impl Field for PeersHeard {
     }
 }
 
+/// Runs of block ids in one slot; a batch takes as many slots as it needs.
+pub const RUNS_MAX: usize = 8;
+/// Block ids in one slot of an answer.
+pub const HELD_MAX: usize = 12;
+/// Ids of one run.
+pub const RUN_BLOCKS_MAX: u32 = 1 << 20;
+/// Blocks of one page of [`AgentCommand::ListBlocks`].
+pub const PAGE_BLOCKS_MAX: u16 = 4096;
+
+/// Neighbouring block ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlockRun {
+    /// The first.
+    pub first: BlockId,
+    /// How many, 1..=[`RUN_BLOCKS_MAX`].
+    pub count: u32,
+}
+
+/// One to [`RUNS_MAX`] runs of block ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockRuns {
+    count: u8,
+    runs: [BlockRun; RUNS_MAX],
+}
+
+impl BlockRuns {
+    /// The first [`RUNS_MAX`] of `runs`.
+    #[must_use]
+    pub fn new(runs: &[BlockRun]) -> Self {
+        let mut found = Self { count: 0, runs: [BlockRun::default(); RUNS_MAX] };
+        for (slot, run) in found.runs.iter_mut().zip(runs) {
+            *slot = *run;
+            found.count += 1;
+        }
+        found
+    }
+
+    /// The runs.
+    #[must_use]
+    pub fn as_slice(&self) -> &[BlockRun] {
+        &self.runs[..usize::from(self.count)]
+    }
+}
+
+impl Field for BlockRuns {
+    // Count as u8, then first as u64 and count as u32 each.
+    fn put(&self, out: &mut Put) {
+        self.count.put(out);
+        for run in self.as_slice() {
+            run.first.put(out);
+            run.count.put(out);
+        }
+    }
+
+    fn take(from: &mut Take<'_>, name: &'static str) -> Result<Self, BadSlot> {
+        let count = u8::take(from, name)?;
+        if !(1..=RUNS_MAX).contains(&usize::from(count)) {
+            return Err(BadSlot::Range(name));
+        }
+        let mut found = Self { count, runs: [BlockRun::default(); RUNS_MAX] };
+        for run in found.runs.iter_mut().take(usize::from(count)) {
+            *run = BlockRun { first: BlockId::take(from, name)?, count: u32::take(from, name)? };
+            let ends = run.first.0.checked_add(u64::from(run.count));
+            if !(1..=RUN_BLOCKS_MAX).contains(&run.count) || ends.is_none() {
+                return Err(BadSlot::Range(name));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Up to [`HELD_MAX`] block ids in ascending order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldBlocks {
+    count: u8,
+    blocks: [BlockId; HELD_MAX],
+}
+
+impl HeldBlocks {
+    /// The first [`HELD_MAX`] of `blocks`.
+    #[must_use]
+    pub fn new(blocks: &[BlockId]) -> Self {
+        let mut found = Self { count: 0, blocks: [BlockId(0); HELD_MAX] };
+        for (slot, block) in found.blocks.iter_mut().zip(blocks) {
+            *slot = *block;
+            found.count += 1;
+        }
+        found
+    }
+
+    /// The ids.
+    #[must_use]
+    pub fn as_slice(&self) -> &[BlockId] {
+        &self.blocks[..usize::from(self.count)]
+    }
+}
+
+impl Field for HeldBlocks {
+    // Count as u8, then a block as u64 each.
+    fn put(&self, out: &mut Put) {
+        self.count.put(out);
+        for block in self.as_slice() {
+            block.put(out);
+        }
+    }
+
+    fn take(from: &mut Take<'_>, name: &'static str) -> Result<Self, BadSlot> {
+        let count = u8::take(from, name)?;
+        if usize::from(count) > HELD_MAX {
+            return Err(BadSlot::Range(name));
+        }
+        let mut found = Self { count, blocks: [BlockId(0); HELD_MAX] };
+        for block in found.blocks.iter_mut().take(usize::from(count)) {
+            *block = BlockId::take(from, name)?;
+        }
+        if found.as_slice().is_sorted_by(|one, next| one < next) {
+            Ok(found)
+        } else {
+            Err(BadSlot::Range(name))
+        }
+    }
+}
+
 slots! {
     /// Agent to data plane. Nothing is replayed after an attach: the agent sends its whole picture again.
     AgentCommand {
@@ -120,6 +243,26 @@ slots! {
         }
         /// Go down: finish what is in flight, make a checkpoint, leave.
         5 => Stop {}
+        /// Nothing refers to these blocks any more and nothing ever will: the group forgets them. Answered by
+        /// `BlocksDeleted` once the group holds none of them, and not at all when that cannot be said now; the
+        /// controllers ask again.
+        20 => DeleteBlocks {
+            /// The group; its primary is here.
+            group: GroupId,
+            /// The blocks.
+            runs: BlockRuns,
+        }
+        /// Which blocks does the device here hold? Answered by `BlocksHeld`.
+        21 => ListBlocks {
+            /// Named in the answer.
+            request: u64,
+            /// The group.
+            group: GroupId,
+            /// The first id that may be in the answer.
+            from: BlockId,
+            /// Most ids in the answer, 1..=[`PAGE_BLOCKS_MAX`].
+            limit: u16,
+        }
     }
 }
 
@@ -128,6 +271,9 @@ impl AgentCommand {
         match *self {
             Self::Configure { buffer, .. } if buffer > 1 => Err(BadSlot::Range("buffer")),
             Self::Configure { bytes, .. } if bytes > SNAPSHOT_BYTES => Err(BadSlot::Range("bytes")),
+            Self::ListBlocks { limit, .. } if !(1..=PAGE_BLOCKS_MAX).contains(&limit) => {
+                Err(BadSlot::Range("limit"))
+            }
             _ => Ok(()),
         }
     }
@@ -184,6 +330,30 @@ slots! {
         70 => Serving {
             /// Whether it serves.
             serving: bool,
+        }
+        /// The group holds none of these blocks any more. Still true when it is said again, or late.
+        80 => BlocksDeleted {
+            /// The group.
+            group: GroupId,
+            /// How many of the blocks were there and were deleted now.
+            deleted: u32,
+            /// Sealed bytes that each member held of them.
+            bytes: u64,
+            /// The blocks, as they were named.
+            runs: BlockRuns,
+        }
+        /// A part of the answer to `ListBlocks`. Parts come in order; one that is missing makes the answer void.
+        81 => BlocksHeld {
+            /// Of the command.
+            request: u64,
+            /// Counts the parts of one answer, from 0.
+            part: u16,
+            /// The last part.
+            last: bool,
+            /// More blocks follow behind those of this answer.
+            more: bool,
+            /// The ids.
+            blocks: HeldBlocks,
         }
     }
 }

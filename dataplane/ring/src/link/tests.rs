@@ -90,6 +90,39 @@ fn the_end_of_the_socket_is_seen_by_the_other_side() {
 }
 
 #[test]
+fn a_peer_that_speaks_after_its_hello_is_not_heard_and_not_gone() {
+    use std::io::Write as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ring.sock");
+    let (send, receive) = mpsc::channel();
+    let _door = Acceptor::listen(&path, 0o600, Arc::new(Door(Mutex::new(send)))).unwrap();
+    let mut peer = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let hello = Hello::new(Kind::Client, [0; 16], 0, 1).encode();
+    peer.write_all(&[&hello[..], &[0xEE; 5000]].concat()).unwrap();
+    let (answer, fds) = crate::handshake::read_answer(&peer).unwrap();
+    assert_eq!((answer, fds.len()), (crate::handshake::Answer::Welcome(TERMS), 2));
+    let service = receive.recv().unwrap();
+    assert_eq!(peer.write(b"more").unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
+    let unread = rustix::net::recv(&service.socket, &mut [0; 1], rustix::net::RecvFlags::DONTWAIT);
+    assert_eq!(unread.map(|(_, bytes)| bytes), Ok(0), "nothing of it is left to be received");
+    assert!(!service.socket.is_gone());
+    drop(peer);
+    assert!(service.socket.is_gone());
+}
+
+#[test]
+fn a_sleeping_peer_wakes_when_its_service_is_gone() {
+    let (service, mut client) = pair();
+    drop(service);
+    // Its time-out is far longer than the test: the end of the socket is what wakes it.
+    let asked = std::time::Instant::now();
+    for _ in 0..1000 {
+        client.receiver.wait(crate::LOOK_AGAIN).unwrap();
+    }
+    assert!(asked.elapsed() < 10 * crate::LOOK_AGAIN && client.socket.is_gone());
+}
+
+#[test]
 fn a_refusal_arrives_in_words() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ring.sock");
@@ -170,7 +203,8 @@ fn random_bytes_in_the_shared_pages_break_the_peer_and_nothing_else() {
             }
             let _ = service.receiver.prepare_sleep();
             let _ = service.sender.push(Answer::new(1, Status::Ok).encode());
-            let _ = service.sender.wants_doorbell();
+            service.sender.ring();
+            service.receiver.drain_doorbell();
         }
     }
     assert!(broken > 0, "the lies never reached an index");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nova_units::{BlockId, Epoch, Incarnation, NodeId, UnitIndex};
+use nova_units::{BlockId, Epoch, Generation, Incarnation, NodeId, UnitIndex};
 use novafs_format::LogEntry;
 use novafs_replica::{Answer, Configuration, Message, Report, Role};
 
@@ -11,7 +11,7 @@ use super::rig::{BLOCK, EPOCH, GROUP, Rig, configuration, seal};
 /// Of the buffers that hold a unit such a pool has 44, and a message holds 128 of the units below.
 const POOL_BYTES: u64 = 8 << 20;
 /// More entries than a store keeps in memory after their commit.
-const ENTRIES: usize = 1_100;
+const ENTRIES: u32 = 1_100;
 
 fn write(rig: &Rig, entry: LogEntry, stored: Option<Vec<u8>>) {
     let (answer, _) = rig.ask(1, Message::Write { group: GROUP, epoch: EPOCH, entry }, stored);
@@ -39,8 +39,8 @@ fn a_host_with_few_buffers_fills_a_joiner_with_many_small_units() {
         let (entry, stored) = seal(first, u64::from(first) + 1, &[&[3; 6_000][..]; 64]);
         write(&rig, entry, Some(stored));
     }
-    for _ in 0..ENTRIES {
-        write(&rig, LogEntry::Trim { block: BlockId::new(0, 6), from_unit: UnitIndex(0) }, None);
+    for generation in (1..=ENTRIES).map(Generation) {
+        write(&rig, LogEntry::Fence { block: BlockId::new(0, 6), generation }, None);
     }
     rig.configure(joined_anew);
     rig.world.run_for(Duration::from_secs(3));

@@ -362,7 +362,10 @@ impl<B: Clone> Group<B> {
                 if fill.busy || (!fill.first && !flow.out.is_empty()) {
                     return;
                 }
-                if fill.first || !behind {
+                // A page shows what is committed here. While a cut is prepared that the joiner has, and may take to be
+                // committed before the page arrives, the page could still show what the cut takes away.
+                let settled = self.log.commit.seq >= flow.sent;
+                if fill.first || (!behind && settled) {
                     fill.busy = true;
                     if fill.first {
                         fill.through = self.log.commit.seq;

@@ -89,6 +89,9 @@ fn an_empty_joiner_is_filled_with_pages_when_the_log_is_gone() {
     let mut net = Net::new(2);
     let fence = LogEntry::Fence { block: BLOCK, generation: Generation(1) };
     net.ask(1, Message::Write { group: GROUP, epoch: Epoch(1), entry: fence });
+    let cut = Cut { generation: Generation(1), counter: 0, salt: [1; 16] };
+    let entry = LogEntry::Trim { block: BLOCK, from_unit: UnitIndex(0), cut };
+    net.ask(1, Message::Write { group: GROUP, epoch: Epoch(1), entry });
     for counter in 1..=7 {
         net.write(1, vec![unit(u16::try_from(counter).unwrap(), counter)]);
     }
@@ -105,6 +108,40 @@ fn an_empty_joiner_is_filled_with_pages_when_the_log_is_gone() {
     assert!(matches!(net.answer(write), Some(Answer::Written { .. })));
     assert_eq!(net.store(1).units, net.store(3).units);
     assert_eq!(net.store(1).fences, net.store(3).fences);
+    assert_eq!(net.store(1).cuts, net.store(3).cuts);
+}
+
+#[test]
+fn no_page_leaves_while_a_cut_that_the_joiner_holds_is_not_committed() {
+    let mut net = Net::new(2);
+    for counter in 1..=7 {
+        net.write(1, vec![unit(u16::try_from(counter).unwrap(), counter)]);
+    }
+    net.run(50);
+    net.forget_log(1);
+    net.start(3, BTreeMap::new());
+    net.reconfigure(&[(1, IN), (2, IN), (3, JOIN)]);
+    net.run(100);
+    net.node(2).disk_hangs = true;
+    let cut = Cut { generation: Generation(1), counter: 8, salt: [1; 16] };
+    let entry = LogEntry::Trim { block: BLOCK, from_unit: UnitIndex(4), cut };
+    let trim = net.ask(1, Message::Write { group: GROUP, epoch: net.view.epoch, entry });
+    net.run(1_500);
+    // The joiner holds the cut, and would take it away from what it has as soon as it hears of the commit; a page
+    // that comes then must not bring the units back.
+    assert!(net.store(3).units.is_empty(), "a page showed what is not settled");
+    net.release_disk(2);
+    net.run(500);
+    assert!(matches!(net.answer(trim), Some(Answer::Written { .. })));
+    assert!(ready(&mut net, 1));
+    assert_eq!(net.store(3).units.len(), 3);
+    assert_eq!(net.store(1).units, net.store(3).units);
+    assert_eq!(net.store(3).cuts.get(&BLOCK), Some(&cut));
+    // And no late copy of what was cut off is taken for new.
+    let late = net.write(1, vec![unit(6, 6)]);
+    net.run(50);
+    assert!(matches!(net.answer(late), Some(Answer::Written { .. })));
+    assert_eq!(net.store(1).units.len(), 3);
 }
 
 #[test]

@@ -1,0 +1,130 @@
+//! A novad of its own for one test, with the test in the place of its agent.
+
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nova_ring::abi::{AgentCommand, AgentEvent};
+use nova_ring::handshake::Hello;
+use nova_ring::snapshot::{HostMap, HostNode, SnapshotWriter};
+use nova_ring::{Kind, LOOK_AGAIN, Link, SNAPSHOT_BYTES, attach};
+
+/// Whatever novad does takes less than this.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A novad that is an edge and knows no group.
+pub(crate) struct Novad {
+    child: Child,
+    folder: tempfile::TempDir,
+    agent: Link,
+    tickets: u8,
+}
+
+impl Novad {
+    /// Starts it and gives it its first map.
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let key = format!("novaclustr-region-key-1 1 1 {}\n", "ab".repeat(32));
+        let mut file =
+            fs::File::options().write(true).create_new(true).mode(0o600).open(path("region.key")).unwrap();
+        std::io::Write::write_all(&mut file, key.as_bytes()).unwrap();
+        let profile = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../hw-profiles/ci.toml");
+        let config = format!(
+            "name = \"edge\"\nsocket = {:?}\ndata_listen = \"127.0.0.1:0\"\nprofile = {profile:?}\n\
+             region_key = {:?}\n",
+            path("novad.sock"),
+            path("region.key")
+        );
+        fs::write(path("novad.toml"), config).unwrap();
+        let log = fs::File::create(path("novad.log")).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_novad"))
+            .arg("--config")
+            .arg(path("novad.toml"))
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let began = Instant::now();
+        let hello = Hello::new(Kind::Agent, [0; 16], 2 * u64::from(SNAPSHOT_BYTES), 0);
+        let agent = loop {
+            match attach(&path("novad.sock"), &hello) {
+                Ok(link) => break link,
+                Err(error) => {
+                    let log = || fs::read_to_string(path("novad.log")).unwrap();
+                    assert!(child.try_wait().unwrap().is_none(), "novad ended: {}", log());
+                    assert!(began.elapsed() < PATIENCE, "{error}: {}", log());
+                }
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let mut novad = Self { child, folder, agent, tickets: 0 };
+        let map = HostMap {
+            version: 1,
+            term: 1,
+            self_node: 1,
+            nodes: vec![HostNode { node: 1, ..HostNode::default() }],
+            ..HostMap::default()
+        };
+        let configure = SnapshotWriter::new(novad.agent.area.clone()).write(&map).unwrap();
+        novad.tell(configure);
+        novad.wait_for(|event| matches!(event, AgentEvent::Configured { version: 1 }));
+        novad
+    }
+
+    fn tell(&mut self, command: AgentCommand) {
+        self.agent.sender.push(command.encode()).unwrap();
+        self.agent.sender.ring();
+    }
+
+    fn wait_for(&mut self, wanted: impl Fn(&AgentEvent) -> bool) {
+        let began = Instant::now();
+        loop {
+            while let Some(slot) = self.agent.receiver.pop().unwrap() {
+                if wanted(&AgentEvent::decode(&slot).unwrap()) {
+                    return;
+                }
+            }
+            assert!(began.elapsed() < PATIENCE, "novad does not say what was waited for");
+            self.agent.receiver.wait(LOOK_AGAIN).unwrap();
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("novad.sock")
+    }
+
+    /// Attaches a program.
+    pub(crate) fn program(&mut self) -> Link {
+        self.tickets += 1;
+        let ticket = [self.tickets; 16];
+        let uid = rustix::process::geteuid().as_raw();
+        self.tell(AgentCommand::AdmitTicket { ticket, uid, valid_ms: 10_000 });
+        attach(&self.socket(), &Hello::new(Kind::Client, ticket, 1 << 16, 0)).unwrap()
+    }
+
+    /// Ends it in order.
+    pub(crate) fn stop(mut self) {
+        self.tell(AgentCommand::Stop {});
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(began.elapsed() < PATIENCE, "novad does not stop");
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let log = fs::read_to_string(self.folder.path().join("novad.log")).unwrap();
+        assert!(status.success(), "{status}: {log}");
+    }
+}
+
+impl Drop for Novad {
+    fn drop(&mut self) {
+        // It may have ended by itself; the test has said so then.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
