@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use nova_device::sync::Notify;
-use novafs_namespace::{Answer, Code, EntryView, Failure, File, ListPage, Op, Totals};
+use novafs_namespace::{Answer, Code, EntryView, Failure, Inode, ListPage, Op, Totals};
 
 /// What a client asks.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ pub(crate) enum Ask {
 pub(crate) enum Told {
     Answer(Answer),
     Page(ListPage),
-    File(EntryView, Arc<File>),
+    File(EntryView, Arc<Inode>),
     Totals(Totals),
 }
 

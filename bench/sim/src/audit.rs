@@ -6,9 +6,10 @@ use nova_units::{BlockId, GroupId, UnitIndex};
 use novafs_format::SealedUnit;
 use novafs_format::digest::{BlockDigest, BlockHeader};
 use novafs_format::seal::SUITE_AES256GCM_SHA256_CRC32;
-use novafs_namespace::{Kind, Namespace, StoredBlock, Totals};
+use novafs_namespace::{Kind, ListAsk, Namespace, StoredBlock, Totals};
 
 use crate::expected::Expected;
+use crate::files::blocks_of;
 use crate::files_group::FILES_ERA;
 use crate::rest::{Copies, Held};
 
@@ -16,6 +17,11 @@ use crate::rest::{Copies, Held};
 const PAGE_ENTRIES: u32 = 5;
 /// Findings that are told of one kind.
 const TOLD_MAX: usize = 4;
+
+/// A page of a listing by names.
+pub(crate) fn page_of<'a>(path: &'a str, after: &'a str, limit: u32) -> ListAsk<'a> {
+    ListAsk { path, after, limit, ..ListAsk::default() }
+}
 
 /// What a namespace holds, found by walking through it.
 #[derive(Debug, Default)]
@@ -40,7 +46,7 @@ impl Found {
         let mut after = String::new();
         let asked = if directory.is_empty() { "/" } else { directory };
         loop {
-            let page = match namespace.list(asked, &after, PAGE_ENTRIES) {
+            let page = match namespace.list(&page_of(asked, &after, PAGE_ENTRIES)) {
                 Ok(page) => page,
                 Err(failure) => {
                     self.wrong.push(format!("{asked} cannot be listed: {failure:?}"));
@@ -66,22 +72,23 @@ impl Found {
                         sums.files += 1;
                         sums.bytes += entry.bytes;
                         match namespace.open_inode(entry.inode) {
-                            Ok((_, file)) => {
-                                sums.blocks += file.blocks.len() as u64;
-                                self.blocks.extend(file.blocks.iter().cloned());
+                            Ok((inode, _)) => {
+                                sums.blocks += blocks_of(&inode).len() as u64;
+                                self.blocks.extend(blocks_of(&inode).iter().cloned());
                             }
                             Err(failure) => self.wrong.push(format!("{path} cannot be opened: {failure:?}")),
                         }
                         self.files.insert(path);
                     }
+                    Kind::Symlink => self.wrong.push(format!("{path} is a link that nobody made")),
                 }
             }
             if !page.more {
                 break;
             }
         }
-        match namespace.usage(asked) {
-            Ok(kept) if kept == sums => {}
+        match namespace.usage(0, asked) {
+            Ok((kept, _)) if kept == sums => {}
             kept => self.wrong.push(format!("the sums of {asked} are {kept:?}, a recount gives {sums:?}")),
         }
         sums
@@ -96,9 +103,9 @@ pub(crate) fn compare(namespace: &Namespace, expected: &Expected) -> Vec<String>
     wrong.extend(differ("files", "an acknowledged file is gone or another appears", &found.files, &due));
     wrong.extend(differ("directories", "the tree differs", &found.directories, expected.directories()));
     for (path, row) in expected.files() {
-        let opened = namespace.open(path).ok();
+        let opened = namespace.open(0, path).ok();
         if let Err(what) =
-            expected.judge_open(path, opened.as_ref().map(|(entry, file)| (entry, file.as_ref())))
+            expected.judge_open(path, opened.as_ref().map(|(inode, entry)| (entry, inode.as_ref())))
         {
             wrong.push(format!("{what} ({row:?})"));
         }
@@ -115,7 +122,7 @@ pub(crate) fn compare(namespace: &Namespace, expected: &Expected) -> Vec<String>
         namespace.orphans().map(|(first, run)| (first, run.count)).flat_map(ids).collect();
     let gone = expected.gone();
     // Those of a removed tree become orphans when it is swept.
-    let due = if namespace.has_trash() { gone.intersection(&orphans).copied().collect() } else { gone };
+    let due = if namespace.has_sweep() { gone.intersection(&orphans).copied().collect() } else { gone };
     wrong.extend(differ("orphans", "other blocks are orphans", &orphans, &due));
     wrong.truncate(TOLD_MAX);
     wrong

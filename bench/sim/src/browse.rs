@@ -75,11 +75,11 @@ impl FileHost {
             Some(path) if !self.one_in(8) => path,
             _ => self.fresh_path(),
         };
-        let Ok(Told::File(entry, file)) = self.metadata.read(Ask::Open(path.clone()), PATIENCE).await else {
+        let Ok(Told::File(entry, inode)) = self.metadata.read(Ask::Open(path.clone()), PATIENCE).await else {
             return;
         };
         // During faults it may not be readable; what is read is judged.
-        let _ = self.read_file(&path, &entry, &file).await;
+        let _ = self.read_file(&path, &entry, &inode).await;
     }
 
     /// A listing in pages, while entries come and go.
@@ -116,7 +116,7 @@ impl FileHost {
             2 => format!("{}/d{}", self.some_directory(), self.below(DIRECTORY_NAMES)),
             _ => format!("{}/f{}", self.some_directory(), self.below(FILE_NAMES)),
         };
-        let rename = Rename { source, target, replace: self.one_in(3) };
+        let rename = Rename { source, target, replace: self.one_in(3), ..Rename::default() };
         if self.metadata.change(Op::Rename(rename), PATIENCE).await.is_ok() {
             self.files.history.borrow_mut().counts.moved += 1;
         }
@@ -124,8 +124,8 @@ impl FileHost {
 
     async fn remove_some(&self) {
         let remove = match self.some_file() {
-            Some(path) if !self.one_in(4) => Remove { path, recursive: false },
-            _ => Remove { path: self.some_directory(), recursive: self.one_in(2) },
+            Some(path) if !self.one_in(4) => Remove { path, ..Remove::default() },
+            _ => Remove { path: self.some_directory(), recursive: self.one_in(2), ..Remove::default() },
         };
         if self.metadata.change(Op::Remove(remove), PATIENCE).await.is_ok() {
             self.files.history.borrow_mut().counts.removed += 1;
@@ -133,7 +133,12 @@ impl FileHost {
     }
 
     async fn make_some(&self) {
-        let make = MakeDirectory { path: self.fresh_directory(), mode: 0o755, parents: self.one_in(2) };
+        let make = MakeDirectory {
+            path: self.fresh_directory(),
+            mode: 0o755,
+            parents: self.one_in(2),
+            ..MakeDirectory::default()
+        };
         let _ = self.metadata.change(Op::MakeDirectory(make), PATIENCE).await;
     }
 }

@@ -158,6 +158,7 @@ impl Expected {
             Op::Rename(rename) => self.take_rename(rename, answer),
             Op::Remove(remove) => self.take_remove(remove, answer),
             Op::Sweep(_) | Op::Collected(_) => settle("a command of the leader", true, answer),
+            other => Err(format!("nobody here asks that: {other:?}")),
         }
     }
 

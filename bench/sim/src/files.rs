@@ -12,7 +12,7 @@ use nova_units::{BlockId, BootId, NodeId, TaskClass};
 use novafs_edge::{Edge, EdgeError, EdgeOptions, Keyring, ReadRequest};
 use novafs_format::SealedUnit;
 use novafs_format::seal::{CipherKind, DomainKey};
-use novafs_namespace::{EntryView, File, StoredBlock};
+use novafs_namespace::{EntryView, Inode, StoredBlock};
 use sha2::{Digest, Sha256};
 
 use crate::cluster::bare_host;
@@ -23,7 +23,7 @@ use crate::metadata::Metadata;
 use crate::net::{Net, SimPeers};
 use crate::rest::Held;
 
-type RealEdge = Edge<MemShard, SimPeers>;
+pub(crate) type RealEdge = Edge<MemShard, SimPeers>;
 
 /// Hosts of programs, and the number of the first.
 const HOSTS: u64 = 2;
@@ -228,7 +228,7 @@ impl Files {
         let paths: Vec<String> = self.group.expected().files().keys().cloned().collect();
         let mut wrong = Vec::new();
         for path in paths {
-            let (entry, file) = match namespace.open(&path) {
+            let (inode, entry) = match namespace.open(0, &path) {
                 Ok(found) => found,
                 Err(failure) => {
                     wrong.push(format!("{path} cannot be opened at rest: {failure:?}"));
@@ -236,7 +236,7 @@ impl Files {
                 }
             };
             let writer =
-                file.blocks.first().and_then(|it| self.shared.writers.borrow().get(&it.block).copied());
+                blocks_of(&inode).first().and_then(|it| self.shared.writers.borrow().get(&it.block).copied());
             let writer = writer.map(|(node, _)| node);
             let reader = self.shared.up.borrow().values().find(|host| Some(host.node) != writer).cloned();
             let Some(reader) = reader else {
@@ -244,13 +244,18 @@ impl Files {
                 continue;
             };
             let (shard, of) = (reader.shard.clone(), path.clone());
-            let read = world.run(&shard, async move { reader.read_file(&of, &entry, &file).await });
+            let read = world.run(&shard, async move { reader.read_file(&of, &entry, &inode).await });
             if let Err(error) = read {
                 wrong.push(format!("{path} cannot be read at rest: {error}"));
             }
         }
         wrong
     }
+}
+
+/// The blocks of a file.
+pub(crate) fn blocks_of(inode: &Inode) -> &[StoredBlock] {
+    inode.file().map_or(&[], |file| &file.blocks)
 }
 
 impl FileHost {
@@ -292,10 +297,10 @@ impl FileHost {
         &self,
         path: &str,
         entry: &EntryView,
-        file: &File,
+        inode: &Inode,
     ) -> Result<(), EdgeError> {
-        let mut content = vec![0; usize::try_from(file.bytes).expect("files are small here")];
-        for block in &file.blocks {
+        let mut content = vec![0; usize::try_from(entry.bytes).expect("files are small here")];
+        for block in blocks_of(inode) {
             let at = usize::try_from(block.offset).expect("files are small here");
             let part = &mut content[at..at + block.bytes as usize];
             if let Err(error) = self.read_block(block, part).await {

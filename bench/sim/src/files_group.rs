@@ -12,9 +12,12 @@ use nova_device::mem::MemShard;
 use nova_device::sync::{Notify, oneshot};
 use nova_device::{Clock, Shard};
 use nova_units::{InodeId, NodeId, SessionId, TaskClass};
-use novafs_namespace::{Answer, Code, Command, Done, Failure, Namespace, Op, Renewals, ReserveBlocks};
+use novafs_namespace::{
+    Answer, Code, Command, Done, Failure, Namespace, Op, Renewals, ReserveBlocks, STANDARD_SPACES, SetSpace,
+};
 
 use crate::ask::{Ask, Call, Request, Told};
+use crate::audit;
 use crate::controller::Controller;
 use crate::expected::Expected;
 use crate::history::History;
@@ -91,6 +94,17 @@ pub(crate) struct FilesGroup {
     log: RefCell<Vec<(Duration, String)>>,
 }
 
+/// An empty namespace in which what is removed is gone at once: its blocks are orphans as soon as it is swept.
+fn without_trash() -> Namespace {
+    let mut namespace = Namespace::new(FILES_ERA);
+    for space in STANDARD_SPACES {
+        let set = SetSpace { name: space.name.to_owned(), undelete_ms: Some(0), ..SetSpace::default() };
+        let answer = namespace.apply(0, &Command { op: Some(Op::SetSpace(set)), ..Command::default() });
+        assert!(answer.failure().is_none(), "the rules of a namespace: {answer:?}");
+    }
+    namespace
+}
+
 impl std::fmt::Debug for FilesGroup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FilesGroup")
@@ -115,7 +129,7 @@ impl FilesGroup {
             controller: Rc::clone(controller),
             history: Rc::clone(history),
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
-            namespace: RefCell::new(Namespace::new(FILES_ERA)),
+            namespace: RefCell::new(without_trash()),
             expected: RefCell::new(Expected::new()),
             renewals: RefCell::default(),
             heard: RefCell::default(),
@@ -198,7 +212,7 @@ impl FilesGroup {
     /// No session is open and no removed tree waits.
     pub(crate) fn is_quiet(&self) -> bool {
         let namespace = self.namespace.borrow();
-        namespace.sessions().next().is_none() && !namespace.has_trash()
+        namespace.sessions().next().is_none() && !namespace.has_sweep()
     }
 
     /// Carries one copy of a request there and an answer back, each way with what the network does to it.
@@ -273,7 +287,7 @@ impl FilesGroup {
                 self.hear(session, heard);
                 Told::Answer(Done {}.into())
             }
-            Ask::List { path, after, limit } => match namespace.list(path, after, *limit) {
+            Ask::List { path, after, limit } => match namespace.list(&audit::page_of(path, after, *limit)) {
                 Ok(page) => {
                     judged = expected.judge_page(path, after, *limit as usize, &page);
                     Told::Page(page)
@@ -285,10 +299,10 @@ impl FilesGroup {
                     failure.into()
                 }
             },
-            Ask::Open(path) => match namespace.open(path) {
-                Ok((view, file)) => {
-                    judged = expected.judge_open(path, Some((&view, &file)));
-                    Told::File(view, file)
+            Ask::Open(path) => match namespace.open(0, path) {
+                Ok((inode, view)) => {
+                    judged = expected.judge_open(path, Some((&view, &inode)));
+                    Told::File(view, inode)
                 }
                 Err(failure) => {
                     judged = expected.judge_open(path, None);
@@ -296,7 +310,7 @@ impl FilesGroup {
                 }
             },
             Ask::OpenInode(inode) => match namespace.open_inode(InodeId(*inode)) {
-                Ok((view, file)) => Told::File(view, file),
+                Ok((inode, view)) => Told::File(view, inode),
                 Err(failure) => {
                     if expected.has_inode(*inode) {
                         judged = Err(format!("an acknowledged file is gone: inode {inode}"));
@@ -304,7 +318,9 @@ impl FilesGroup {
                     failure.into()
                 }
             },
-            Ask::Usage(path) => namespace.usage(path).map_or_else(Told::from, Told::Totals),
+            Ask::Usage(path) => {
+                namespace.usage(0, path).map_or_else(Told::from, |(sums, _)| Told::Totals(sums))
+            }
             Ask::Change(_) | Ask::Reserve { .. } => unreachable!("these go through the log"),
         };
         if let Err(wrong) = judged {

@@ -237,6 +237,7 @@ impl FileHost {
             bytes: plan.content.len() as u64,
             blocks,
             sha256: plan.sha256.to_vec(),
+            ..NewFile::default()
         })
     }
 
@@ -277,12 +278,12 @@ impl FileHost {
             group,
             bytes,
             generation: GENERATION.0,
-            salt: Vec::new(),
             unit_log2: plan.unit_log2.into(),
             key_domain: summary.key.0,
             key_version: summary.key.1,
             root: summary.root.to_vec(),
             offset: part.start as u64,
+            ..Block::default()
         })
     }
 

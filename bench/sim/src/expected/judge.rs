@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use novafs_namespace::{EntryView, File, ListPage};
+use novafs_namespace::{EntryView, Inode, ListPage};
+
+use crate::files::blocks_of;
 
 use super::{Expected, Row, is_below, parent};
 
@@ -38,14 +40,14 @@ impl Expected {
     ///
     /// # Errors
     /// What it shows wrongly.
-    pub(crate) fn judge_open(&self, path: &str, found: Option<(&EntryView, &File)>) -> Result<(), String> {
+    pub(crate) fn judge_open(&self, path: &str, found: Option<(&EntryView, &Inode)>) -> Result<(), String> {
         match (self.files.get(path), found) {
             (None, None) => Ok(()),
             (Some(_), None) => Err(format!("an acknowledged file is gone: {path}")),
             (None, Some(_)) => Err(format!("a file that was never published appears: {path}")),
-            (Some(row), Some((entry, file))) => {
+            (Some(row), Some((entry, inode))) => {
                 judge_entry(parent(path), row, entry)?;
-                let blocks: Vec<_> = file.blocks.iter().map(|it| (it.block.0, it.group.0)).collect();
+                let blocks: Vec<_> = blocks_of(inode).iter().map(|it| (it.block.0, it.group.0)).collect();
                 if blocks == row.blocks {
                     Ok(())
                 } else {

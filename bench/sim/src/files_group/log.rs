@@ -6,7 +6,7 @@ use std::time::Duration;
 use nova_device::sync::oneshot;
 use nova_device::{Clock, Shard};
 use nova_units::{BlockId, InodeId, SessionId};
-use novafs_namespace::{Answer, Command, Namespace, Op, Outcome, Renewals, Reply, plan};
+use novafs_namespace::{Answer, Command, Namespace, Op, Outcome, Renewals, Reply, Upkeep, plan};
 
 use super::{FilesGroup, Saved, Waiter};
 use crate::ask::{Told, is_forgotten};
@@ -117,6 +117,7 @@ impl FilesGroup {
     /// Plans while there is a leader; a new one begins without renewals.
     pub(super) async fn lead(self: Rc<Self>) {
         let mut known = 0;
+        let mut upkeep = Upkeep::default();
         loop {
             self.pause(TICK).await;
             if self.is_away() {
@@ -125,8 +126,13 @@ impl FilesGroup {
             if self.term.get() != known {
                 known = self.term.get();
                 self.renewals.replace(Renewals::default());
+                upkeep = Upkeep::default();
             }
-            let ops = plan(&self.namespace.borrow(), &mut self.renewals.borrow_mut(), self.now());
+            let wall = self.controller.wall();
+            let ops = {
+                let (namespace, mut renewals) = (self.namespace.borrow(), self.renewals.borrow_mut());
+                plan(&namespace, &mut renewals, &mut upkeep, self.now(), wall)
+            };
             if ops.is_empty() {
                 continue;
             }
