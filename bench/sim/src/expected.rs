@@ -453,7 +453,7 @@ mod tests {
             publish(&mut expected, 1, path, inode).unwrap();
         }
         let mark = expected.mark();
-        let rename = Rename { source: "/hot/a".into(), target: "/warm/c".into(), replace: false };
+        let rename = Rename { source: "/hot/a".into(), target: "/warm/c".into(), ..Rename::default() };
         expected.take(&Op::Rename(rename.clone()), &done()).unwrap();
         let files: Vec<_> = expected.files().keys().map(String::as_str).collect();
         assert_eq!(files, ["/hot/ab", "/warm/c/b/y", "/warm/c/x"]);
