@@ -22,7 +22,7 @@ pub use entry::{ENTRY_BODY_BYTES_MAX, ENTRY_UNITS_MAX, LogEntry};
 pub use error::FormatError;
 pub use record::{BlockRecord, GroupRecord, Key, Place, StoredGroup, Value};
 pub use superblock::{
-    FORMAT_VERSION, Geometry, Root, SUPERBLOCK_AREA_BYTES, SUPERBLOCK_COPIES, SUPERBLOCK_QUORUM, Superblock,
+    ScrubMark, FORMAT_VERSION, Geometry, Root, SUPERBLOCK_AREA_BYTES, SUPERBLOCK_COPIES, SUPERBLOCK_QUORUM, Superblock,
     superblock_positions,
 };
 pub use tree::{

@@ -75,7 +75,7 @@ fn a_leaf_and_a_branch() {
 #[test]
 fn a_superblock() {
     let bytes = samples::superblock().encode(0x3FF_0000);
-    golden("superblock-v1.bin", &bytes);
+    golden("superblock-v2.bin", &bytes);
     assert_eq!(Superblock::decode(&bytes, 0x3FF_0000), Ok(samples::superblock()));
 }
 
