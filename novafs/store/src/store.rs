@@ -141,6 +141,18 @@ impl<S: Shard> Store<S> {
         self.core.state.borrow().groups.iter().map(|(id, group)| group_state(*id, group)).collect()
     }
 
+    /// Ids of every group on the device, ascending.
+    #[must_use]
+    pub fn group_ids(&self) -> Vec<GroupId> {
+        self.core.state.borrow().groups.keys().copied().collect()
+    }
+
+    /// The first group on the device with this id or a higher one.
+    #[must_use]
+    pub fn next_group(&self, from: GroupId) -> Option<GroupId> {
+        self.core.state.borrow().groups.range(from..).next().map(|(id, _)| *id)
+    }
+
     /// One group, if the device has it.
     #[must_use]
     pub fn group(&self, group: GroupId) -> Option<GroupState> {
