@@ -30,13 +30,15 @@ pub struct Size {
     pub compute: u32,
     /// Size of each device.
     pub device_mib: u64,
+    /// Scrub without end at this many MiB a second; `None`: one pass a day.
+    pub scrub_mib: Option<u64>,
 }
 
 impl Size {
     /// Three controllers, three storage hosts, one compute host.
     #[must_use]
     pub fn standard(device_mib: u64) -> Self {
-        Self { controllers: 3, storage: 3, compute: 1, device_mib }
+        Self { controllers: 3, storage: 3, compute: 1, device_mib, scrub_mib: None }
     }
 }
 
@@ -70,6 +72,10 @@ impl Region {
         let names = ["--controllers", "--storage", "--compute", "--device-mib"];
         for (name, number) in names.iter().zip(&numbers) {
             arguments.extend([name.as_ref(), number.as_ref()] as [&std::ffi::OsStr; 2]);
+        }
+        let scrub_mib = size.scrub_mib.map(|mib| mib.to_string());
+        if let Some(mib) = &scrub_mib {
+            arguments.extend(["--scrub-mib".as_ref(), mib.as_ref()] as [&std::ffi::OsStr; 2]);
         }
         match region.nova.call(arguments).limit(UP_TIMEOUT).shielded().visible().answer() {
             Ok(processes) => region.processes = processes,

@@ -14,9 +14,11 @@ mod history;
 mod many;
 mod net;
 mod rest;
+mod rot;
 mod run;
 mod scenario;
 
 pub use history::Counts;
 pub use many::{Report, run_many};
+pub use rot::{Rot, rot};
 pub use run::{Outcome, Trouble, run};

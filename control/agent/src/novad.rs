@@ -31,6 +31,7 @@ pub(crate) async fn attend(socket: PathBuf, picture: Arc<Picture>) {
                 let why = serve(link, &picture, &mut commands).await;
                 picture.daemon.send_replace(Daemon::default());
                 picture.counters.lock().expect("no holder of this lock panics").clear();
+                picture.health.lock().expect("no holder of this lock panics").clear();
                 tracing::warn!("novad is gone: {why:#}");
             }
             Err(error) => {
@@ -159,6 +160,34 @@ impl Attached<'_> {
                     daemon.bytes_total = bytes_total;
                     daemon.bytes_free = bytes_free;
                 });
+            }
+            AgentEvent::Health {
+                group,
+                units,
+                blocks,
+                bytes_verified,
+                verified_since_ms,
+                bad_units,
+                risky_blocks,
+                disputed_units,
+                repaired,
+                filled_units,
+                damaged,
+            } => {
+                let health = cluster::GroupHealth {
+                    group: group.0,
+                    units,
+                    blocks,
+                    bytes_verified,
+                    verified_since_ms,
+                    bad_units,
+                    risky_blocks,
+                    disputed_units,
+                    repaired,
+                    filled_units,
+                    damaged,
+                };
+                self.picture.health.lock().expect("no holder of this lock panics").take(health);
             }
             AgentEvent::Serving { serving } => tracing::info!(serving, "novad"),
         }

@@ -14,6 +14,7 @@ use clap::{Args, Subcommand};
 use novafs_client::{Client, ClientError, Counts, Progress};
 
 use crate::arguments::{self, Global};
+use crate::cluster;
 use crate::dev::region::Region;
 use crate::exit::{Kind, Stop};
 use crate::progress::Meter;
@@ -106,6 +107,12 @@ enum Command {
         #[arg(default_value = "/")]
         path: String,
     },
+    /// Show whether everything has all its copies, and when they were last verified; exit code 1 when not.
+    #[command(
+        after_help = "Needs no agent: the controllers are asked.\n\nExamples:\n  nova fs health\n  \
+                      nova --json fs health | jq '.blocks_at_risk, .oldest_verification_seconds'"
+    )]
+    Health,
     /// Show on which host, device and position every unit of a file lies.
     #[command(after_help = "Example:\n  nova --json fs locate /hot/a | jq '.units[0].replicas'")]
     Locate {
@@ -116,6 +123,9 @@ enum Command {
 
 /// Carries out a command.
 pub(crate) fn run(global: &Global, fs: Fs) -> anyhow::Result<()> {
+    if matches!(fs.command, Command::Health) {
+        return cluster::health(global);
+    }
     let client = connect(global, fs.agent)?;
     let outcome = match fs.command {
         Command::Put(put) => put::run(global, &client, &put),
@@ -127,6 +137,7 @@ pub(crate) fn run(global: &Global, fs: Fs) -> anyhow::Result<()> {
         Command::Mv { replace, source, target } => names::rename(global, &client, &source, &target, replace),
         Command::Rm { recursive, paths } => names::remove(global, &client, recursive, &paths),
         Command::Du { path } => names::usage(global, &client, &path),
+        Command::Health => unreachable!("carried out above, without a client"),
         Command::Locate { path } => locate::run(global, &client, &path),
     };
     // Dropped, it would wait until its threads next look up, 100 ms. The process ends now, and its host sees that.

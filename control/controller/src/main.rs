@@ -11,6 +11,7 @@ mod cluster_service;
 mod config;
 mod convert;
 mod files_service;
+mod health;
 mod leader;
 mod machine;
 mod map;

@@ -3,6 +3,8 @@
 
 #[path = "all/cluster.rs"]
 mod cluster;
+#[path = "all/drain.rs"]
+mod drain;
 #[path = "all/files.rs"]
 mod files;
 #[path = "all/kit.rs"]

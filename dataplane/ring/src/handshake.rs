@@ -29,7 +29,7 @@ use crate::error::AttachError;
 use crate::layout::{Kind, LAYOUT_HASH, Terms};
 
 /// Version of the slots and of the handshake.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 /// How long one side waits for the other's half of the handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of a hello.

@@ -3,5 +3,6 @@
 #[cfg(test)]
 mod all {
     mod rig;
+    mod scrub;
     mod serving;
 }

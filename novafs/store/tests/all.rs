@@ -15,5 +15,7 @@ mod real;
 mod rig;
 #[path = "all/round_trip.rs"]
 mod round_trip;
+#[path = "all/scrub.rs"]
+mod scrub;
 #[path = "all/together.rs"]
 mod together;

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use nova_api::cluster::cluster_client::ClusterClient;
-use nova_api::cluster::{StatusRequest, StatusResponse};
+use nova_api::cluster::{DrainRequest, DrainResponse, StatusRequest, StatusResponse};
 use nova_security::{Credentials, Role};
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 
 use crate::dev::config::{OPERATOR, operator_folder};
 use crate::dev::region::Region;
@@ -60,15 +60,32 @@ impl Controllers {
 
     /// What the controllers know. Asks one after the other until one answers, for `patience` at most.
     pub(super) fn status(&mut self, patience: Duration) -> anyhow::Result<StatusResponse> {
+        self.ask(patience, async |mut client| client.status(StatusRequest {}).await)
+    }
+
+    /// Begins or ends the drain of a host; the same again changes nothing.
+    pub(super) fn drain(
+        &mut self,
+        request: &DrainRequest,
+        patience: Duration,
+    ) -> anyhow::Result<DrainResponse> {
+        self.ask(patience, async |mut client| client.drain(request.clone()).await)
+    }
+
+    fn ask<T>(
+        &mut self,
+        patience: Duration,
+        call: impl AsyncFn(ClusterClient<Channel>) -> Result<Response<T>, Status>,
+    ) -> anyhow::Result<T> {
         let begun = Instant::now();
         let mut asked = 0;
         loop {
             let left = patience.saturating_sub(begun.elapsed());
             let (address, channel) = &self.channels[self.next];
-            let mut client = ClusterClient::new(channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
+            let client = ClusterClient::new(channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
             let answer = self.runtime.block_on(async {
-                match tokio::time::timeout(ATTEMPT.min(left), client.status(StatusRequest {})).await {
-                    Ok(answer) => answer.map(tonic::Response::into_inner),
+                match tokio::time::timeout(ATTEMPT.min(left), call(client)).await {
+                    Ok(answer) => answer.map(Response::into_inner),
                     Err(_) => Err(Status::deadline_exceeded("no answer in time")),
                 }
             });
@@ -77,6 +94,9 @@ impl Controllers {
                 Err(refusal) => refusal,
             };
             asked += 1;
+            if refusal.code() == Code::NotFound {
+                return Err(Stop::not_found(refusal.message()));
+            }
             if !may_pass(refusal.code()) {
                 anyhow::bail!("controller {address} refuses: {}", refusal.message());
             }
@@ -156,6 +176,7 @@ mod tests {
             storage: 3,
             compute: 0,
             device_mib: 256,
+            scrub_mib: None,
             profile: String::new(),
             bins: "/opt/nova".into(),
         };
