@@ -175,7 +175,8 @@ impl Cluster {
 
     /// The members that run.
     pub(crate) fn members(&self) -> Vec<(NodeId, Rc<SimMember>)> {
-        let running = |(node, host): (&NodeId, &Rc<StorageHost>)| Some((*node, host.member.borrow().clone()?));
+        let running =
+            |(node, host): (&NodeId, &Rc<StorageHost>)| Some((*node, host.member.borrow().clone()?));
         self.hosts.iter().filter_map(running).collect()
     }
 
@@ -233,8 +234,7 @@ impl Life {
         };
         let mount_counter = opened.mount_counter;
         let peers = SimPeers { net: Rc::clone(&self.net), me: self.node, shard: self.shard.clone() };
-        let member =
-            Member::start(self.shard.clone(), peers, opened, self.node, self.boot, self.options);
+        let member = Member::start(self.shard.clone(), peers, opened, self.node, self.boot, self.options);
         self.net.attach(self.node, self.shard.clone(), Service(Rc::clone(&member)));
         slot.replace(Some(Rc::clone(&member)));
         self.run_agent(member, mount_counter, wants_disk).await;

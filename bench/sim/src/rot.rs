@@ -83,8 +83,10 @@ fn damage(cluster: &Cluster, controller: &Controller, rng: &mut fastrand::Rng) -
     let (repaired_before, reads_before) = (repaired(), reads());
     let mut flipped = Vec::new();
     for (group, hosts) in controller.members() {
-        let mut places: Vec<(BlockId, UnitIndex)> =
-            records(cluster, &members, hosts[0], group).iter().map(|it| (it.sealed.block, it.sealed.unit)).collect();
+        let mut places: Vec<(BlockId, UnitIndex)> = records(cluster, &members, hosts[0], group)
+            .iter()
+            .map(|it| (it.sealed.block, it.sealed.unit))
+            .collect();
         rng.shuffle(&mut places);
         for place in places.into_iter().take(UNITS) {
             let spared = rng.usize(..hosts.len());

@@ -180,11 +180,14 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
 
 /// What members hold differently without a word of the log, by their own finding.
 fn disputes(cluster: &Cluster) -> Vec<String> {
-    let health = cluster.members().into_iter().flat_map(|(node, member)| {
-        member.health().into_iter().map(move |health| (node, health))
-    });
+    let health = cluster
+        .members()
+        .into_iter()
+        .flat_map(|(node, member)| member.health().into_iter().map(move |health| (node, health)));
     let disputed = health.filter(|(_, health)| health.disputed_units > 0 || health.damaged);
-    disputed.map(|(node, health)| format!("{node} finds that its peers hold other units: {health:?}")).collect()
+    disputed
+        .map(|(node, health)| format!("{node} finds that its peers hold other units: {health:?}"))
+        .collect()
 }
 
 /// Who makes room on full disks.
@@ -204,7 +207,11 @@ impl Room {
     }
 }
 
-pub(crate) fn make_blocks(scenario: &Scenario, controller: &Controller, rng: &mut fastrand::Rng) -> Rc<Vec<Rc<Block>>> {
+pub(crate) fn make_blocks(
+    scenario: &Scenario,
+    controller: &Controller,
+    rng: &mut fastrand::Rng,
+) -> Rc<Vec<Rc<Block>>> {
     let groups: Vec<GroupId> = controller.members().into_keys().collect();
     let block = |number: u64| {
         let group = groups.get(usize::try_from(number).expect("few") % groups.len().max(1)).copied();

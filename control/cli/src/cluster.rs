@@ -42,10 +42,8 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum NodeCommand {
     /// List the hosts with their state and space.
-    #[command(
-        after_help = "Examples:\n  nova node ls\n  nova node ls --watch        again every second\n  \
-                      nova --json node ls | jq '.hosts[].state'"
-    )]
+    #[command(after_help = "Examples:\n  nova node ls\n  nova node ls --watch        again every second\n  \
+                      nova --json node ls | jq '.hosts[].state'")]
     Ls {
         /// Look again every second, until interrupted.
         #[arg(long)]

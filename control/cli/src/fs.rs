@@ -108,10 +108,8 @@ enum Command {
         path: String,
     },
     /// Show whether everything has all its copies, and when they were last verified; exit code 1 when not.
-    #[command(
-        after_help = "Needs no agent: the controllers are asked.\n\nExamples:\n  nova fs health\n  \
-                      nova --json fs health | jq '.blocks_at_risk, .oldest_verification_seconds'"
-    )]
+    #[command(after_help = "Needs no agent: the controllers are asked.\n\nExamples:\n  nova fs health\n  \
+                      nova --json fs health | jq '.blocks_at_risk, .oldest_verification_seconds'")]
     Health,
     /// Show on which host, device and position every unit of a file lies.
     #[command(after_help = "Example:\n  nova --json fs locate /hot/a | jq '.units[0].replicas'")]

@@ -99,10 +99,7 @@ impl ClusterApi for ClusterService {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
-    async fn drain(
-        &self,
-        request: Request<pb::DrainRequest>,
-    ) -> Result<Response<pb::DrainResponse>, Status> {
+    async fn drain(&self, request: Request<pb::DrainRequest>) -> Result<Response<pb::DrainResponse>, Status> {
         authorize(&request, &[Role::Operator])?;
         let pb::DrainRequest { name, undrain } = request.into_inner();
         let state = self.reads.read().await.map_err(refusal::of_read)?;

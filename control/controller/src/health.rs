@@ -41,7 +41,10 @@ pub(crate) fn notes(state: &ClusterState, vitals: &BTreeMap<NodeId, Vitals>) -> 
         }
         let Some(vitals) = vitals.get(&id) else { continue };
         let held = |health: &&nova_api::cluster::GroupHealth| {
-            state.groups.group(nova_units::GroupId(health.group)).is_some_and(|group| group.member(id).is_some())
+            state
+                .groups
+                .group(nova_units::GroupId(health.group))
+                .is_some_and(|group| group.member(id).is_some())
         };
         let sum = |count: fn(&nova_api::cluster::GroupHealth) -> u32| -> u64 {
             vitals.groups.iter().filter(held).map(|health| u64::from(count(health))).sum()
@@ -52,7 +55,9 @@ pub(crate) fn notes(state: &ClusterState, vitals: &BTreeMap<NodeId, Vitals>) -> 
             notes.push(format!("{name} has {bad} bad copies that no other member could repair yet"));
         }
         if disputed > 0 {
-            notes.push(format!("{name} and its peers hold {disputed} units differently: see `nova fs health`"));
+            notes.push(format!(
+                "{name} and its peers hold {disputed} units differently: see `nova fs health`"
+            ));
         }
         if damaged > 0 {
             notes.push(format!(

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use nova_fleet::{
-    Answer, Command, Drain, Event, FAILED_AFTER, Fleet, Heartbeats, NodeState, Observe, Op, Pace, Register, SILENT_AFTER,
-    plan, storms,
+    Answer, Command, Drain, Event, FAILED_AFTER, Fleet, Heartbeats, NodeState, Observe, Op, Pace, Register,
+    SILENT_AFTER, plan, storms,
 };
 use nova_units::{BootId, NodeId};
 use proptest::prelude::*;

@@ -81,7 +81,8 @@ pub(crate) fn plan_moves(groups: &Groups, observed: &Observed, changed: &BTreeSe
     let whole = groups.iter().all(|(id, group)| !changed.contains(&id) && is_calm(group, observed));
     if moves.is_empty() && whole {
         while load.under_way < MOVES_TO_ONE_MAX {
-            let Some(index) = movable.iter().position(|(_, group)| lighter(groups, group, observed, &load).is_some())
+            let Some(index) =
+                movable.iter().position(|(_, group)| lighter(groups, group, observed, &load).is_some())
             else {
                 break;
             };
@@ -133,9 +134,10 @@ fn target(groups: &Groups, group: &Group, observed: &Observed, load: &Load) -> O
 fn lighter(groups: &Groups, group: &Group, observed: &Observed, load: &Load) -> Option<(NodeId, NodeId)> {
     let to = target(groups, group, observed, load)?;
     // A primary moves last: it costs the group a moment.
-    let heaviest = group.in_sync().map(|member| member.node).max_by_key(|node| {
-        (load.held(*node), *node != group.primary, core::cmp::Reverse(*node))
-    })?;
+    let heaviest = group
+        .in_sync()
+        .map(|member| member.node)
+        .max_by_key(|node| (load.held(*node), *node != group.primary, core::cmp::Reverse(*node)))?;
     (load.held(heaviest) >= load.held(to) + UNEVEN_MIN).then_some((heaviest, to))
 }
 

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use nova_units::{BootId, DeviceId, Epoch, GroupId, NodeId, Timestamp};
 
 use crate::command::{
-    AddJoining, Admit, ConfirmGroup, CreateGroups, Drop, DropMembers, FailDevice, Joining, Mount, MovePrimary,
-    Op, Reinstate, ReinstateGroup, Restart,
+    AddJoining, Admit, ConfirmGroup, CreateGroups, Drop, DropMembers, FailDevice, Joining, Mount,
+    MovePrimary, Op, Reinstate, ReinstateGroup, Restart,
 };
 use crate::model::{DeviceState, Group, Groups, MEMBERS_MAX, Role};
 use crate::moves::{plan_moves, plan_primaries};

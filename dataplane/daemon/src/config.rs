@@ -95,7 +95,9 @@ pub(crate) enum ConfigError {
     NotLoopback { given: SocketAddr },
     #[error("device.create_mib = {given} is too small: at least {DEVICE_MIB_MIN} MiB")]
     DeviceTooSmall { given: u64 },
-    #[error("scrub.percent_a_day = {given}: at least {SCRUB_PERCENT_MIN}, so that all is verified within 50 days")]
+    #[error(
+        "scrub.percent_a_day = {given}: at least {SCRUB_PERCENT_MIN}, so that all is verified within 50 days"
+    )]
     ScrubTooSlow { given: u32 },
     #[error("neither [device] nor region_key is given: this novad would store nothing and be no edge")]
     NoRole,
@@ -198,7 +200,8 @@ mod tests {
             Config::parse(&slow),
             Err(Parsing::Meaning(ConfigError::ScrubTooSlow { given: 1 }))
         ));
-        let fast = Config::parse(&format!("{GOOD}[scrub]\nidle_mib_a_second = 64\n")).expect("faster is fine");
+        let fast =
+            Config::parse(&format!("{GOOD}[scrub]\nidle_mib_a_second = 64\n")).expect("faster is fine");
         let wanted = ScrubOptions { idle_bytes_a_second: 64 << 20, ..ScrubOptions::default() };
         assert_eq!(fast.scrub.options(), wanted);
     }

@@ -107,7 +107,8 @@ impl<S: Shard, P: Peers> Member<S, P> {
                 let answers: Vec<Held> = answers.into_iter().map(|held| cut_to(held, next)).collect();
                 for difference in judge(&cut_to(mine.clone(), next), &answers) {
                     // Whether a unit should be there at all takes everybody's word.
-                    let counts = all_answered || matches!(difference, Difference::Stale(_) | Difference::Fence(_));
+                    let counts =
+                        all_answered || matches!(difference, Difference::Stale(_) | Difference::Fence(_));
                     if counts {
                         self.settle(group, difference, &peers, mine.commit, pass).await;
                     }
@@ -190,7 +191,8 @@ impl<S: Shard, P: Peers> Member<S, P> {
             let asked = self.ask(*peer, &message, None, COMPARE_DEADLINE).await;
             let Some((Answer::Units { units }, Some(body))) = asked else { continue };
             let [found] = &units[..] else { continue };
-            let same = (found.sealed.block, found.sealed.unit, found.sealed.digest) == (block, unit, mark.digest)
+            let same = (found.sealed.block, found.sealed.unit, found.sealed.digest)
+                == (block, unit, mark.digest)
                 && found.commit == mark.commit
                 && found.sealed.compute_digest(&body) == mark.digest;
             if !same {

@@ -166,7 +166,8 @@ impl Health {
     fn of(&self, group: GroupId, mark: &ScrubMark) -> GroupHealth {
         let tally = self.tallies.get(&group).copied().unwrap_or_default();
         let mine = |(of, ..): &&UnitOf| *of == group;
-        let mut risky: Vec<BlockId> = self.bad.keys().chain(self.disputed.keys()).filter(mine).map(|unit| unit.1).collect();
+        let mut risky: Vec<BlockId> =
+            self.bad.keys().chain(self.disputed.keys()).filter(mine).map(|unit| unit.1).collect();
         risky.sort_unstable();
         risky.dedup();
         // The pass under way has been through the groups before its mark.
@@ -212,7 +213,11 @@ mod tests {
             last_started: Timestamp(20),
             last_ended: Timestamp(30),
         };
-        assert_eq!(health.of(GroupId(1), &mark).verified_since, Timestamp(50), "this pass was through with it");
+        assert_eq!(
+            health.of(GroupId(1), &mark).verified_since,
+            Timestamp(50),
+            "this pass was through with it"
+        );
         assert_eq!(health.of(GroupId(2), &mark).verified_since, Timestamp(20), "the last one was");
         assert_eq!(health.of(GroupId(2), &ScrubMark::default()).verified_since, Timestamp(0), "none was");
         health.begin(GroupId(2), Timestamp(60));
@@ -220,7 +225,11 @@ mod tests {
         health.complete(GroupId(2));
         assert_eq!(health.of(GroupId(2), &mark).verified_since, Timestamp(60));
         health.complete(GroupId(3));
-        assert_eq!(health.of(GroupId(3), &mark).verified_since, Timestamp(20), "it was begun before the start");
+        assert_eq!(
+            health.of(GroupId(3), &mark).verified_since,
+            Timestamp(20),
+            "it was begun before the start"
+        );
     }
 
     #[test]

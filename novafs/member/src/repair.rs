@@ -51,8 +51,10 @@ impl<S: Shard, P: Peers> Member<S, P> {
             Some(record) => {
                 // Perhaps another version is there by now.
                 let found = self.store.read(group, block, unit, IoClass::Repair).await;
-                let good = |found: &Found| found.record.sealed.compute_digest(&found.body) == record.sealed.digest;
-                matches!(&found, Ok(None)) || found.as_ref().is_ok_and(|found| found.as_ref().is_some_and(good))
+                let good =
+                    |found: &Found| found.record.sealed.compute_digest(&found.body) == record.sealed.digest;
+                matches!(&found, Ok(None))
+                    || found.as_ref().is_ok_and(|found| found.as_ref().is_some_and(good))
             }
         };
         if good {

@@ -169,7 +169,9 @@ impl<S: Shard, P: Peers> Member<S, P> {
                     self.repair_now(unit.0, unit.1, unit.2).await;
                 }
                 let to = match verified.next {
-                    Some(_) => verified.records.last().map(|record| (record.sealed.block, record.sealed.unit)),
+                    Some(_) => {
+                        verified.records.last().map(|record| (record.sealed.block, record.sealed.unit))
+                    }
                     None => Some((BlockId(u64::MAX), UnitIndex(u16::MAX))),
                 };
                 if let Some(to) = to {

@@ -218,9 +218,10 @@ mod tests {
             fences: fences.to_vec(),
         };
         let higher = fence(5, false, 8);
-        assert_eq!(judge(&with(&[fence(3, false, 2)], &[]), &[with(&[higher], &[])]), [
-            Difference::Fence(higher)
-        ]);
+        assert_eq!(
+            judge(&with(&[fence(3, false, 2)], &[]), &[with(&[higher], &[])]),
+            [Difference::Fence(higher)]
+        );
         assert_eq!(judge(&with(&[fence(6, false, 9)], &[]), &[with(&[higher], &[])]), []);
         assert_eq!(judge(&with(&[], &[]), &[with(&[fence(5, false, 10)], &[])]), [], "it came later");
         let deleted = fence(u32::MAX, true, 8);

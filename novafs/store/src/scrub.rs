@@ -69,11 +69,7 @@ impl<S: Shard> Store<S> {
     ///
     /// # Cancel safety
     /// Safe.
-    pub async fn verify(
-        &self,
-        group: GroupId,
-        from: (BlockId, UnitIndex),
-    ) -> Result<Verified, StoreError> {
+    pub async fn verify(&self, group: GroupId, from: (BlockId, UnitIndex)) -> Result<Verified, StoreError> {
         self.core.check_usable()?;
         let pin = self.core.pin();
         let verified = self.core.verify_units(group, from).await;
@@ -202,11 +198,7 @@ impl<S: Shard> Store<S> {
 }
 
 impl<S: Shard> Core<S> {
-    async fn verify_units(
-        &self,
-        group: GroupId,
-        from: (BlockId, UnitIndex),
-    ) -> Result<Verified, StoreError> {
+    async fn verify_units(&self, group: GroupId, from: (BlockId, UnitIndex)) -> Result<Verified, StoreError> {
         let (first, last) =
             (Key::unit(group, from.0, from.1), Key::unit(group, BlockId(u64::MAX), UnitIndex(u16::MAX)));
         // Nothing is awaited in between: the commit point is that of the units.

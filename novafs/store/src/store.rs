@@ -536,7 +536,11 @@ impl<S: Shard> Store<S> {
     }
 
     /// Cells for the units of an entry. When there are none, but a checkpoint may free some, waits for one.
-    pub(crate) async fn take_cells(&self, entry: &LogEntry, purpose: Purpose) -> Result<Vec<Cell>, StoreError> {
+    pub(crate) async fn take_cells(
+        &self,
+        entry: &LogEntry,
+        purpose: Purpose,
+    ) -> Result<Vec<Cell>, StoreError> {
         let classes: Vec<_> =
             entry.units().iter().map(|unit| CellClass::for_pages(unit.stored_pages())).collect();
         if classes.is_empty() {

@@ -90,7 +90,8 @@ fn a_host_is_emptied_while_files_are_put_and_then_holds_its_share_again() {
             let mut trees = Vec::new();
             while !stop.load(Ordering::Relaxed) {
                 let index = trees.len();
-                let tree = Tree::make(sources.join(format!("batch-{index}")), 12, 300_000, 100 + index as u64);
+                let tree =
+                    Tree::make(sources.join(format!("batch-{index}")), 12, 300_000, 100 + index as u64);
                 tree.put(rig.nova(), &format!("/load/{index}")).success().unwrap();
                 trees.push(tree);
             }

@@ -109,8 +109,10 @@ impl HealthView {
             .map(|node| host_health(node, groups, now_ms))
             .collect();
         hosts.sort_by(|a, b| a.name.cmp(&b.name));
-        let groups: Vec<GroupHealth> = groups.iter().map(|group| group_health(group, nodes, now_ms)).collect();
-        let degraded: Vec<&GroupHealth> = groups.iter().filter(|group| group.in_sync < group.wanted).collect();
+        let groups: Vec<GroupHealth> =
+            groups.iter().map(|group| group_health(group, nodes, now_ms)).collect();
+        let degraded: Vec<&GroupHealth> =
+            groups.iter().filter(|group| group.in_sync < group.wanted).collect();
         let (bad_units, disputed_units) = (
             hosts.iter().map(|host| host.bad_units).sum(),
             hosts.iter().map(|host| host.disputed_units).sum(),
@@ -126,7 +128,10 @@ impl HealthView {
         }
         for host in &hosts {
             if host.bad_units > 0 {
-                reasons.push(format!("{} has {} bad copies that are not repaired yet", host.name, host.bad_units));
+                reasons.push(format!(
+                    "{} has {} bad copies that are not repaired yet",
+                    host.name, host.bad_units
+                ));
             }
             if host.disputed_units > 0 {
                 reasons.push(format!(
@@ -181,10 +186,11 @@ impl HealthView {
             .groups
             .iter()
             .map(|group| {
-                let filling = group.filling.as_ref().map_or_else(String::new, |filling| match filling.units_total {
-                    0 => format!("{}: {} units", filling.host, filling.units_done),
-                    total => format!("{}: {} of about {total} units", filling.host, filling.units_done),
-                });
+                let filling =
+                    group.filling.as_ref().map_or_else(String::new, |filling| match filling.units_total {
+                        0 => format!("{}: {} units", filling.host, filling.units_done),
+                        total => format!("{}: {} of about {total} units", filling.host, filling.units_done),
+                    });
                 [
                     group.group.to_string(),
                     format!("{} of {}", group.in_sync, group.wanted),
@@ -205,7 +211,10 @@ impl HealthView {
         let verdict = if self.at_risk {
             format!("{} blocks are at risk\n", self.blocks_at_risk)
         } else {
-            format!("nothing is at risk; everything was verified within {}\n", age(self.oldest_verification_seconds))
+            format!(
+                "nothing is at risk; everything was verified within {}\n",
+                age(self.oldest_verification_seconds)
+            )
         };
         text.push_str(&match self.oldest_verification_seconds {
             None if !self.at_risk => "nothing known is at risk; not everything was verified yet\n".to_owned(),
@@ -262,7 +271,8 @@ fn group_health(group: &api::Group, nodes: &[api::Node], now_ms: u64) -> GroupHe
     let with_role = |role: member::Role| group.members.iter().filter(move |member| member.role() == role);
     let in_sync = with_role(member::Role::InSync).count();
     let known: Vec<&api::GroupHealth> = with_role(member::Role::InSync).filter_map(said).collect();
-    let most = |count: fn(&api::GroupHealth) -> u64| known.iter().map(|health| count(health)).max().unwrap_or(0);
+    let most =
+        |count: fn(&api::GroupHealth) -> u64| known.iter().map(|health| count(health)).max().unwrap_or(0);
     let (blocks, units) = (most(|health| health.blocks), most(|health| health.units));
     let risky: u64 = known.iter().map(|health| u64::from(health.risky_blocks)).sum();
     let all_at_risk = in_sync < REPLICAS || known.iter().any(|health| health.damaged);
@@ -325,7 +335,8 @@ mod tests {
         };
         let members = (1..=3).map(|number| member(number, member::Role::InSync)).collect();
         let groups = vec![api::Group { group: 1, members, ..api::Group::default() }];
-        let map = api::ClusterMap { nodes: (1..=3).map(node).collect(), groups, ..api::ClusterMap::default() };
+        let map =
+            api::ClusterMap { nodes: (1..=3).map(node).collect(), groups, ..api::ClusterMap::default() };
         StatusResponse { map: Some(map), ..StatusResponse::default() }
     }
 

@@ -55,7 +55,8 @@ impl DrainView {
 pub(super) fn replicas_on(status: &StatusResponse, host: &str) -> Option<Draining> {
     let map = status.map.as_ref()?;
     let node = map.nodes.iter().find(|node| node.name == host)?;
-    let groups = map.groups.iter().filter(|group| group.members.iter().any(|it| it.node == node.node)).count();
+    let groups =
+        map.groups.iter().filter(|group| group.members.iter().any(|it| it.node == node.node)).count();
     Some(Draining { draining: node.draining, groups: u32::try_from(groups).unwrap_or(u32::MAX) })
 }
 
@@ -388,7 +389,11 @@ mod tests {
     fn a_drain_is_shown_until_nothing_is_left() {
         let mut status = status();
         status.map.as_mut().unwrap().nodes[0].draining = true;
-        assert!(HostsView::of(&status).text().contains("ready, draining"), "{}", HostsView::of(&status).text());
+        assert!(
+            HostsView::of(&status).text().contains("ready, draining"),
+            "{}",
+            HostsView::of(&status).text()
+        );
         let found = replicas_on(&status, "storage-1").unwrap();
         assert_eq!((found.draining, found.groups), (true, 1));
         status.map.as_mut().unwrap().groups.clear();

@@ -23,7 +23,9 @@ async fn drain(region: &Region, name: &str, undrain: bool) -> Result<pb::DrainRe
         async move {
             let mut client = ClusterClient::new(region.channel(id, "ann"));
             match client.drain(request).await {
-                Err(status) if !matches!(status.code(), Code::InvalidArgument | Code::NotFound) => Err(status),
+                Err(status) if !matches!(status.code(), Code::InvalidArgument | Code::NotFound) => {
+                    Err(status)
+                }
                 answered => Ok(answered.map(tonic::Response::into_inner)),
             }
         }
@@ -64,7 +66,8 @@ async fn a_host_is_drained_when_others_can_take_its_replicas() {
         for group in &map.groups {
             let counts = |member: &&pb::Member| member.role() == MemberRole::InSync;
             assert_eq!(group.members.iter().filter(counts).count(), 3, "{group:?}");
-            let Some(joiner) = group.members.iter().find(|member| member.role() == MemberRole::Joining) else {
+            let Some(joiner) = group.members.iter().find(|member| member.role() == MemberRole::Joining)
+            else {
                 continue;
             };
             moving += 1;

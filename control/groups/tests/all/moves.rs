@@ -57,7 +57,10 @@ fn a_drained_host_is_emptied_while_every_group_stays_whole() {
     }
     assert_whole(&region);
     assert!(region.groups.iter().all(|(_, group)| group.primary != NodeId(2)));
-    assert!((1..=5).filter(|host| *host != 2).all(|host| held(&region, host) == 15), "evenly over the others");
+    assert!(
+        (1..=5).filter(|host| *host != 2).all(|host| held(&region, host) == 15),
+        "evenly over the others"
+    );
     // Taken back, it gets its share again.
     region.observed.draining.clear();
     for _ in 0..20 {

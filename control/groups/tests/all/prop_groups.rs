@@ -37,7 +37,8 @@ fn dice() -> impl Strategy<Value = Dice> {
 fn command(groups: &Groups, dice: &Dice) -> Op {
     let Dice { group, nodes, .. } = dice.clone();
     let epoch = epoch_near(groups, group, dice.back);
-    let joining = vec![Joining { group, epoch, node: nodes[0], replaces: nodes.last().copied().unwrap_or(0) }];
+    let joining =
+        vec![Joining { group, epoch, node: nodes[0], replaces: nodes.last().copied().unwrap_or(0) }];
     match dice.kind {
         0 | 1 => Op::Drop(Drop { groups: vec![DropMembers { group, epoch, nodes }] }),
         2 => Op::AddJoining(AddJoining { groups: joining }),

@@ -5,8 +5,8 @@ use nova_units::{
 };
 use novafs_format::seal::{BlockKey, DomainKey};
 use novafs_format::{
-    ScrubMark,     BatchPlace, BatchWriter, BlockRecord, Cell, CellClass, Child, Geometry, GroupRecord, Key, LogEntry, PAGE,
-    Root, SealedUnit, StoredGroup, Superblock, TreePage, TreePlace, UnitRecord, Value, WalRecord,
+    BatchPlace, BatchWriter, BlockRecord, Cell, CellClass, Child, Geometry, GroupRecord, Key, LogEntry, PAGE,
+    Root, ScrubMark, SealedUnit, StoredGroup, Superblock, TreePage, TreePlace, UnitRecord, Value, WalRecord,
 };
 
 pub(crate) const SALT: u64 = 0x5A17_5A17_5A17_5A17;

@@ -159,7 +159,14 @@ fn a_unit_that_only_one_has_is_disputed_and_kept() {
     }
     run(&rig, 5);
     for node in 1..=3 {
-        assert_eq!((health(&rig, node).disputed_units, health(&rig, node).risky_blocks), (1, 1), "host {node}");
+        assert_eq!(
+            (health(&rig, node).disputed_units, health(&rig, node).risky_blocks),
+            (1, 1),
+            "host {node}"
+        );
     }
-    assert!(matches!(rig.read(3, 3, 1).0, Answer::Units { units } if units.len() == 1), "it keeps what it has");
+    assert!(
+        matches!(rig.read(3, 3, 1).0, Answer::Units { units } if units.len() == 1),
+        "it keeps what it has"
+    );
 }

@@ -180,10 +180,7 @@ pub(super) fn decode(head: &[u8]) -> Result<Answer, HeadError> {
         kind::ENTRY => Answer::Entry { at: r.point()?, entry: r.entry()? },
         kind::ABSENT => Answer::Absent,
         kind::SAME => Answer::Same,
-        kind::HELD => Answer::Held {
-            held: r.held()?,
-            next: if r.flag()? { Some(r.place()?) } else { None },
-        },
+        kind::HELD => Answer::Held { held: r.held()?, next: if r.flag()? { Some(r.place()?) } else { None } },
         unknown => return Err(HeadError::Kind(unknown)),
     };
     r.finish()?;

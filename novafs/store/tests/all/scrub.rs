@@ -194,7 +194,10 @@ fn a_list_is_of_one_moment_and_cut_where_it_is_too_long() {
         store.append(GROUP, at(7), &fence, None, nova_device::Durability::Synced).await.unwrap();
         store.commit(GROUP, Seq(7));
         let whole = store.list(GROUP, START, END, 100).await.unwrap();
-        assert_eq!((whole.commit, whole.records.len(), whole.fences.len(), whole.next), (Seq(7), 12, 1, None));
+        assert_eq!(
+            (whole.commit, whole.records.len(), whole.fences.len(), whole.next),
+            (Seq(7), 12, 1, None)
+        );
         let part = store.list(GROUP, START, END, 3).await.unwrap();
         assert_eq!((part.records.len(), part.next), (3, Some((BlockId(2), UnitIndex(1)))));
         assert_eq!(part.fences.len(), 1);
