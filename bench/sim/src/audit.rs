@@ -9,6 +9,7 @@ use novafs_format::seal::SUITE_AES256GCM_SHA256_CRC32;
 use novafs_namespace::{Kind, ListAsk, Namespace, StoredBlock, Totals};
 
 use crate::expected::Expected;
+use crate::files::blocks_of;
 use crate::files_group::FILES_ERA;
 use crate::rest::{Copies, Held};
 
@@ -68,7 +69,7 @@ impl Found {
                         sums.bytes += entry.stored_bytes;
                         match namespace.open_inode(entry.inode) {
                             Ok((inode, _)) => {
-                                sums.blocks += inode.file().map_or(0, |file| file.blocks.len() as u64);
+                                sums.blocks += blocks_of(&inode).len() as u64;
                             }
                             Err(failure) => self.wrong.push(format!("{path} cannot be opened: {failure:?}")),
                         }
@@ -134,15 +135,20 @@ pub(crate) fn compare(namespace: &Namespace, expected: &Expected) -> Vec<String>
     }
     let orphans: BTreeSet<u64> =
         namespace.orphans().map(|(first, run)| (first, run.count)).flat_map(ids).collect();
+    // What no path leads to is in the trash, or waits to be taken apart; its blocks become orphans then.
+    let unnamed = namespace.inodes().filter(|(id, _)| !found.inodes.contains(&id.0));
+    let waiting: BTreeSet<u64> =
+        unnamed.flat_map(|(_, inode)| blocks_of(inode)).map(|block| block.block.0).collect();
     let gone = expected.gone();
-    // Those of a tree become orphans when it is taken apart.
-    let due = if namespace.has_sweep() { gone.intersection(&orphans).copied().collect() } else { gone };
+    let due = gone.difference(&waiting).copied().collect();
     wrong.extend(differ("orphans", "other blocks are orphans", &orphans, &due));
+    let kept = waiting.difference(&gone).copied().collect();
+    wrong.extend(differ("its blocks", "the trash differs", &kept, &expected.blocks_in_trash()));
     match namespace.list_trash("", 0, 0) {
         Ok(page) => {
             let found = page.items.iter().map(|(number, item)| (*number, item.path.to_string())).collect();
             let due = expected.trash().map(|(number, path)| (number, path.to_owned())).collect();
-            wrong.extend(differ("the trash", "what can be had back differs", &found, &due));
+            wrong.extend(differ("its items", "the trash differs", &found, &due));
         }
         Err(failure) => wrong.push(format!("the trash cannot be listed: {failure:?}")),
     }
@@ -169,13 +175,13 @@ fn differ<T: Ord + std::fmt::Debug>(
 }
 
 /// Referenced = reachable: every block of a file is whole and sound on every member of its group, and every block that
-/// a member holds belongs to a file, waits for collection, or is reserved by a session that lives.
+/// a member holds belongs to a file, in a directory or in the trash, waits for collection, or is reserved by a session
+/// that lives.
 pub(crate) fn reachable(namespace: &Namespace, held: &Held) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut known: BTreeMap<u64, Vec<GroupId>> = BTreeMap::new();
-    // Also of files in the trash: they can be had back.
-    let files = namespace.inodes().filter_map(|(_, inode)| inode.file());
-    for block in files.flat_map(|file| &file.blocks) {
+    // What is in the trash can be had back.
+    for block in namespace.inodes().flat_map(|(_, inode)| blocks_of(inode)) {
         known.insert(block.block.0, vec![block.group]);
         let Some(members) = held.get(&block.group) else {
             wrong.push(format!("{} is referenced in {}, which does not exist", block.block, block.group));

@@ -105,6 +105,9 @@ async fn exchange(
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut acknowledged = Instant::now();
     let mut daemon = picture.daemon.subscribe();
+    // What waited while nobody took it is old: a peer that was silent then may be back. Whatever still holds is said
+    // again within 100 ms, and the mount with every heartbeat.
+    drop(picture.take_reports());
     loop {
         let outcome = tokio::select! {
             _ = beat.tick() => {

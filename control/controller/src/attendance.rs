@@ -53,7 +53,8 @@ struct Soft {
     leading_since: Duration,
     heartbeats: Heartbeats,
     heard: BTreeMap<NodeId, Heard>,
-    silences: BTreeMap<NodeId, SilenceReport>,
+    /// By reporter and silent host.
+    silences: BTreeMap<(NodeId, NodeId), SilenceReport>,
     mounts: BTreeMap<NodeId, MountReport>,
     ready: BTreeMap<GroupId, ReadyReport>,
     failed: BTreeMap<DeviceId, String>,
@@ -104,8 +105,19 @@ impl Attendance {
                 soft.vitals.insert(node, Vitals { last: clock::wall(), bytes_total, bytes_free, counters });
             }
             Some(Report::Silence(silence)) => {
-                let silent = silence.silent.into_iter().map(NodeId).collect();
-                soft.take_silence(SilenceReport { reporter: node, boot, first: now, last: now, silent });
+                let boots = silence.silent_boots.into_iter().chain(std::iter::repeat(0));
+                for (silent, silent_boot) in silence.silent.into_iter().map(NodeId).zip(boots) {
+                    let silent_boot = (silent_boot != 0).then_some(BootId(silent_boot));
+                    let (first, last) = (now, now);
+                    soft.take_silence(SilenceReport {
+                        reporter: node,
+                        boot,
+                        silent,
+                        silent_boot,
+                        first,
+                        last,
+                    });
+                }
             }
             Some(Report::DeviceMounted(mounted)) => {
                 let mount = Mount {
@@ -193,7 +205,7 @@ impl Attendance {
             now,
             wall: clock::wall(),
             leading_since: soft.leading_since,
-            silences: soft.silences.values().cloned().collect(),
+            silences: soft.silences.values().copied().collect(),
             mounts: soft.mounts.values().cloned().collect(),
             ready: soft.ready.values().copied().collect(),
             failed: soft.failed.iter().map(|(id, reason)| (*id, reason.clone())).collect(),
@@ -257,16 +269,16 @@ impl Attendance {
 }
 
 impl Soft {
-    /// A silence that goes on keeps its beginning; a peer that is newly silent begins another.
+    /// A silence that goes on keeps its beginning.
     fn take_silence(&mut self, mut report: SilenceReport) {
-        if let Some(known) = self.silences.get(&report.reporter) {
-            let goes_on = known.boot == report.boot
-                && report.last.saturating_sub(known.last) <= REPORT_FRESH
-                && report.silent.is_subset(&known.silent);
+        let between = (report.reporter, report.silent);
+        if let Some(known) = self.silences.get(&between) {
+            let goes_on = (known.boot, known.silent_boot) == (report.boot, report.silent_boot)
+                && report.last.saturating_sub(known.last) <= REPORT_FRESH;
             if goes_on {
                 report.first = known.first;
             }
         }
-        self.silences.insert(report.reporter, report);
+        self.silences.insert(between, report);
     }
 }

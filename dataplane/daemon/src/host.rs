@@ -265,9 +265,9 @@ impl Host {
 
     fn tell(&self, report: Report) {
         match report {
-            Report::Silence { peer, hears, .. } => {
-                let silent = PeerHeard { node: peer, heard: false };
-                let hears = hears.into_iter().map(|node| PeerHeard { node, heard: true });
+            Report::Silence { peer, boot, hears, .. } => {
+                let silent = PeerHeard { node: peer, boot, heard: false };
+                let hears = hears.into_iter().map(|node| PeerHeard { node, boot: None, heard: true });
                 let peers: Vec<_> = std::iter::once(silent).chain(hears).take(PEERS_MAX).collect();
                 self.events.push(AgentEvent::Peers { peers: PeersHeard::new(&peers) });
             }

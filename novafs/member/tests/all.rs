@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod all {
     mod collecting;
+    mod filling;
     mod rig;
     mod serving;
 }

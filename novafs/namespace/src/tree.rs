@@ -306,12 +306,10 @@ impl Namespace {
 
     /// How many names lead to `directory`.
     pub(crate) fn depth(&self, directory: InodeId, path: &Path<'_>) -> Result<usize, Failure> {
-        let mut depth = 0;
-        for at in self.upwards(directory) {
+        for (depth, at) in self.upwards(directory).enumerate() {
             if at == ROOT {
                 return Ok(depth);
             }
-            depth += 1;
         }
         Err(Failure::new(Code::NotFound, path.text(), "the directory was removed"))
     }

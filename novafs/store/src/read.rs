@@ -224,13 +224,14 @@ impl<S: Shard> Core<S> {
         let mut filled = 0;
         for run in runs {
             let bytes: usize = run.iter().map(|(sealed, ..)| sealed.padded_bytes()).sum();
-            let part = self.read_run_checked(run, bytes, class).await?;
             if bytes == total {
-                return Ok(part);
+                return self.read_run_checked(run, bytes, class).await;
             }
+            // The larger buffer first, as everywhere: whoever holds a small one waits for no other.
             if whole.is_none() {
                 whole = Some(self.shard.pool().take(total).await);
             }
+            let part = self.read_run_checked(run, bytes, class).await?;
             let whole = whole.as_mut().expect("taken above");
             whole[filled..filled + bytes].copy_from_slice(&part);
             filled += bytes;

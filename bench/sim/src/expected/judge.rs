@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use novafs_namespace::{EntryView, Inode, ListPage};
 
 use super::{Expected, Row, is_below, parent};
+use crate::files::blocks_of;
 
 impl Expected {
     /// Judges a page of a listing that was made now.
@@ -45,8 +46,7 @@ impl Expected {
             (None, Some(_)) => Err(format!("a file that was never published appears: {path}")),
             (Some(row), Some((entry, inode))) => {
                 judge_entry(parent(path), row, entry)?;
-                let blocks = inode.file().map_or(&[][..], |file| &file.blocks);
-                let blocks: Vec<_> = blocks.iter().map(|it| (it.block.0, it.group.0)).collect();
+                let blocks: Vec<_> = blocks_of(inode).iter().map(|it| (it.block.0, it.group.0)).collect();
                 if blocks == row.blocks {
                     Ok(())
                 } else {

@@ -1,6 +1,6 @@
 //! What was removed can be had back for a while; what is too old goes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use novafs_namespace::{Answer, Expire, Purge, PurgeTrash, STANDARD_SPACES, SetSpace, Space, Undelete};
 
@@ -50,6 +50,12 @@ impl Expected {
     /// What can be had back: numbers and where it was.
     pub(crate) fn trash(&self) -> impl Iterator<Item = (u64, &str)> {
         self.trash.range(self.purge_below..).map(|(number, item)| (*number, item.path.as_str()))
+    }
+
+    /// The blocks of what is in the trash, also of what cannot be had back any more.
+    pub(crate) fn blocks_in_trash(&self) -> BTreeSet<u64> {
+        let rows = self.trash.values().flat_map(|item| item.files.values());
+        rows.flat_map(|row| row.blocks.iter().map(|(id, _)| *id)).collect()
     }
 
     /// Takes what is at `path` out of the tree: into the trash, or away.

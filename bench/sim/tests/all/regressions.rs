@@ -43,3 +43,8 @@ fn a_program_is_given_blocks_as_soon_as_a_group_is_writable_again() {
 fn bad_copies_that_nobody_read_are_repaired_too() {
     passes(112);
 }
+
+#[test]
+fn a_joiner_is_filled_with_small_units_although_the_primary_has_few_buffers() {
+    passes(291);
+}

@@ -1,19 +1,22 @@
 //! Slots between the host's agent and its data plane.
 
-use nova_units::{BlockId, DeviceId, Epoch, GroupId, Incarnation, NodeId};
+use nova_units::{BlockId, BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId};
 
 use super::BadSlot;
 use super::fields::{Field, Put, Take, slots};
 use crate::layout::SNAPSHOT_BYTES;
 
 /// Peers in one report; more hosts take more slots.
-pub const PEERS_MAX: usize = 12;
+pub const PEERS_MAX: usize = 7;
 
 /// A host that members here ping, and whether it was heard within the silence limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeerHeard {
     /// The host.
     pub node: NodeId,
+    /// Of one that is silent: its start that is not heard, when that is known. An answer to it says nothing of a
+    /// later start.
+    pub boot: Option<BootId>,
     /// Whether it answers.
     pub heard: bool,
 }
@@ -45,7 +48,7 @@ impl PeersHeard {
 }
 
 impl Field for PeersHeard {
-    // Count as u8, heard as a bit each in u16, a zero byte, then a node as u64 each.
+    // Count as u8, heard as a bit each in u16, a zero byte, then a node as u64 and its start as u64 each, 0 when unknown.
     fn put(&self, out: &mut Put) {
         let mut heard = 0u16;
         for (bit, peer) in self.as_slice().iter().enumerate() {
@@ -56,6 +59,7 @@ impl Field for PeersHeard {
         0u8.put(out);
         for peer in self.as_slice() {
             peer.node.put(out);
+            peer.boot.unwrap_or_default().put(out);
         }
     }
 
@@ -68,7 +72,9 @@ impl Field for PeersHeard {
         }
         let mut found = Self { count, peers: [PeerHeard::default(); PEERS_MAX] };
         for (bit, peer) in found.peers.iter_mut().take(usize::from(count)).enumerate() {
-            *peer = PeerHeard { node: NodeId::take(from, name)?, heard: heard >> bit & 1 == 1 };
+            let (node, boot) = (NodeId::take(from, name)?, BootId::take(from, name)?);
+            let boot = (boot != BootId(0)).then_some(boot);
+            *peer = PeerHeard { node, boot, heard: heard >> bit & 1 == 1 };
         }
         Ok(found)
     }

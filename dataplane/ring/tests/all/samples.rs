@@ -3,7 +3,7 @@ use nova_ring::abi::{
     AgentCommand, AgentEvent, Answer, BlockRun, BlockRuns, ClientCommand, ClosedBlock, HeldBlocks,
     MetadataReply, MetadataRequest, OpenedWriter, PeerHeard, PeersHeard, RetryAfter, Slot, Status,
 };
-use nova_units::{BlockId, DeviceId, Epoch, Generation, GroupId, Incarnation, NodeId};
+use nova_units::{BlockId, BootId, DeviceId, Epoch, Generation, GroupId, Incarnation, NodeId};
 
 fn salt(first: u8) -> [u8; 16] {
     std::array::from_fn(|index| first + u8::try_from(index).unwrap())
@@ -123,8 +123,13 @@ pub(super) fn agent_commands() -> Vec<(&'static str, AgentCommand)> {
 
 pub(super) fn agent_events() -> Vec<(&'static str, AgentEvent)> {
     let device = DeviceId(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
-    let peers: Vec<PeerHeard> =
-        (1..=12).map(|node| PeerHeard { node: NodeId(0x1100 + node), heard: node % 3 == 0 }).collect();
+    let peers: Vec<PeerHeard> = (1..=7)
+        .map(|node| PeerHeard {
+            node: NodeId(0x1100 + node),
+            boot: (node != 2).then_some(BootId(0x2100 + node)),
+            heard: node % 3 == 0,
+        })
+        .collect();
     vec![
         (
             "mounted",

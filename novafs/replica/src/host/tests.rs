@@ -116,6 +116,9 @@ pub(crate) struct Net {
     pub(crate) answers: BTreeMap<Ticket, Answer>,
     /// Pairs that cannot talk.
     pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
+    /// A host whose answers to an open are held back.
+    pub(crate) late: Option<NodeId>,
+    held_back: Vec<(NodeId, Input<u64>)>,
     pub(crate) view: GroupView,
     version: u64,
 }
@@ -137,6 +140,8 @@ impl Net {
             next_ticket: 0,
             answers: BTreeMap::new(),
             cut: BTreeSet::new(),
+            late: None,
+            held_back: Vec::new(),
             view,
             version: 0,
         };
@@ -218,11 +223,11 @@ impl Net {
 
     pub(crate) fn configuration(&mut self, node: NodeId) -> Configuration {
         self.version += 1;
-        let boot = self.nodes[&node].boot;
+        let known = |node: &Node| NodeView { boot: Some(node.boot), addr: None };
         Configuration {
             version: self.version,
             self_node: node,
-            nodes: [(node, NodeView { boot: Some(boot), addr: None })].into(),
+            nodes: self.nodes.iter().map(|(id, node)| (*id, known(node))).collect(),
             groups: [(GROUP, self.view.clone())].into(),
             confirmed: Some(Incarnation(1)),
             node_lease_until: self.now + Duration::from_secs(25),
@@ -272,7 +277,13 @@ impl Net {
             match effect {
                 Effect::Answer { ticket, answer, body } => match self.tickets.remove(&ticket) {
                     Some((caller, call)) if !self.cut.contains(&(node, caller)) => {
-                        self.queue.push_back((caller, Input::Replied { call, reply: Some((answer, body)) }));
+                        let late = self.late == Some(node) && matches!(answer, Answer::Tail { .. });
+                        let input = Input::Replied { call, reply: Some((answer, body)) };
+                        if late {
+                            self.held_back.push((caller, input));
+                        } else {
+                            self.queue.push_back((caller, input));
+                        }
                     }
                     Some(_) => {}
                     None => assert!(self.answers.insert(ticket, answer).is_none(), "answered twice"),
@@ -305,6 +316,13 @@ impl Net {
                 Effect::WakeAt(_) => {}
             }
         }
+    }
+
+    /// What was held back arrives.
+    pub(crate) fn deliver_late(&mut self) {
+        self.late = None;
+        assert!(!self.held_back.is_empty(), "nothing was held back");
+        self.queue.extend(self.held_back.drain(..));
     }
 
     /// The disk works again.
