@@ -235,7 +235,9 @@ fn differences(census: &Census, group: GroupId, node: NodeId, held: &[BlockId]) 
 
 #[cfg(test)]
 mod tests {
-    use novafs_namespace::{Block, Command, NewFile, Op, OpenSession, Publish, Remove, ReserveBlocks};
+    use novafs_namespace::{
+        Block, Command, NewFile, Op, OpenSession, Publish, Purge, PurgeTrash, Remove, ReserveBlocks, Sweep,
+    };
 
     use super::*;
 
@@ -261,13 +263,17 @@ mod tests {
                 key_version: 1,
                 root: vec![],
                 offset: 0,
+                ..Block::default()
             };
             let (path, blocks) = (path.to_owned(), vec![block]);
-            NewFile { path, mode: 0, modified_ms: 0, bytes: 10, blocks, sha256: vec![] }
+            NewFile { path, bytes: 10, blocks, ..NewFile::default() }
         };
         let files = vec![file("/hot/a", 1, 1), file("/hot/b", 2, 2), file("/hot/c", 3, 1)];
         apply(Op::Publish(Publish { session: 1, files, make_parents: false, replace: false }));
-        apply(Op::Remove(Remove { path: "/hot/c".into(), recursive: false }));
+        apply(Op::Remove(Remove { path: "/hot/c".into(), ..Remove::default() }));
+        apply(Op::PurgeTrash(PurgeTrash { id: 0 }));
+        apply(Op::Purge(Purge { limit: 100, now_ms: 0, early: false }));
+        apply(Op::Sweep(Sweep { limit: 100 }));
         namespace
     }
 

@@ -4,10 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use nova_device::sync::Notify;
-use nova_device::{Clock, Peers, Shard};
+use nova_device::{Peers, Shard};
 use nova_ring::abi::{Answer, ClientCommand, ClosedBlock, OpenedWriter, Status};
 use nova_ring::snapshot::{Located, LocatedUnit};
 use nova_ring::{ArenaView, Link, PeerBroken, Receiver, Sender};

@@ -58,7 +58,7 @@ impl Census {
                 files.extend(file.blocks.iter().map(|stored| FileBlock {
                     block: stored.block,
                     group: stored.group,
-                    filled: stored.bytes > 0,
+                    filled: stored.bytes > 0 && !stored.sparse,
                 }));
             }
         }

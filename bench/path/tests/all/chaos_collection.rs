@@ -28,6 +28,7 @@ fn survives(name: &str, kill: impl FnOnce(&Rig) -> String) {
     let full = rig.region.status().unwrap();
     assert!(full.collection.blocks_collected == before.collection.blocks_collected);
     rig.nova().call(["fs", "rm", "-r", "/space/gone"]).run().unwrap();
+    rig.nova().call(["fs", "trash", "purge", "--all"]).run().unwrap();
     let begun = Instant::now();
     // A look costs more time than the kill should wait; asked often, it is still in the middle.
     while rig.region.status().unwrap().collection.blocks_collected == before.collection.blocks_collected {

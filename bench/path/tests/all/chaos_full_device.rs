@@ -45,6 +45,7 @@ fn a_full_device_is_refused_clearly_and_loses_nothing() {
     for index in 0..half {
         rig.nova().call(["fs", "rm", "-r", &format!("/full/{index}")]).run().unwrap();
     }
+    rig.nova().call(["fs", "trash", "purge", "--all"]).run().unwrap();
     let listed = rig.nova().call(["fs", "ls", "/full/0"]).finish().unwrap();
     assert_eq!(listed.code, Some(3), "removed on a full device: {listed}");
     for (index, tree) in kept.iter().enumerate().skip(half) {
@@ -92,6 +93,7 @@ fn hosts_killed_while_their_devices_are_full_come_back_and_can_be_emptied() {
     rig.region.wait_in_sync(3, IN_SYNC_TIMEOUT).unwrap();
     rig.assert_intact("/full/0", &first);
     rig.nova().call(["fs", "rm", "-r", "/full"]).run().unwrap();
+    rig.nova().call(["fs", "trash", "purge", "--all"]).run().unwrap();
     // What an empty region keeps is its metadata.
     rig.region.wait_collected(empty - empty / 20, COLLECTED_WITHIN).unwrap();
     assert_eq!(rig.assert_no_findings().blocks_held, 0);

@@ -131,7 +131,7 @@ async fn orphans_are_deleted_in_their_groups_then_forgotten_and_a_check_tells_wh
         key_domain: 1,
         key_version: 1,
         root: vec![2; 32].into(),
-        offset: 0,
+        ..pb::Block::default()
     };
     let file = |path: &str, id| pb::NewFile {
         path: path.into(),
@@ -140,6 +140,7 @@ async fn orphans_are_deleted_in_their_groups_then_forgotten_and_a_check_tells_wh
         bytes: 10,
         blocks: vec![block(id)],
         sha256: vec![3; 32].into(),
+        ..pb::NewFile::default()
     };
     let files = vec![file("/hot/kept", first), file("/hot/gone", first + 1)];
     let publish = Ask::Publish(pb::Publish { session, files, make_parents: false, replace: false });
@@ -152,8 +153,9 @@ async fn orphans_are_deleted_in_their_groups_then_forgotten_and_a_check_tells_wh
     assert_eq!((summary.blocks_referenced, summary.blocks_reserved, summary.members), (2, 38, 36));
     assert_eq!(summary.blocks_held, 3 * 5);
 
-    let remove = pb::Remove { path: "/hot/gone".into(), recursive: false, limit: 0 };
+    let remove = pb::Remove { path: "/hot/gone".into(), ..pb::Remove::default() };
     assert_eq!(ask(Ask::Remove(remove)).await, Told::Done(pb::Done {}));
+    assert_eq!(ask(Ask::PurgeTrash(pb::PurgeTrash { id: 0 })).await, Told::Done(pb::Done {}));
     assert_eq!(ask(Ask::CloseSession(pb::CloseSession { session })).await, Told::Done(pb::Done {}));
     let collection = wait("the orphans to be collected", || async {
         let collection = region.status().await.collection.unwrap();
@@ -179,7 +181,7 @@ async fn orphans_are_deleted_in_their_groups_then_forgotten_and_a_check_tells_wh
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_may_not_say_what_was_collected() {
     let region = Region::start();
-    let stat = Ask::Stat(pb::Stat { path: "/hot".into() });
+    let stat = Ask::Stat(pb::Stat { path: "/hot".into(), ..pb::Stat::default() });
     let (leader, _) = region.files(0, 0, stat).await;
     let collected = Ask::Collected(pb::Collected { first_blocks: vec![1], ..pb::Collected::default() });
     let request = pb::Request { client: 0, sequence: 0, op: Some(collected) };

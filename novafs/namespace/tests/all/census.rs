@@ -1,7 +1,7 @@
 //! What the metadata know of each block, and that no block comes back from being collected.
 
 use nova_units::{BlockId, GroupId};
-use novafs_namespace::{BlockUse, Census, Collected, EndSession, Namespace, Op, Remove};
+use novafs_namespace::{BlockUse, Census, Collected, EndSession, Namespace, Op, Purge, PurgeTrash, Remove};
 
 use crate::kit::{Log, file};
 
@@ -22,7 +22,13 @@ fn a_block_goes_from_reserved_over_a_file_to_orphan_to_gone() {
     assert_eq!(use_of(&log, first + 2), BlockUse::Reserved);
     assert_eq!(Census::of(&log.namespace).filled_in(GroupId(1)), [BlockId(first + 1)]);
     assert_eq!(Census::of(&log.namespace).filled_in(GroupId(2)), []);
-    log.apply(Op::Remove(Remove { path: "/hot/a".into(), recursive: false }));
+    log.apply(Op::Remove(Remove { path: "/hot/a".into(), ..Remove::default() }));
+    assert_eq!(
+        use_of(&log, first + 1),
+        BlockUse::File { group: GroupId(1), filled: true },
+        "it can be had back"
+    );
+    log.empty_trash();
     assert_eq!(use_of(&log, first + 1), BlockUse::Orphan);
     log.apply(Op::EndSession(EndSession { session }));
     for block in first..first + 4 {
@@ -50,7 +56,9 @@ fn a_tree_that_waits_for_its_sweep_still_has_its_blocks() {
     let session = log.open();
     let first = log.reserve(session, 2);
     log.publish(session, vec![file("/hot/d/a", first, 10)], false);
-    log.apply(Op::Remove(Remove { path: "/hot/d".into(), recursive: true }));
+    log.apply(Op::Remove(Remove { path: "/hot/d".into(), recursive: true, ..Remove::default() }));
+    log.apply(Op::PurgeTrash(PurgeTrash { id: 0 }));
+    log.apply(Op::Purge(Purge { limit: 100, now_ms: 0, early: false }));
     assert!(log.namespace.has_sweep());
     assert_eq!(use_of(&log, first), BlockUse::File { group: GroupId(1), filled: true });
     let owners = log.namespace.owners(&[BlockId(first), BlockId(first + 1)].into());
