@@ -9,6 +9,9 @@ use crate::client::Client;
 use crate::error::ClientError;
 use crate::get::Tree;
 
+/// What a walk with block maps gives: the path below, the entry, and its blocks when it is a file.
+type Mapped<'f> = &'f mut dyn FnMut(&str, Entry, Option<Vec<Block>>) -> Result<(), ClientError>;
+
 /// Names in one page of a listing.
 const LIST_LIMIT: u32 = 1000;
 /// Inodes removed by one request of a recursive remove.
@@ -264,20 +267,11 @@ impl Client {
     }
 
     /// As [`Client::walk`], with the blocks of each file; `None` where they are too many for a page.
-    pub(crate) fn walk_resolved(
-        &self,
-        path: &str,
-        each: &mut dyn FnMut(&str, Entry, Option<Vec<Block>>) -> Result<(), ClientError>,
-    ) -> Result<(), ClientError> {
+    pub(crate) fn walk_resolved(&self, path: &str, each: Mapped<'_>) -> Result<(), ClientError> {
         self.walk_pages(path, true, each)
     }
 
-    fn walk_pages(
-        &self,
-        path: &str,
-        with_blocks: bool,
-        each: &mut dyn FnMut(&str, Entry, Option<Vec<Block>>) -> Result<(), ClientError>,
-    ) -> Result<(), ClientError> {
+    fn walk_pages(&self, path: &str, with_blocks: bool, each: Mapped<'_>) -> Result<(), ClientError> {
         let mut folders = vec![String::new()];
         while let Some(folder) = folders.pop() {
             let full = if folder.is_empty() { path.to_owned() } else { crate::get::join(path, &folder) };

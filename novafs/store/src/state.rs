@@ -221,7 +221,7 @@ impl State {
     /// unit of the entry which version the tree has.
     ///
     /// A unit that was cut off leaves nothing that would be newer. Who installs sees to it that the fact is no older
-    /// than what this group's log has told: a primary sends a page only when everything before it is committed.
+    /// than what this group's log has told: a primary fills a joiner with what is committed only.
     pub(crate) fn install(
         &mut self,
         group: GroupId,

@@ -96,7 +96,11 @@ fn hosts_killed_while_their_devices_are_full_come_back_and_can_be_emptied() {
     rig.nova().call(["fs", "trash", "purge", "--all"]).run().unwrap();
     // What an empty region keeps is its metadata.
     rig.region.wait_collected(empty - empty / 20, COLLECTED_WITHIN).unwrap();
-    assert_eq!(rig.assert_no_findings().blocks_held, 0);
+    // The trash is taken apart in steps, and the session of the put that failed runs out.
+    let begun = Instant::now();
+    while rig.assert_no_findings().blocks_held > 0 {
+        assert!(begun.elapsed() < COLLECTED_WITHIN, "blocks of removed files are still held");
+    }
     let put = first.put(rig.nova(), "/full/again");
     assert_eq!(put.code, Some(0), "an empty region takes files: {put}");
     rig.assert_intact("/full/again", &first);

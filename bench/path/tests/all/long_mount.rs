@@ -14,7 +14,7 @@ const STEPS: usize = 3000;
 const BYTES_MAX: usize = 5 << 20;
 
 fn open(path: &Path) -> File {
-    OpenOptions::new().read(true).write(true).create(true).open(path).unwrap()
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).unwrap()
 }
 
 /// What fsx(1) does: any operation after any other, and the file is what memory says.

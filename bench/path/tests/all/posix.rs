@@ -143,7 +143,7 @@ fn mode_and_owner(at: &Path) {
 
 fn umask(at: &Path) {
     let old = rustix::process::umask(Mode::from_raw_mode(0o027));
-    OpenOptions::new().write(true).create(true).mode(0o666).open(at.join("f")).unwrap();
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o666).open(at.join("f")).unwrap();
     fs::create_dir(at.join("d")).unwrap();
     rustix::process::umask(old);
     assert_eq!(fs::metadata(at.join("f")).unwrap().mode() & 0o777, 0o640);

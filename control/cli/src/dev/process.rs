@@ -124,6 +124,12 @@ pub(crate) fn find(wanted: &[(&str, PathBuf)]) -> io::Result<Vec<Option<Process>
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
         };
+        // Only of a process that is called like one of ours: the kernel answers for the command line of another only
+        // when that has ended what it is at, and one that waits for a mount whose host is down may take minutes.
+        let Ok(name) = fs::read_to_string(format!("/proc/{pid}/comm")) else { continue };
+        if !wanted.iter().any(|(program, _)| *program == name.trim_end()) {
+            continue;
+        }
         // Its start first: should the id change hands in between, the pair fits nobody.
         let Ok(process) = Process::of(pid) else { continue };
         let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { continue };

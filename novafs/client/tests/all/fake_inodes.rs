@@ -138,6 +138,7 @@ impl Inodes {
         })
     }
 
+    #[expect(clippy::result_large_err, reason = "the answer as the fake sends it")]
     fn written_by(&mut self, inode: u64, session: u64, sessions: &[u64]) -> Result<&mut Node, Answer> {
         let node = self.nodes.get_mut(&inode).ok_or_else(|| failure(Code::Stale, "", "gone"))?;
         if !sessions.contains(&session) || node.writer != Some(session) {

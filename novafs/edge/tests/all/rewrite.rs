@@ -144,7 +144,7 @@ fn writes_to_one_unit_take_effect_in_the_order_in_which_they_came() {
         begin_in_order(&seen, &shard, writes.collect()).await;
         assert_eq!(*ended.borrow(), [0, 1, 2, 3, 4, 5]);
         let back = read(&edge, 1, 350, true).await.unwrap();
-        let expected: Vec<u8> = (0..350).map(|at| (at / 50 + 1).min(6) as u8).collect();
+        let expected: Vec<u8> = (0..350_u32).map(|at| (at / 50 + 1).min(6) as u8).collect();
         assert!(back == expected);
     });
 }

@@ -167,7 +167,7 @@ pub(crate) fn check(namespace: &Namespace) {
     let mut names: BTreeMap<InodeId, BTreeMap<String, InodeId>> = BTreeMap::new();
     let mut totals: BTreeMap<InodeId, Totals> = BTreeMap::new();
     for (id, inode) in inodes.iter().filter(|(id, _)| **id != ROOT) {
-        let first = (inode.parent != InodeId(0)).then(|| (inode.parent, &inode.name, true));
+        let first = (inode.parent != InodeId(0)).then_some((inode.parent, &inode.name, true));
         let others = inode.other_names().iter().map(|other| (other.parent, &other.name, false));
         for (parent, name, first) in first.into_iter().chain(others) {
             let taken = names.entry(parent).or_default().insert(name.to_string(), *id);

@@ -233,10 +233,8 @@ impl Model {
             (Op::MakeSymlink(make), Reply::Touched(touched)) => {
                 self.add(&make.path, touched.inode, Kind::Symlink, make.target.len() as u64);
             }
-            (Op::OpenFile(open), Reply::Opened(opened)) => {
-                if opened.created || open.truncate {
-                    self.add(&open.path, opened.inode, Kind::File, 0);
-                }
+            (Op::OpenFile(open), Reply::Opened(opened)) if opened.created || open.truncate => {
+                self.add(&open.path, opened.inode, Kind::File, 0);
             }
             (Op::CommitFile(commit), _) => {
                 self.inodes.insert(commit.inode, (Kind::File, commit.bytes));

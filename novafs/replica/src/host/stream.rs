@@ -357,15 +357,16 @@ impl<B: Clone> Group<B> {
         let Some(stream) = lead.streams.get_mut(&node) else { return };
         let Link::Up(flow) = &mut stream.link else { return };
         while ready && !flow.loading {
-            let behind = flow.sent < self.log.last.seq;
+            // A joiner that is filled gets no more than what is committed: a page shows that, and must not show what an
+            // entry takes away that the joiner has already and hears of the commit of while the page is under way. It
+            // does not count yet, so no commit waits for it.
+            let until = if flow.fill.is_some() { self.log.commit.seq } else { self.log.last.seq };
+            let behind = flow.sent < until;
             if let Some(fill) = &mut flow.fill {
                 if fill.busy || (!fill.first && !flow.out.is_empty()) {
                     return;
                 }
-                // A page shows what is committed here. While a cut is prepared that the joiner has, and may take to be
-                // committed before the page arrives, the page could still show what the cut takes away.
-                let settled = self.log.commit.seq >= flow.sent;
-                if fill.first || (!behind && settled) {
+                if fill.first || !behind {
                     fill.busy = true;
                     if fill.first {
                         fill.through = self.log.commit.seq;

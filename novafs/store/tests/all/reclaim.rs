@@ -75,12 +75,10 @@ fn a_device_filled_to_the_last_cell_restarts_takes_deletes_and_is_empty_again() 
         store.checkpoint().await.unwrap();
         assert_eq!(store.usage().bytes_free, empty);
         assert_eq!(store.held_blocks(GROUP, BlockId(0)..=BlockId(u64::MAX), 10).await.unwrap().blocks, []);
-        let mut seq = 2 * last + 1;
-        for _ in 0..last {
+        for seq in 2 * last + 1..=3 * last {
             append(&store, &shard, GROUP, at(seq), &[(10_000 + seq, 0, 1, 65_536)]).await.unwrap();
             store.commit(GROUP, Seq(seq));
             expect_unit(&store, GROUP, (10_000 + seq, 0, 1, 65_536)).await;
-            seq += 1;
         }
     });
 }
