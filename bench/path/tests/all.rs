@@ -11,6 +11,7 @@
 mod all {
     mod chaos_full_device;
     mod chaos_garbage;
+    mod chaos_interrupt;
     mod chaos_kill;
     mod end_to_end;
     mod rig;
