@@ -134,6 +134,9 @@ pub struct Host {
     /// The device's file.
     #[serde(default)]
     pub device: Option<PathBuf>,
+    /// Where programs attach to the agent.
+    #[serde(default)]
+    pub agent_socket: Option<PathBuf>,
 }
 
 impl Region {
@@ -176,6 +179,9 @@ pub struct KilledProcess {
 /// `nova cluster status`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Status {
+    /// The Raft groups of the controllers.
+    #[serde(default)]
+    pub raft: Vec<RaftGroup>,
     /// Hosts and what they count.
     pub hosts: Vec<HostStatus>,
     /// Replica groups.
@@ -184,6 +190,58 @@ pub struct Status {
     pub groups_in_sync: u64,
     /// All groups.
     pub groups_total: u64,
+    /// How space of removed files comes back.
+    #[serde(default)]
+    pub collection: Collection,
+    /// What an operator should know.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// How space of removed files comes back.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct Collection {
+    /// Ids that wait.
+    pub blocks_waiting: u64,
+    /// Blocks collected since the region was made.
+    pub blocks_collected: u64,
+    /// Sealed bytes that each member held of them.
+    pub bytes_collected: u64,
+    /// When the last full pass ended; 0: none yet.
+    pub full_pass_ms: u64,
+}
+
+/// `nova fs fsck`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Checked {
+    /// Blocks that files have.
+    pub blocks_referenced: u64,
+    /// Blocks that all members together hold.
+    pub blocks_held: u64,
+    /// Copies of groups that were compared.
+    pub members: u64,
+    /// What differs.
+    pub findings: Vec<Finding>,
+}
+
+/// One difference.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Finding {
+    /// `missing`, `unknown`, `misplaced` or `silent`.
+    pub kind: String,
+    /// On which host.
+    pub host: String,
+    /// Which block; none for a silent member.
+    pub block: Option<u64>,
+}
+
+/// A Raft group.
+#[derive(Clone, Debug, Deserialize)]
+pub struct RaftGroup {
+    /// `cluster` or `files`.
+    pub name: String,
+    /// Id of the controller that leads it; 0 when none does.
+    pub leader: u64,
 }
 
 /// A host as the controllers see it.
@@ -191,6 +249,12 @@ pub struct Status {
 pub struct HostStatus {
     /// Its name.
     pub name: String,
+    /// Size of its device; 0 without one.
+    #[serde(default)]
+    pub bytes_total: u64,
+    /// Room on it.
+    #[serde(default)]
+    pub bytes_free: u64,
     /// What it counts, by name.
     #[serde(default)]
     pub counters: BTreeMap<String, u64>,
@@ -226,6 +290,20 @@ impl Status {
         !self.groups.is_empty()
             && self.groups_in_sync == self.groups_total
             && self.groups_with(replicas) == self.groups.len()
+    }
+
+    /// Id of the controller that leads a Raft group.
+    #[must_use]
+    pub fn leader_of(&self, group: &str) -> Option<u64> {
+        let found = self.raft.iter().find(|raft| raft.name == group);
+        found.map(|raft| raft.leader).filter(|leader| *leader != 0)
+    }
+
+    /// Room on the fullest device.
+    #[must_use]
+    pub fn bytes_free_min(&self) -> u64 {
+        let storing = self.hosts.iter().filter(|host| host.bytes_total > 0);
+        storing.map(|host| host.bytes_free).min().unwrap_or(0)
     }
 
     /// Pages that all hosts together have repaired since each was started.

@@ -82,7 +82,7 @@ pub fn run(options: &Options) -> Result<bool> {
 
     heading(begun, "start a region: 3 controllers, 3 storage hosts, 1 compute host as the edge");
     let nova = Nova::new(&options.bins, &work.path.join("region"), interrupt)?;
-    let region = Region::up(nova, &options.bins, Size::standard(room.device_bytes >> 20), &work.logs())?;
+    let region = Region::up(nova, &options.bins, &Size::standard(room.device_bytes >> 20), &work.logs())?;
     let figures = Figures {
         bytes: input.bytes(),
         files: input.files.len() as u64,

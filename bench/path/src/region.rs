@@ -20,7 +20,7 @@ const DOWN_TIMEOUT: Duration = Duration::from_secs(30);
 const STATUS_EVERY: Duration = Duration::from_millis(500);
 
 /// What `nova dev up` starts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Size {
     /// Raft members.
     pub controllers: u32,
@@ -30,13 +30,15 @@ pub struct Size {
     pub compute: u32,
     /// Size of each device.
     pub device_mib: u64,
+    /// Hardware profile of every host; the command's default when absent.
+    pub profile: Option<String>,
 }
 
 impl Size {
     /// Three controllers, three storage hosts, one compute host.
     #[must_use]
     pub fn standard(device_mib: u64) -> Self {
-        Self { controllers: 3, storage: 3, compute: 1, device_mib }
+        Self { controllers: 3, storage: 3, compute: 1, device_mib, profile: None }
     }
 }
 
@@ -54,7 +56,7 @@ impl Region {
     ///
     /// # Errors
     /// When they do not start; what did start is ended.
-    pub fn up(nova: Nova, bins: &Path, size: Size, logs: &Path) -> Result<Self> {
+    pub fn up(nova: Nova, bins: &Path, size: &Size, logs: &Path) -> Result<Self> {
         let folder = nova.region().to_owned();
         // From here on, what was started is ended whatever happens.
         let nothing = answer::Region { folder: folder.clone(), controllers: Vec::new(), hosts: Vec::new() };
@@ -70,6 +72,9 @@ impl Region {
         let names = ["--controllers", "--storage", "--compute", "--device-mib"];
         for (name, number) in names.iter().zip(&numbers) {
             arguments.extend([name.as_ref(), number.as_ref()] as [&std::ffi::OsStr; 2]);
+        }
+        if let Some(profile) = &size.profile {
+            arguments.extend(["--profile".as_ref(), profile.as_ref()] as [&std::ffi::OsStr; 2]);
         }
         match region.nova.call(arguments).limit(UP_TIMEOUT).shielded().visible().answer() {
             Ok(processes) => region.processes = processes,
@@ -171,6 +176,35 @@ impl Region {
             self.nova.interrupt().check()?;
             if begun.elapsed() > limit {
                 bail!("groups were not in sync after {limit:?}: {last}");
+            }
+            thread::sleep(STATUS_EVERY);
+        }
+    }
+
+    /// Waits until the collection has come to rest: no orphan waits, and every device has at least `bytes_free` left; at
+    /// most `limit`. Answers how long it took.
+    ///
+    /// # Errors
+    /// When the time is over, with how far it came.
+    pub fn wait_collected(&self, bytes_free: u64, limit: Duration) -> Result<Duration> {
+        let begun = Instant::now();
+        loop {
+            let last = match self.status() {
+                Ok(status) => {
+                    let free = status.bytes_free_min();
+                    if status.collection.blocks_waiting == 0 && free >= bytes_free {
+                        return Ok(begun.elapsed());
+                    }
+                    format!(
+                        "{free} of {bytes_free} bytes are free on the fullest device, {:?}",
+                        status.collection
+                    )
+                }
+                Err(error) => format!("{error:#}"),
+            };
+            self.nova.interrupt().check()?;
+            if begun.elapsed() > limit {
+                bail!("space did not return within {limit:?}: {last}");
             }
             thread::sleep(STATUS_EVERY);
         }

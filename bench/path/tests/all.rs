@@ -9,10 +9,16 @@
 )]
 
 mod all {
+    mod chaos_collection;
     mod chaos_full_device;
     mod chaos_garbage;
     mod chaos_interrupt;
     mod chaos_kill;
+    mod chaos_mount;
+    mod commands;
     mod end_to_end;
+    mod long_mount;
+    mod mounted;
+    mod posix;
     mod rig;
 }

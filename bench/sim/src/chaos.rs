@@ -1,5 +1,6 @@
 //! The faults of a run, as time passes.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use nova_device::mem::{DiskFaults, KillMode};
@@ -7,6 +8,8 @@ use nova_units::NodeId;
 
 use crate::cluster::Cluster;
 use crate::controller::CONTROLLER;
+use crate::files::Files;
+use crate::files_group::{FILES, Troubles};
 use crate::scenario::Scenario;
 
 /// Between two draws.
@@ -26,15 +29,22 @@ impl Chaos {
     }
 
     /// Breaks things for as long as the scenario says.
-    pub(crate) fn rage(&mut self, cluster: &Cluster, scenario: &Scenario, rng: &mut fastrand::Rng) {
+    pub(crate) fn rage(
+        &mut self,
+        cluster: &Cluster,
+        files: &Rc<Files>,
+        scenario: &Scenario,
+        rng: &mut fastrand::Rng,
+    ) {
         if let Some(victim) = scenario.victim {
             cluster.set_disk_faults(NodeId(victim), scenario.disk_faults);
         }
         cluster.net.weather.set(scenario.weather);
+        files.group.troubles.set(scenario.troubles);
         let end = cluster.world.now() + scenario.chaos;
         while cluster.world.now() < end {
             cluster.world.run_for(STEP);
-            self.recover_due(cluster, rng);
+            self.recover_due(cluster, files, rng);
             // Rates are per second; ten steps make one.
             if rng.u32(..10_000) < scenario.kill_permille {
                 self.kill_one(cluster, scenario, rng);
@@ -49,6 +59,47 @@ impl Chaos {
                 cluster.controller.away_until.set(shown);
                 self.note(cluster, format!("no leader for {away:?}"));
             }
+            self.trouble_files(cluster, files, scenario, rng);
+        }
+    }
+
+    fn trouble_files(
+        &mut self,
+        cluster: &Cluster,
+        files: &Rc<Files>,
+        scenario: &Scenario,
+        rng: &mut fastrand::Rng,
+    ) {
+        if rng.u32(..10_000) < scenario.edge_kill_permille {
+            let node = pick_file_host(rng);
+            if files.is_up(node) {
+                let off = Duration::from_millis(rng.u64(5..3_000));
+                files.kill(&cluster.world, node);
+                files.history.borrow_mut().counts.edges_killed += 1;
+                self.note(cluster, format!("{node} killed for {off:?}"));
+                self.down.push((cluster.world.now() + off, node));
+            }
+        }
+        if rng.u32(..10_000) < scenario.edge_cut_permille {
+            let node = pick_file_host(rng);
+            let other = if rng.bool() { FILES } else { NodeId(rng.u64(1..=scenario.hosts)) };
+            let until = cluster.world.now() + Duration::from_millis(rng.u64(100..4_000));
+            let (to, from) = (rng.u8(..4) != 0, rng.u8(..4) != 0);
+            self.note(cluster, format!("{node} cut from {other} (to {to}, from {from}) until {until:?}"));
+            self.cut(cluster, until, (to, node, other));
+            self.cut(cluster, until, (from, other, node));
+        }
+        if rng.u32(..10_000) < scenario.files_away_permille {
+            let away = Duration::from_millis(rng.u64(100..3_000));
+            files.group.go_away(away);
+            self.note(cluster, format!("the files group has no leader for {away:?}"));
+        }
+    }
+
+    fn cut(&mut self, cluster: &Cluster, until: Duration, (cut, from, to): (bool, NodeId, NodeId)) {
+        if cut {
+            cluster.net.cut(from, to);
+            self.cuts.push((until, from, to));
         }
     }
 
@@ -83,17 +134,13 @@ impl Chaos {
         let other_ends = if all { others } else { vec![chosen] };
         self.note(cluster, format!("{one} cut from {other_ends:?} (to {to}, from {from}) until {until:?}"));
         for other in other_ends {
-            for (cut, a, b) in [(to, one, other), (from, other, one)] {
-                if cut {
-                    cluster.net.cut(a, b);
-                    self.cuts.push((until, a, b));
-                }
-            }
+            self.cut(cluster, until, (to, one, other));
+            self.cut(cluster, until, (from, other, one));
         }
     }
 
     /// Ends what is over; a device that failed is replaced after a while.
-    pub(crate) fn recover_due(&mut self, cluster: &Cluster, rng: &mut fastrand::Rng) {
+    pub(crate) fn recover_due(&mut self, cluster: &Cluster, files: &Rc<Files>, rng: &mut fastrand::Rng) {
         let now = cluster.world.now();
         for (until, from, to) in std::mem::take(&mut self.cuts) {
             if until <= now {
@@ -105,6 +152,9 @@ impl Chaos {
         for (until, node) in std::mem::take(&mut self.down) {
             if until > now {
                 self.down.push((until, node));
+            } else if Files::nodes().any(|host| host == node) {
+                files.start(&cluster.world, node);
+                self.note(cluster, format!("{node} starts"));
             } else {
                 if cluster.disk_failed(node) {
                     cluster.replace_disk(node);
@@ -125,8 +175,10 @@ impl Chaos {
     }
 
     /// The faults stop: everything that is off starts, every way is free.
-    pub(crate) fn end(&mut self, cluster: &Cluster) {
+    pub(crate) fn end(&mut self, cluster: &Cluster, files: &Files) {
         cluster.net.heal_all();
+        files.group.troubles.set(Troubles::FAIR);
+        files.group.come_back();
         self.cuts.clear();
         for (until, _) in &mut self.down {
             *until = cluster.world.now();
@@ -136,4 +188,9 @@ impl Chaos {
         }
         self.note(cluster, "the faults stop".to_owned());
     }
+}
+
+fn pick_file_host(rng: &mut fastrand::Rng) -> NodeId {
+    let hosts: Vec<_> = Files::nodes().collect();
+    *rng.choice(&hosts).expect("there are hosts of programs")
 }

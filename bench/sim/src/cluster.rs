@@ -7,10 +7,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nova_device::mem::{DiskFaults, HostOptions, KillMode, MemDisk, MemShard, World};
+use nova_device::sync::oneshot;
 use nova_device::{Clock, Shard};
 use nova_groups::Mount;
-use nova_units::{BootId, DeviceId, DiskIndex, NodeId, TaskClass};
-use novafs_member::{Member, MemberOptions, Service};
+use nova_units::{BlockId, BootId, DeviceId, DiskIndex, GroupId, NodeId, TaskClass};
+use novafs_member::{Collected, Member, MemberOptions, Service};
+use novafs_replica::Answer;
 use novafs_store::{FormatOptions, OpenOptions, Store};
 
 use crate::controller::{CONTROLLER, Controller, News};
@@ -41,6 +43,22 @@ pub(crate) struct StorageHost {
     pub(crate) member: Rc<RefCell<Option<Rc<SimMember>>>>,
     /// The device is of no use: a person has to bring another.
     pub(crate) wants_disk: Rc<Cell<bool>>,
+}
+
+impl StorageHost {
+    /// Begins to collect a block here, as this host's own task: it dies with the host. `None`: the host is down.
+    pub(crate) fn collect(
+        &self,
+        group: GroupId,
+        block: BlockId,
+    ) -> Option<oneshot::Receiver<Result<Collected, Answer>>> {
+        let (shard, member) = (self.shard.borrow().clone()?, self.member.borrow().clone()?);
+        let (sender, receiver) = oneshot::channel();
+        shard.spawn(TaskClass::Background, async move {
+            let _ = sender.send(member.collect(group, block..=block).await);
+        });
+        Some(receiver)
+    }
 }
 
 /// All storage hosts and what they need.

@@ -32,19 +32,14 @@ pub(crate) struct News {
     pub(crate) reports: Vec<Report>,
 }
 
-#[derive(Debug)]
-struct Silence {
-    boot: BootId,
-    peers: BTreeMap<NodeId, (Duration, Duration)>,
-}
-
 /// The oracle.
 #[derive(Debug)]
 pub(crate) struct Controller {
     shard: MemShard,
     rng: RefCell<fastrand::Rng>,
     groups: RefCell<Groups>,
-    silences: RefCell<BTreeMap<NodeId, Silence>>,
+    /// By reporter and silent host.
+    silences: RefCell<BTreeMap<(NodeId, NodeId), SilenceReport>>,
     mounts: RefCell<BTreeMap<NodeId, MountReport>>,
     ready: RefCell<BTreeMap<(GroupId, Epoch, NodeId), NodeId>>,
     failed: RefCell<BTreeSet<DeviceId>>,
@@ -78,7 +73,8 @@ impl Controller {
         self.shard.clock().now()
     }
 
-    fn wall(&self) -> Timestamp {
+    /// The calendar of all controllers.
+    pub(crate) fn wall(&self) -> Timestamp {
         let millis = u64::try_from(self.now().as_millis()).expect("a run is short");
         Timestamp(1_000_000 + millis * WALL_SPEED)
     }
@@ -103,19 +99,13 @@ impl Controller {
         }
         for report in reports {
             match report {
-                Report::Silence { peer, boot: Some(silent), .. }
-                    if self.heard.borrow().get(&peer).is_some_and(|heard| heard.boot != silent) =>
-                {
-                    // Silent was an earlier start of the peer.
-                }
-                Report::Silence { peer, .. } => {
+                Report::Silence { peer: silent, boot: silent_boot, .. } => {
                     let mut silences = self.silences.borrow_mut();
-                    let silence =
-                        silences.entry(node).or_insert_with(|| Silence { boot, peers: BTreeMap::new() });
-                    if silence.boot != boot {
-                        *silence = Silence { boot, peers: BTreeMap::new() };
-                    }
-                    silence.peers.entry(peer).or_insert((now, now)).1 = now;
+                    let fresh =
+                        SilenceReport { reporter: node, boot, silent, silent_boot, first: now, last: now };
+                    let known = silences.entry((node, silent)).or_insert(fresh);
+                    let goes_on = (known.boot, known.silent_boot) == (boot, silent_boot);
+                    *known = SilenceReport { first: if goes_on { known.first } else { now }, ..fresh };
                 }
                 Report::JoinReady { group, epoch, node: joiner } => {
                     self.ready.borrow_mut().insert((group, epoch, joiner), node);
@@ -131,20 +121,8 @@ impl Controller {
     fn observe(&self) -> Observed {
         let now = self.now();
         let mut silences = self.silences.borrow_mut();
-        for silence in silences.values_mut() {
-            silence.peers.retain(|_, (_, last)| now.saturating_sub(*last) <= SILENCE_OVER);
-        }
-        silences.retain(|_, silence| !silence.peers.is_empty());
-        let silences = silences
-            .iter()
-            .map(|(reporter, silence)| SilenceReport {
-                reporter: *reporter,
-                boot: silence.boot,
-                first: silence.peers.values().map(|(first, _)| *first).min().unwrap_or(now),
-                last: silence.peers.values().map(|(_, last)| *last).max().unwrap_or(now),
-                silent: silence.peers.keys().copied().collect(),
-            })
-            .collect();
+        silences.retain(|_, report| now.saturating_sub(report.last) <= SILENCE_OVER);
+        let silences = silences.values().copied().collect();
         let heard = self.heard.borrow().clone();
         let ready = self.ready.borrow();
         Observed {
@@ -256,6 +234,11 @@ impl Controller {
                 && group.members.len() == nova_groups::MEMBERS_MAX
         });
         whole && count > 0
+    }
+
+    /// The groups that take writes now.
+    pub(crate) fn writable(&self) -> Vec<GroupId> {
+        self.groups.borrow().writable("").collect()
     }
 
     /// Groups and the hosts of their members.

@@ -15,6 +15,7 @@ use novafs_format::seal::{BlockKey, DomainKey};
 use novafs_replica::message::BODY_BYTES_MAX;
 use novafs_replica::{Answer, Configuration, Message};
 
+use crate::cluster::StorageHost;
 use crate::history::{History, VersionNumber, claimed_version, plaintext};
 use crate::net::SimPeers;
 
@@ -25,6 +26,9 @@ const ATTEMPT: Duration = Duration::from_millis(1_200);
 /// Copies that wait at once: each holds its body.
 const ECHOES_MAX: usize = 8;
 const PAUSE: Duration = Duration::from_millis(30);
+/// How often a block is collected that cannot be collected now, and how long apart.
+const COLLECT_TRIES_MAX: usize = 20;
+const COLLECT_AGAIN: Duration = Duration::from_millis(300);
 
 /// A block that the edges write and read.
 #[derive(Debug)]
@@ -374,6 +378,24 @@ impl SimEdge {
         let version = claimed_version(&plain)?;
         (sealed.block == block.id && plain == plaintext(block.id, sealed.unit, version, block.unit_log2))
             .then_some(version)
+    }
+
+    /// Lets the host of the primary collect a block, as the controllers order it.
+    pub(crate) async fn collect(&self, block: &Block, hosts: &BTreeMap<NodeId, Rc<StorageHost>>) {
+        self.history.borrow_mut().begin_delete(block.id);
+        for _ in 0..COLLECT_TRIES_MAX {
+            let primary = self.map.borrow().group(block.group).map(|view| view.primary);
+            if let Some(collected) = primary.and_then(|node| hosts.get(&node)?.collect(block.group, block.id))
+                && let Ok(Ok(collected)) = collected.await
+            {
+                // Where nothing was held there was nothing to delete, and a writer may still begin.
+                if collected.blocks > 0 {
+                    self.history.borrow_mut().ack_delete(block.id);
+                }
+                return;
+            }
+            self.shard.clock().sleep_until(self.shard.clock().now() + COLLECT_AGAIN).await;
+        }
     }
 
     /// Deletes a block.

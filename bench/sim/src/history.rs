@@ -52,8 +52,30 @@ pub struct Counts {
     pub fenced: u64,
     /// Writes refused for want of room.
     pub full: u64,
-    /// Files written through the real edge and closed.
+    /// Files written through the real edge and published, as their programs were told.
     pub files: u64,
+    /// Files read whole and compared.
+    pub files_read: u64,
+    /// Files that were not published because their session had ended.
+    pub files_fenced: u64,
+    /// Writer sessions opened.
+    pub sessions: u64,
+    /// Writer sessions that the leader ended.
+    pub sessions_ended: u64,
+    /// Listings that reached their end.
+    pub listings: u64,
+    /// Files and directories moved.
+    pub moved: u64,
+    /// Files and directories removed.
+    pub removed: u64,
+    /// Requests to the file metadata that came into the log again.
+    pub repeats: u64,
+    /// Snapshots of the file metadata that another controller went on from.
+    pub snapshots: u64,
+    /// Hosts of programs killed.
+    pub edges_killed: u64,
+    /// Writes to files that exist, acknowledged.
+    pub rewrites: u64,
 }
 
 impl Counts {
@@ -66,6 +88,17 @@ impl Counts {
         self.fenced += other.fenced;
         self.full += other.full;
         self.files += other.files;
+        self.files_read += other.files_read;
+        self.files_fenced += other.files_fenced;
+        self.sessions += other.sessions;
+        self.sessions_ended += other.sessions_ended;
+        self.listings += other.listings;
+        self.moved += other.moved;
+        self.removed += other.removed;
+        self.repeats += other.repeats;
+        self.snapshots += other.snapshots;
+        self.edges_killed += other.edges_killed;
+        self.rewrites += other.rewrites;
     }
 }
 

@@ -1,19 +1,28 @@
 //! The seeded simulator of storage: the real store, replica machine and member on simulated disks, network and
-//! clocks, edges that write and read, and the controllers' slice of groups as an oracle behind random delays.
+//! clocks, edges that write and read, and the controllers' slices of groups and of file metadata as oracles behind
+//! random delays.
 //!
 //! A run is made by its seed alone. It has a time of faults, then the faults stop and everything must heal; what is
 //! checked is section 6 of the NovaFS protocol. See docs/testing.md.
 #![forbid(unsafe_code)]
 
+mod ask;
+mod audit;
+mod browse;
 mod chaos;
 mod cluster;
 mod controller;
 mod edge;
+mod expected;
 mod files;
+mod files_group;
 mod history;
 mod many;
+mod metadata;
 mod net;
+mod put;
 mod rest;
+mod rewrite;
 mod run;
 mod scenario;
 

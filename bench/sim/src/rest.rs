@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use nova_units::{BlockId, CommitPoint, GroupId, IoClass, NodeId, UnitIndex};
+use nova_units::{BlockId, CommitPoint, Generation, GroupId, IoClass, NodeId, UnitIndex};
+use novafs_format::{Cut, SealedUnit};
 use novafs_store::ReadError;
-use sha2::{Digest, Sha256};
 
 use crate::cluster::{Cluster, SimMember};
 use crate::edge::{Block, SimEdge};
@@ -17,23 +17,26 @@ const ROUNDS_MAX: usize = 20;
 const ROUND: Duration = Duration::from_millis(700);
 const SCAN_UNITS: usize = 256;
 
-/// What a member holds of a unit: everything about it, and a digest of its bytes or `None` when they are bad.
-type Copy = (CommitPoint, [u8; 144], Option<[u8; 32]>);
-type Copies = BTreeMap<(BlockId, UnitIndex), Copy>;
+/// What a member holds of a unit: everything about it, and the digest of its bytes or `None` when they are bad.
+type Copy = (CommitPoint, [u8; SealedUnit::ENCODED_BYTES], Option<[u8; 32]>);
+/// Everything that a member holds of a group.
+pub(crate) type Copies = BTreeMap<(BlockId, UnitIndex), Copy>;
+/// Everything that the members of every group hold.
+pub(crate) type Held = BTreeMap<GroupId, Vec<(NodeId, Copies)>>;
 
-/// What is wrong, if anything is.
-pub(crate) fn check(cluster: &Cluster, edge: &Rc<SimEdge>, blocks: &[Rc<Block>]) -> Vec<String> {
-    let mut wrong = compare(cluster, edge);
+/// What is wrong, if anything is, and what the members hold.
+pub(crate) fn check(cluster: &Cluster, edge: &Rc<SimEdge>, blocks: &[Rc<Block>]) -> (Vec<String>, Held) {
+    let (mut wrong, held) = compare(cluster, edge);
     for block in blocks {
         for member in 0..nova_groups::MEMBERS_MAX {
             wrong.extend(read_all(cluster, edge, block, member));
         }
     }
-    wrong
+    (wrong, held)
 }
 
-fn compare(cluster: &Cluster, edge: &Rc<SimEdge>) -> Vec<String> {
-    let mut wrong = Vec::new();
+fn compare(cluster: &Cluster, edge: &Rc<SimEdge>) -> (Vec<String>, Held) {
+    let (mut wrong, mut all) = (Vec::new(), Held::new());
     for (group, members) in cluster.controller.members() {
         let mut last = Vec::new();
         for round in 0..ROUNDS_MAX {
@@ -46,6 +49,7 @@ fn compare(cluster: &Cluster, edge: &Rc<SimEdge>) -> Vec<String> {
                 })
                 .collect();
             last = differences(group, &held);
+            all.insert(group, held);
             if bad.is_empty() && (last.is_empty() || round > 4) {
                 break;
             }
@@ -56,8 +60,26 @@ fn compare(cluster: &Cluster, edge: &Rc<SimEdge>) -> Vec<String> {
             cluster.world.run_for(ROUND);
         }
         wrong.extend(last);
+        wrong.extend(compare_fences(cluster, group, &members));
     }
-    wrong
+    (wrong, all)
+}
+
+/// Members judge late writes alike.
+fn compare_fences(cluster: &Cluster, group: GroupId, members: &[NodeId]) -> Option<String> {
+    let fences = |node: &NodeId| {
+        let member = cluster.hosts[node].member.borrow().clone();
+        let fences = member.map(|member| member.store().fences(group)).unwrap_or_default();
+        let known =
+            fences.into_iter().map(|(block, record)| (block, record.fence, record.deleted, record.cut));
+        known
+            .filter(|(_, fence, _, cut)| *fence > Generation(0) || *cut != Cut::default())
+            .collect::<Vec<_>>()
+    };
+    let held: Vec<_> = members.iter().map(|node| (*node, fences(node))).collect();
+    let (first, others) = held.split_first()?;
+    let other = others.iter().find(|other| other.1 != first.1)?;
+    Some(format!("{group}: {} has fences {:?}, {} has {:?}", first.0, first.1, other.0, other.1))
 }
 
 fn differences(group: GroupId, held: &[(NodeId, Copies)]) -> Vec<String> {
@@ -93,6 +115,17 @@ fn copies(cluster: &Cluster, node: NodeId, group: GroupId) -> Copies {
 }
 
 async fn collect(member: Rc<SimMember>, group: GroupId) -> Copies {
+    let copies = scan(&member, group).await;
+    let mut blocks: Vec<BlockId> = copies.keys().map(|(block, _)| *block).collect();
+    blocks.dedup();
+    let all = BlockId(0)..=BlockId(u64::MAX);
+    if let Ok(listed) = member.store().held_blocks(group, all, usize::MAX).await {
+        assert_eq!(listed.blocks, blocks, "the list of held blocks is what a scan finds");
+    }
+    copies
+}
+
+async fn scan(member: &Rc<SimMember>, group: GroupId) -> Copies {
     let store = member.store();
     let mut copies = Copies::new();
     let mut after = None;
@@ -101,7 +134,7 @@ async fn collect(member: Rc<SimMember>, group: GroupId) -> Copies {
         for record in &records {
             let (block, unit) = (record.sealed.block, record.sealed.unit);
             let digest = match store.read(group, block, unit, IoClass::Scrub).await {
-                Ok(Some(found)) => Some(Sha256::digest(&found.body[..]).into()),
+                Ok(Some(found)) => Some(found.record.sealed.compute_digest(&found.body)),
                 Ok(None) | Err(ReadError::Corrupt { .. } | ReadError::Unreadable { .. }) | Err(_) => None,
             };
             copies.insert((block, unit), (record.commit, record.sealed.encode(), digest));

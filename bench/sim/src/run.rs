@@ -8,16 +8,19 @@ use nova_device::mem::{KillMode, World};
 use nova_device::{Clock, Shard};
 use nova_units::{BlockId, GroupId, NodeId, TaskClass};
 use novafs_edge::{Edge, EdgeOptions, Keyring};
-use novafs_format::seal::DomainKey;
+use novafs_format::seal::{CipherKind, DomainKey};
 
+use crate::audit;
 use crate::chaos::Chaos;
 use crate::cluster::{Cluster, bare_host};
 use crate::controller::{CONTROLLER, Controller};
 use crate::edge::{Block, SimEdge};
 use crate::files::Files;
+use crate::files_group::{FILES, FilesGroup};
 use crate::history::{Counts, History};
 use crate::net::{Net, SimPeers};
 use crate::rest;
+use crate::rewrite::Rewritten;
 use crate::scenario::Scenario;
 
 const FABRIC: NodeId = NodeId(201);
@@ -33,6 +36,10 @@ const ROOM_AFTER: Duration = Duration::from_secs(20);
 const STEADY: Duration = Duration::from_millis(2_500);
 /// Time for what is under way to end.
 const SETTLE: Duration = Duration::from_millis(1_500);
+/// Programs have ended this long after everything is whole and they were told to.
+const PROGRAMS_END_WITHIN: Duration = Duration::from_secs(60);
+/// The longest lease, and time to see that it is over.
+const SESSIONS_END_WITHIN: Duration = Duration::from_secs(5);
 const EDGE_POOL_BYTES: u64 = 32 << 20;
 
 /// How a run ended.
@@ -85,6 +92,7 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
     let world = World::new(seed);
     let fabric = bare_host(&world, FABRIC, 0, 1 << 20);
     let seat = bare_host(&world, CONTROLLER, 0, 1 << 20);
+    let files_seat = bare_host(&world, FILES, 0, 1 << 20);
     let net = Net::new(fabric, rng.u64(..));
     let controller = Controller::new(seat.clone(), rng.u64(..), scenario.groups);
     let mut cluster = Cluster::new(world, Rc::clone(&net), Rc::clone(&controller));
@@ -105,27 +113,36 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
     let stopping = Rc::new(Cell::new(false));
     let blocks = make_blocks(&scenario, &controller, &mut rng);
     let edges = start_edges(&cluster, &scenario, &history, &stopping, &blocks, &mut rng);
-    let files = start_files(&cluster, &scenario, &edges);
+    let group = FilesGroup::start(&files_seat, &net, &controller, &history, (rng.u64(..), verbose));
+    let bytes_max = if scenario.small { 60 << 10 } else { 400 << 10 };
+    let files = Files::new((&net, &controller, &group), &history, &stopping, bytes_max, scenario.drift_ppm);
+    for node in Files::nodes() {
+        files.start(&cluster.world, node);
+    }
+    let rewritten = start_rewriting(&cluster, &scenario, &edges);
     cluster.world.run_for(Duration::from_millis(300));
-    chaos.rage(&cluster, &scenario, &mut rng);
+    chaos.rage(&cluster, &files, &scenario, &mut rng);
     if scenario.deletes {
         // Its writer and readers go on, and must be refused.
         delete_block(&edges[0], &blocks[0]);
+        if let Some(block) = blocks.get(1).filter(|_| scenario.blocks > 2) {
+            collect_block(&cluster, &edges[0], block);
+        }
     }
-    chaos.end(&cluster);
+    chaos.end(&cluster, &files);
     let mut room = Room { due: cluster.world.now() + ROOM_AFTER, next: 1 };
     let healed_by = cluster.world.now() + HEAL_WITHIN;
     let whole = |cluster: &Cluster| controller.is_whole() && cluster.is_sound();
     let mut whole_since = None;
     while cluster.world.now() < healed_by {
         cluster.world.run_for(Duration::from_millis(250));
-        chaos.recover_due(&cluster, &mut rng);
+        chaos.recover_due(&cluster, &files, &mut rng);
         let now = cluster.world.now();
         if now >= healed_by - HEAL_WITHIN + LAST_WRITES {
             stopping.set(true);
         }
         if let Some(block) = room.next_due(now, &blocks) {
-            delete_block(&edges[0], block);
+            collect_block(&cluster, &edges[0], block);
         }
         whole_since = if whole(&cluster) { whole_since.or(Some(now)) } else { None };
         if whole_since.is_some_and(|since| now >= since + STEADY) {
@@ -139,8 +156,16 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
     cluster.world.run_for(Duration::from_secs(7));
     cluster.world.run_for(SETTLE);
     if found.is_empty() {
-        found.extend(rest::check(&cluster, &edges[0], &blocks));
-        found.extend(cluster.world.run(&edges[1].shard, Rc::clone(&files).read_all()));
+        found.extend(end_programs(&cluster, &files));
+        let (wrong, held) = rest::check(&cluster, &edges[0], &blocks);
+        found.extend(wrong);
+        group.check_at_rest();
+        found.extend(files.check_salts(&held));
+        found.extend(audit::reachable(&group.namespace(), &held));
+        found.extend(files.read_all(&cluster.world));
+        for file in &rewritten {
+            found.extend(cluster.world.run(&edges[0].shard, Rc::clone(file).read_at_rest()));
+        }
     }
     let mut history = history.borrow_mut();
     found.append(&mut history.violations);
@@ -152,6 +177,7 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
             .iter()
             .map(|(at, what)| (at.saturating_sub(Duration::from_secs(CONTROLLER.0 * 10)), what.clone())),
     );
+    events.extend(group.log());
     events.sort();
     let events: Vec<_> = events.into_iter().map(|(at, what)| format!("{at:?} {what}")).collect();
     let repaired = cluster
@@ -162,6 +188,7 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
     let took = cluster.world.now();
     let fingerprint = cluster.world.fingerprint();
     let described = if found.is_empty() { Vec::new() } else { cluster.describe() };
+    files.end(&cluster.world);
     // Hosts know each other through the network, and it knows them: part them, or nothing is ever freed.
     for node in cluster.hosts.keys() {
         cluster.kill(*node, KillMode::Process);
@@ -247,10 +274,29 @@ fn start_edges(
     edges
 }
 
-/// The real edge on both hosts: one writes files, the other reads them.
-fn start_files(cluster: &Cluster, scenario: &Scenario, edges: &[Rc<SimEdge>]) -> Rc<Files> {
-    let real = |host: &Rc<SimEdge>| {
-        let keys = Keyring::of(DomainKey::new(2, 1, [9; 32]));
+/// Programs end, and what they left open ends after its lease; what does not.
+fn end_programs(cluster: &Cluster, files: &Files) -> Vec<String> {
+    let mut found = Vec::new();
+    if !cluster.world.run_until(PROGRAMS_END_WITHIN, || files.running().is_empty()) {
+        found.push(format!(
+            "a program did not finish within {PROGRAMS_END_WITHIN:?} of a whole cluster: {:?}",
+            files.running()
+        ));
+    }
+    if !cluster.world.run_until(SESSIONS_END_WITHIN, || files.group.is_quiet()) {
+        found.push("a session of nobody stays open, or a removed tree stays".to_owned());
+    }
+    found
+}
+
+/// Files that are rewritten through the real edge on both hosts, each with a reader.
+fn start_rewriting(cluster: &Cluster, scenario: &Scenario, hosts: &[Rc<SimEdge>]) -> Vec<Rc<Rewritten>> {
+    if scenario.rewritten == 0 {
+        return Vec::new();
+    }
+    // Each side has another cipher: one opens what the other sealed.
+    let real = |host: &Rc<SimEdge>, cipher| {
+        let keys = Keyring::of(DomainKey::new(2, 1, [9; 32]).with_cipher(cipher));
         let options = EdgeOptions {
             deadline: Duration::from_secs(8),
             attempt: Duration::from_millis(1_200),
@@ -267,12 +313,21 @@ fn start_files(cluster: &Cluster, scenario: &Scenario, edges: &[Rc<SimEdge>]) ->
         });
         edge
     };
-    let groups = cluster.controller.members().into_keys().collect();
-    let (writer, reader) = (real(&edges[0]), real(&edges[1]));
-    let bytes_max = if scenario.small { 60 << 10 } else { 400 << 10 };
-    let files = Rc::new(Files::new(writer, reader, Rc::clone(&edges[0]), groups, bytes_max));
-    edges[0].shard.spawn(TaskClass::Client, Rc::clone(&files).run());
-    files
+    let edges = [real(&hosts[0], CipherKind::AwsLc), real(&hosts[1], CipherKind::AesGcm)];
+    let groups: Vec<GroupId> = cluster.controller.members().into_keys().collect();
+    let host = &hosts[0];
+    let start = |number: u64| {
+        let group = groups.get(usize::try_from(number).expect("few") % groups.len().max(1));
+        let group = group.copied().unwrap_or(GroupId(1));
+        let unit_log2 = 12 + u8::try_from(host.shard.random() % 5).expect("small");
+        let bytes_max = if scenario.small { 60 << 10 } else { 5 << unit_log2 };
+        let place = (group, BlockId::new(3, number), unit_log2);
+        let file = Rewritten::new(edges.clone(), Rc::clone(host), place, bytes_max);
+        host.shard.spawn(TaskClass::Client, Rc::clone(&file).run());
+        host.shard.spawn(TaskClass::Client, Rc::clone(&file).run_reader());
+        file
+    };
+    (0..scenario.rewritten).map(start).collect()
 }
 
 async fn follow_map(edge: Rc<SimEdge>, controller: Rc<Controller>, delay: Duration) {
@@ -287,4 +342,9 @@ async fn follow_map(edge: Rc<SimEdge>, controller: Rc<Controller>, delay: Durati
 fn delete_block(edge: &Rc<SimEdge>, block: &Rc<Block>) {
     let (deleting, block) = (Rc::clone(edge), Rc::clone(block));
     edge.shard.spawn(TaskClass::Client, async move { deleting.delete(&block).await });
+}
+
+fn collect_block(cluster: &Cluster, edge: &Rc<SimEdge>, block: &Rc<Block>) {
+    let (asking, block, hosts) = (Rc::clone(edge), Rc::clone(block), cluster.hosts.clone());
+    edge.shard.spawn(TaskClass::Background, async move { asking.collect(&block, &hosts).await });
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nova_device::mem::{Chance, DiskFaults, Latency};
 
+use crate::files_group::Troubles;
 use crate::net::Weather;
 
 /// Everything that is drawn before a run begins.
@@ -34,6 +35,13 @@ pub(crate) struct Scenario {
     pub(crate) echo_permille: u32,
     pub(crate) idle_ms: u64,
     pub(crate) deletes: bool,
+    /// Kills and cuts of hosts of programs, and pauses of the files group, in a second each, of a thousand.
+    pub(crate) edge_kill_permille: u32,
+    pub(crate) edge_cut_permille: u32,
+    pub(crate) files_away_permille: u32,
+    pub(crate) troubles: Troubles,
+    /// Files that are opened again and rewritten.
+    pub(crate) rewritten: u64,
 }
 
 impl Scenario {
@@ -98,6 +106,17 @@ impl Scenario {
             echo_permille: rng.u32(..100),
             idle_ms: if small { 10 } else { rng.u64(8..80) },
             deletes: rng.bool(),
+            edge_kill_permille: if one_in(&mut rng, 3) { 0 } else { rng.u32(..800) },
+            edge_cut_permille: if one_in(&mut rng, 3) { 0 } else { rng.u32(..300) },
+            files_away_permille: if one_in(&mut rng, 3) { 0 } else { rng.u32(..400) },
+            troubles: Troubles {
+                log_ms: if one_in(&mut rng, 3) { (1, 300) } else { (1, 20) },
+                lost_permille: if rng.bool() { rng.u32(..150) } else { 0 },
+                late_permille: if rng.bool() { rng.u32(..100) } else { 0 },
+                late_ms: rng.u64(10..3_000),
+                snapshot_permille: rng.u32(..100),
+            },
+            rewritten: if one_in(&mut rng, 3) { rng.u64(1..=2) } else { 0 },
         }
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use nova_api::cluster::cluster_client::ClusterClient;
 use nova_api::cluster::host_report::Report;
 use nova_api::cluster::{
-    ClusterMap, Heartbeat, HostOrder, HostReport, RegisterRequest, WatchMapRequest, host_order::Order,
+    ClusterMap, Heartbeat, HostOrder, HostReport, Incarnate, RegisterRequest, WatchMapRequest,
+    host_order::Order,
 };
 use nova_ring::abi::AgentCommand;
 use nova_units::{DeviceId, Incarnation};
@@ -17,6 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
+use crate::blocks;
 use crate::config::Config;
 use crate::controllers::Controllers;
 use crate::picture::{KnownMap, Picture};
@@ -103,6 +105,9 @@ async fn exchange(
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut acknowledged = Instant::now();
     let mut daemon = picture.daemon.subscribe();
+    // What waited while nobody took it is old: a peer that was silent then may be back. Whatever still holds is said
+    // again within 100 ms, and the mount with every heartbeat.
+    drop(picture.take_reports());
     loop {
         let outcome = tokio::select! {
             _ = beat.tick() => {
@@ -157,7 +162,21 @@ fn take_map(picture: &Picture, map: ClusterMap, self_node: u64, region_era: u64)
 }
 
 fn obey(picture: &Picture, order: Option<Order>) {
-    let Some(Order::Incarnate(order)) = order else { return };
+    let done = match order {
+        Some(Order::Incarnate(order)) => return incarnate(picture, &order),
+        Some(Order::DeleteBlocks(order)) => blocks::delete(picture, &order),
+        Some(Order::ListBlocks(order)) => blocks::list(picture, &order),
+        None => return,
+    };
+    if let Err(reason) = done {
+        tracing::debug!(
+            reason,
+            "an order about blocks is not carried out now; the controller orders it again"
+        );
+    }
+}
+
+fn incarnate(picture: &Picture, order: &Incarnate) {
     let Ok(device) = <[u8; 16]>::try_from(&order.device[..]) else {
         tracing::warn!("an order names a device of {} bytes, not 16", order.device.len());
         return;
@@ -205,7 +224,14 @@ impl Sender {
     }
 
     fn send_all(&mut self, reports: Vec<Report>) -> Result<(), Status> {
-        reports.into_iter().try_for_each(|report| self.send(report))
+        for report in reports {
+            // The controller asks about blocks again: their reports never fill the stream that carries heartbeats.
+            let about_blocks = matches!(report, Report::BlocksDeleted(_) | Report::BlocksHeld(_));
+            if !(about_blocks && self.reports.capacity() <= STREAM_DEPTH / 2) {
+                self.send(report)?;
+            }
+        }
+        Ok(())
     }
 
     fn send(&mut self, report: Report) -> Result<(), Status> {

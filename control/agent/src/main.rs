@@ -5,6 +5,7 @@
 //! without the others noticing more than a gap.
 #![forbid(unsafe_code)]
 
+mod blocks;
 mod cluster;
 mod config;
 mod controllers;

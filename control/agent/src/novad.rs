@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use nova_api::cluster::{self, host_report::Report};
-use nova_ring::abi::{AgentCommand, AgentEvent};
+use nova_ring::abi::{AgentCommand, AgentEvent, PeersHeard};
 use nova_ring::handshake::Hello;
 use nova_ring::snapshot::{SnapshotError, SnapshotWriter};
 use nova_ring::{Kind, LOOK_AGAIN, Link, PushError, SNAPSHOT_BYTES, attach};
 use tokio::sync::mpsc;
 
-use crate::doorbell;
 use crate::map::host_map;
 use crate::picture::{Daemon, Picture};
+use crate::{blocks, doorbell};
 
 /// Pause before novad is looked for again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -62,6 +62,7 @@ struct Attached<'picture> {
     given: Option<(u64, u64, u64)>,
     /// A command that the ring had no room for.
     unsent: Option<AgentCommand>,
+    lists: blocks::Lists,
 }
 
 /// Serves an attachment until it ends; answers why.
@@ -82,7 +83,8 @@ async fn try_serve(
     while commands.try_recv().is_ok() {}
     picture.daemon.send_replace(Daemon { boot: link.terms.boot, ..Daemon::default() });
     let snapshots = SnapshotWriter::new(link.area.clone());
-    let mut attached = Attached { link, picture, snapshots, given: None, unsent: None };
+    let lists = blocks::Lists::default();
+    let mut attached = Attached { link, picture, snapshots, given: None, unsent: None, lists };
     let mut maps = picture.map.subscribe();
     loop {
         while let Some(slot) = attached.link.receiver.pop()? {
@@ -128,18 +130,7 @@ impl Attached<'_> {
                 self.picture.daemon.send_modify(|daemon| daemon.device = Some(mounted.clone()));
                 self.picture.report(Report::DeviceMounted(mounted));
             }
-            AgentEvent::Peers { peers } => {
-                let those = |heard: bool| {
-                    peers
-                        .as_slice()
-                        .iter()
-                        .filter(move |peer| peer.heard == heard)
-                        .map(|peer| peer.node.0)
-                        .collect()
-                };
-                self.picture
-                    .report(Report::Silence(cluster::Silence { silent: those(false), heard: those(true) }));
-            }
+            AgentEvent::Peers { peers } => self.picture.report(Report::Silence(silence(&peers))),
             AgentEvent::JoinReady { group, epoch, node } => {
                 let ready = cluster::JoinReady { group: group.0, epoch: epoch.0, node: node.0 };
                 self.picture.report(Report::JoinReady(ready));
@@ -159,6 +150,14 @@ impl Attached<'_> {
                     daemon.bytes_total = bytes_total;
                     daemon.bytes_free = bytes_free;
                 });
+            }
+            AgentEvent::BlocksDeleted { group, deleted, bytes, runs } => {
+                self.picture.report(Report::BlocksDeleted(blocks::deleted(group, deleted, bytes, &runs)));
+            }
+            AgentEvent::BlocksHeld { request, part, last, more, blocks } => {
+                if let Some(held) = self.lists.take(request, part, last, more, &blocks) {
+                    self.picture.report(Report::BlocksHeld(held));
+                }
             }
             AgentEvent::Serving { serving } => tracing::info!(serving, "novad"),
         }
@@ -217,5 +216,39 @@ impl Attached<'_> {
             self.link.sender.ring();
         }
         Ok(())
+    }
+}
+
+/// What novad says of its peers, as the controllers take it. Which start of a peer is silent goes with it: silence of
+/// an earlier one must not drop a host that has come back.
+fn silence(peers: &PeersHeard) -> cluster::Silence {
+    let mut told = cluster::Silence::default();
+    for peer in peers.as_slice() {
+        if peer.heard {
+            told.heard.push(peer.node.0);
+        } else {
+            told.silent.push(peer.node.0);
+            told.silent_boots.push(peer.boot.map_or(0, |boot| boot.0));
+        }
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use nova_ring::abi::PeerHeard;
+    use nova_units::{BootId, NodeId};
+
+    use super::*;
+
+    #[test]
+    fn silence_names_the_start_of_each_silent_peer() {
+        let peer = |node, boot: u64, heard| PeerHeard {
+            node: NodeId(node),
+            boot: (boot != 0).then_some(BootId(boot)),
+            heard,
+        };
+        let told = silence(&PeersHeard::new(&[peer(2, 7, false), peer(3, 0, true), peer(4, 0, false)]));
+        assert_eq!((told.silent, told.silent_boots, told.heard), (vec![2, 4], vec![7, 0], vec![3]));
     }
 }

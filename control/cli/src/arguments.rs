@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::cluster;
 use crate::dev;
 use crate::fs;
+use crate::mount;
 
 /// Starts regions of NovaClustr, moves files in and out of them, and shows how they are.
 #[derive(Debug, Parser)]
@@ -19,6 +20,7 @@ use crate::fs;
                   nova dev up                     a whole region on this machine\n  \
                   nova fs put ~/photos /hot       copy a folder into it, three replicas\n  \
                   nova fs ls -l /hot/photos       look at it\n  \
+                  nova mount /mnt/nova            use it with every program\n  \
                   nova cluster status             hosts, groups, controllers\n  \
                   nova dev down --wipe            end the region and delete its data"
 )]
@@ -59,8 +61,18 @@ pub(crate) enum Command {
     /// A region on this machine, for development: start it, look at it, break it, end it.
     #[command(subcommand)]
     Dev(dev::Command),
-    /// Files of NovaFS: put, get, list, move, remove, locate.
+    /// Files of NovaFS: put, get, copy, synchronize, list, move, remove, restore.
     Fs(fs::Fs),
+    /// Show a directory of NovaFS as a folder of this machine, for every program.
+    #[command(
+        after_help = "Runs until Ctrl-C or SIGTERM, or until somebody runs umount; a second Ctrl-C does not wait for open \
+                      files. It needs /dev/fuse, and root or the program fusermount3.\n\n\
+                      Examples:\n  \
+                      nova mount /mnt/nova                        the whole region\n  \
+                      nova mount /hot/projects ~/projects         one directory\n  \
+                      nova mount --background --log nova.log /mnt/nova && ls /mnt/nova; umount /mnt/nova"
+    )]
+    Mount(mount::MountArguments),
     /// The cluster as its controllers see it.
     #[command(subcommand)]
     Cluster(cluster::Command),

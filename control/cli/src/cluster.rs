@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use nova_api::cluster::StatusResponse;
+use nova_api::cluster::check_reply::Reply;
 
 use crate::arguments::Global;
 use crate::dev::region::Region;
@@ -58,6 +59,11 @@ pub(crate) fn run_node(global: &Global, command: NodeCommand) -> anyhow::Result<
 
 fn ask(region: &Region, patience: Duration) -> anyhow::Result<StatusResponse> {
     Controllers::of(region)?.status(patience)
+}
+
+/// Compares the file metadata of the region with what its hosts store.
+pub(crate) fn check(region: &Region, each: impl FnMut(Reply)) -> anyhow::Result<()> {
+    Controllers::of(region)?.check(PATIENCE, each)
 }
 
 /// Id of the controller that leads a Raft group, when one does.

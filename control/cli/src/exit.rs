@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use novafs_client::{ClientError, Trouble};
+use novafs_fuse::MountError;
 
 /// Why a command stopped, as scripts see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +59,11 @@ impl Stop {
 pub(crate) fn kind_of(error: &anyhow::Error) -> Kind {
     let known = |cause: &(dyn std::error::Error + 'static)| {
         let stop = cause.downcast_ref::<Stop>().map(|stop| stop.kind);
-        stop.or_else(|| Some(Kind::of(cause.downcast_ref::<ClientError>()?.trouble())))
+        let mount = || match cause.downcast_ref::<MountError>()? {
+            MountError::NotADirectory { .. } | MountError::Mountpoint { .. } => Some(Kind::Usage),
+            _ => None,
+        };
+        stop.or_else(mount).or_else(|| Some(Kind::of(cause.downcast_ref::<ClientError>()?.trouble())))
     };
     error.chain().find_map(known).unwrap_or(Kind::Failed)
 }

@@ -1,10 +1,15 @@
 //! `nova fs`: files of NovaFS, through the agent and the data plane of one host.
 
+mod change;
+mod copy;
+mod fsck;
 mod get;
 mod locate;
 mod names;
-mod path;
+pub(crate) mod path;
 mod put;
+mod sync;
+mod trash;
 mod walk;
 
 use std::path::PathBuf;
@@ -106,6 +111,95 @@ enum Command {
         #[arg(default_value = "/")]
         path: String,
     },
+    /// Compare the file metadata with the blocks that every member of every group holds; changes nothing.
+    #[command(
+        after_help = "Ends with 1 when something differs. Blocks of removed files that wait for collection are fine.\n\n\
+                      Examples:\n  \
+                      nova fs fsck\n  \
+                      nova --json fs fsck | jq '.findings[] | select(.kind == \"missing\")'"
+    )]
+    Fsck,
+    /// Copy files inside NovaFS; directories with -r.
+    #[command(after_help = "Examples:\n  nova fs cp /hot/a /hot/b\n  nova fs cp -r /hot/photos /cold")]
+    Cp {
+        /// Copy directories with everything below them.
+        #[arg(short)]
+        recursive: bool,
+        /// Replace files that exist. Without it they are errors.
+        #[arg(long)]
+        replace: bool,
+        /// What to copy, then where to; into the target when that is a directory.
+        #[arg(required = true, num_args = 2.., value_names = ["SOURCE", "TARGET"])]
+        paths: Vec<String>,
+    },
+    /// Make a tree in NovaFS like a local one, or the other way round: by size and time of change.
+    #[command(after_help = "Examples:\n  nova fs sync ~/photos nova:/hot/photos\n  \
+                      nova fs sync --delete --dry-run nova:/hot/photos ~/photos")]
+    Sync(sync::Sync),
+    /// Draw a directory with everything below it.
+    #[command(after_help = "Example:\n  nova fs tree -L 2 /hot")]
+    Tree {
+        /// How deep.
+        #[arg(short = 'L', value_name = "DEPTH")]
+        depth: Option<usize>,
+        /// A directory in NovaFS.
+        #[arg(default_value = "/")]
+        path: String,
+    },
+    /// Read files and print their SHA-256, as sha256sum does.
+    #[command(after_help = "Example:\n  nova fs checksum /hot/a /hot/b")]
+    Checksum {
+        /// Files in NovaFS.
+        #[arg(required = true)]
+        paths: Vec<String>,
+    },
+    /// Give a file another name, or make a symbolic link.
+    #[command(after_help = "Examples:\n  nova fs ln /hot/a /hot/b\n  nova fs ln -s a /hot/c")]
+    Ln(change::Link),
+    /// Set permission bits.
+    #[command(after_help = "Example:\n  nova fs chmod 640 /hot/a /hot/b")]
+    Chmod {
+        /// Octal, as 644.
+        #[arg(value_parser = change::parse_mode)]
+        mode: u32,
+        /// Paths in NovaFS.
+        #[arg(required = true)]
+        paths: Vec<String>,
+    },
+    /// Set owner and group, in numbers.
+    #[command(after_help = "Examples:\n  nova fs chown 1000:1000 /hot/a\n  nova fs chown :100 /hot/a")]
+    Chown {
+        /// USER, USER:GROUP or :GROUP.
+        owner: String,
+        /// Paths in NovaFS.
+        #[arg(required = true)]
+        paths: Vec<String>,
+    },
+    /// Set the length of files; what is missing is zeros. Files that do not exist are made.
+    #[command(after_help = "Examples:\n  nova fs truncate 0 /hot/log\n  nova fs truncate 10M /hot/image")]
+    Truncate {
+        /// Bytes, as 0, 4096, 10M, 2G.
+        size: String,
+        /// Files in NovaFS.
+        #[arg(required = true)]
+        paths: Vec<String>,
+    },
+    /// Show, set and remove extended attributes.
+    #[command(subcommand)]
+    Xattr(change::Xattr),
+    /// Show or set how much a directory may hold.
+    #[command(
+        after_help = "Examples:\n  nova fs quota /hot/projects\n  nova fs quota --bytes 500G --files 1000000 /hot/projects"
+    )]
+    Quota(change::Quota),
+    /// What was removed: list it, bring it back, free its room.
+    #[command(subcommand)]
+    Trash(trash::Trash),
+    /// Show or set the rules of a namespace: retention, undelete window, copies, keys.
+    #[command(
+        after_help = "Examples:\n  nova fs space hot\n  nova fs space --retention 30d --undelete 7d hot"
+    )]
+    Space(trash::Space),
     /// Show on which host, device and position every unit of a file lies.
     #[command(after_help = "Example:\n  nova --json fs locate /hot/a | jq '.units[0].replicas'")]
     Locate {
@@ -116,6 +210,10 @@ enum Command {
 
 /// Carries out a command.
 pub(crate) fn run(global: &Global, fs: Fs) -> anyhow::Result<()> {
+    if matches!(fs.command, Command::Fsck) {
+        // The controllers answer it: no host's agent is needed.
+        return fsck::run(global);
+    }
     let client = connect(global, fs.agent)?;
     let outcome = match fs.command {
         Command::Put(put) => put::run(global, &client, &put),
@@ -127,15 +225,32 @@ pub(crate) fn run(global: &Global, fs: Fs) -> anyhow::Result<()> {
         Command::Mv { replace, source, target } => names::rename(global, &client, &source, &target, replace),
         Command::Rm { recursive, paths } => names::remove(global, &client, recursive, &paths),
         Command::Du { path } => names::usage(global, &client, &path),
+        Command::Cp { recursive, replace, paths } => {
+            let (target, sources) = paths.split_last().expect("clap asks for two");
+            copy::copy(global, &client, recursive, replace, sources, target)
+        }
+        Command::Sync(sync) => sync::run(global, &client, &sync),
+        Command::Tree { depth, path } => copy::tree(global, &client, &path, depth),
+        Command::Checksum { paths } => copy::checksum(global, &client, &paths),
+        Command::Ln(link) => change::link(global, &client, &link),
+        Command::Chmod { mode, paths } => change::mode(global, &client, mode, &paths),
+        Command::Chown { owner, paths } => change::owner(global, &client, &owner, &paths),
+        Command::Truncate { size, paths } => change::truncate(global, &client, &size, &paths),
+        Command::Xattr(command) => change::xattr(global, &client, &command),
+        Command::Quota(quota) => change::quota(global, &client, &quota),
+        Command::Trash(command) => trash::run(global, &client, &command),
+        Command::Space(space) => trash::space(global, &client, &space),
         Command::Locate { path } => locate::run(global, &client, &path),
+        Command::Fsck => unreachable!("it was carried out above"),
     };
+    client.end_session();
     // Dropped, it would wait until its threads next look up, 100 ms. The process ends now, and its host sees that.
     std::mem::forget(client);
     outcome
 }
 
 /// Attaches to an agent: the one that is named, or one of the region.
-fn connect(global: &Global, agent: Option<PathBuf>) -> anyhow::Result<Client> {
+pub(crate) fn connect(global: &Global, agent: Option<PathBuf>) -> anyhow::Result<Client> {
     let socket = match agent {
         Some(socket) => socket,
         None => {
@@ -187,6 +302,19 @@ fn fail_if_any(failures: &[String], failed: u64, verb: &str, unavailable: bool) 
     Err(Stop::new(kind, format!("{failed} files could not be {verb}")).into())
 }
 
+/// A size as people type it: bytes, or with K, M, G, T for powers of 1024.
+fn size(text: &str) -> anyhow::Result<u64> {
+    let (number, shift) = match text.chars().last() {
+        Some('K') => (&text[..text.len() - 1], 10),
+        Some('M') => (&text[..text.len() - 1], 20),
+        Some('G') => (&text[..text.len() - 1], 30),
+        Some('T') => (&text[..text.len() - 1], 40),
+        _ => (text, 0),
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    bytes.ok_or_else(|| Stop::usage(format!("{text:?} is no size: give bytes, or 64K, 10M, 2G, 1T")))
+}
+
 /// Seconds to the millisecond.
 fn seconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1000.0).round() / 1000.0
@@ -206,4 +334,17 @@ fn rate(bytes: u64, seconds: f64) -> Option<u64> {
     )]
     let ms = (seconds * 1000.0).round() as u64;
     bytes.checked_mul(1000)?.checked_div(ms).filter(|rate| *rate > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_bytes_or_powers_of_1024() {
+        for (text, bytes) in [("0", 0), ("4096", 4096), ("64K", 65_536), ("2G", 2 << 30), ("1T", 1 << 40)] {
+            assert_eq!(size(text).unwrap(), bytes, "{text}");
+        }
+        assert!(["", "K", "10m", "-1", "99999999999T"].into_iter().all(|text| size(text).is_err()));
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! Results go to standard output, as text or (`--json`) as one JSON object; progress and messages go to standard
 //! error. `dev` handles processes of this machine, `cluster` and `node` ask the controllers over gRPC as the operator,
-//! `fs` is a local program like any other and speaks to the agent of one host.
+//! `fs` and `mount` are local programs like any other and speak to the agent of
+//! one host.
 #![forbid(unsafe_code)]
 
 mod arguments;
@@ -10,6 +11,7 @@ mod cluster;
 mod dev;
 mod exit;
 mod fs;
+mod mount;
 mod output;
 mod progress;
 
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         Command::Cluster(command) => cluster::run(&global, command),
         Command::Node(command) => cluster::run_node(&global, command),
         Command::Fs(command) => fs::run(&global, command),
+        Command::Mount(command) => mount::run(&global, &command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "nova", &mut script);

@@ -7,14 +7,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nova_api::cluster as pb;
+use nova_api::cluster::host_order::Order;
 use nova_api::cluster::host_report::Report;
 use nova_fleet::{Heartbeats, storms};
 use nova_groups::{
     DeviceState, Heard, Mount, MountReport, Observed, REPORT_FRESH, ReadyReport, SilenceReport,
 };
 use nova_state::ClusterState;
-use nova_units::{BootId, DeviceId, Epoch, GroupId, NodeId, Timestamp};
-use tokio::sync::mpsc;
+use nova_units::{BlockId, BootId, DeviceId, Epoch, GroupId, NodeId, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use tonic::Status;
 
 use crate::clock;
@@ -23,6 +25,12 @@ use crate::clock;
 pub(crate) const ORDERS_WAITING_MAX: usize = 64;
 /// Counters kept of one host.
 const COUNTERS_MAX: usize = 1024;
+/// Reports of deleted blocks that wait; what is dropped is ordered and reported again.
+const DELETED_MAX: usize = 65_536;
+/// A host lists a page of blocks within this, or is asked again.
+const LIST_WITHIN: Duration = Duration::from_secs(5);
+/// Far more lists than a leader asks for in a millisecond: two leaders do not give the same number.
+const LISTS_PER_MS_LOG2: u32 = 12;
 
 /// The way back to a host.
 pub(crate) type Orders = mpsc::Sender<Result<pb::HostOrder, Status>>;
@@ -45,12 +53,17 @@ struct Soft {
     leading_since: Duration,
     heartbeats: Heartbeats,
     heard: BTreeMap<NodeId, Heard>,
-    silences: BTreeMap<NodeId, SilenceReport>,
+    /// By reporter and silent host.
+    silences: BTreeMap<(NodeId, NodeId), SilenceReport>,
     mounts: BTreeMap<NodeId, MountReport>,
     ready: BTreeMap<GroupId, ReadyReport>,
     failed: BTreeMap<DeviceId, String>,
     vitals: BTreeMap<NodeId, Vitals>,
     orders: BTreeMap<NodeId, Orders>,
+    deleted: Vec<pb::BlocksDeleted>,
+    /// Lists that were asked for: of whom, and who waits.
+    lists: BTreeMap<u64, (NodeId, oneshot::Sender<pb::BlocksHeld>)>,
+    last_list: u64,
 }
 
 impl Attendance {
@@ -60,7 +73,9 @@ impl Attendance {
 
     /// Forgets everything: this controller begins to lead.
     pub(crate) fn restart(&self) {
-        *self.soft() = Soft { leading_since: clock::monotonic(), ..Soft::default() };
+        // Numbers that no earlier leader gave: an answer to one of its questions is not taken for one to ours.
+        let last_list = clock::wall().0 << LISTS_PER_MS_LOG2;
+        *self.soft() = Soft { leading_since: clock::monotonic(), last_list, ..Soft::default() };
     }
 
     /// A stream of `node` began; it takes the place of an earlier one.
@@ -90,8 +105,19 @@ impl Attendance {
                 soft.vitals.insert(node, Vitals { last: clock::wall(), bytes_total, bytes_free, counters });
             }
             Some(Report::Silence(silence)) => {
-                let silent = silence.silent.into_iter().map(NodeId).collect();
-                soft.take_silence(SilenceReport { reporter: node, boot, first: now, last: now, silent });
+                let boots = silence.silent_boots.into_iter().chain(std::iter::repeat(0));
+                for (silent, silent_boot) in silence.silent.into_iter().map(NodeId).zip(boots) {
+                    let silent_boot = (silent_boot != 0).then_some(BootId(silent_boot));
+                    let (first, last) = (now, now);
+                    soft.take_silence(SilenceReport {
+                        reporter: node,
+                        boot,
+                        silent,
+                        silent_boot,
+                        first,
+                        last,
+                    });
+                }
             }
             Some(Report::DeviceMounted(mounted)) => {
                 let mount = Mount {
@@ -116,7 +142,18 @@ impl Attendance {
                     soft.failed.insert(DeviceId(u128::from_be_bytes(id)), failed.reason);
                 }
             }
-            None => {}
+            Some(Report::BlocksDeleted(deleted)) if soft.deleted.len() < DELETED_MAX => {
+                soft.deleted.push(deleted);
+            }
+            Some(Report::BlocksHeld(held)) => {
+                if soft.lists.get(&held.request).is_some_and(|(asked, _)| *asked == node)
+                    && let Some((_, waiter)) = soft.lists.remove(&held.request)
+                {
+                    // Whoever asked may have given up.
+                    let _ = waiter.send(held);
+                }
+            }
+            Some(Report::BlocksDeleted(_)) | None => {}
         }
         if up {
             soft.heartbeats.beat(node, boot, now);
@@ -151,10 +188,8 @@ impl Attendance {
             let incarnation = device.incarnation.0;
             let wipe = mount.incarnation != incarnation;
             let incarnate = pb::Incarnate { device: mount.device.clone().into(), incarnation, wipe };
-            let order = pb::HostOrder {
-                order: Some(pb::host_order::Order::Incarnate(incarnate)),
-                ..pb::HostOrder::default()
-            };
+            let order =
+                pb::HostOrder { order: Some(Order::Incarnate(incarnate)), ..pb::HostOrder::default() };
             // A host whose stream is gone or full mounts again in its next one.
             let _ = orders.get(node).map(|orders| orders.try_send(Ok(order)));
             false
@@ -170,7 +205,7 @@ impl Attendance {
             now,
             wall: clock::wall(),
             leading_since: soft.leading_since,
-            silences: soft.silences.values().cloned().collect(),
+            silences: soft.silences.values().copied().collect(),
             mounts: soft.mounts.values().cloned().collect(),
             ready: soft.ready.values().copied().collect(),
             failed: soft.failed.iter().map(|(id, reason)| (*id, reason.clone())).collect(),
@@ -191,6 +226,42 @@ impl Attendance {
         storms(&state.fleet, &mut self.soft().heartbeats, clock::monotonic())
     }
 
+    /// Gives a host an order. False when it attends not here now, or takes none.
+    pub(crate) fn order(&self, node: NodeId, order: Order) -> bool {
+        let order = pb::HostOrder { order: Some(order), ..pb::HostOrder::default() };
+        self.soft().orders.get(&node).is_some_and(|orders| orders.try_send(Ok(order)).is_ok())
+    }
+
+    /// Takes what hosts have said of blocks that they deleted.
+    pub(crate) fn take_deleted(&self) -> Vec<pb::BlocksDeleted> {
+        std::mem::take(&mut self.soft().deleted)
+    }
+
+    /// Asks a host which blocks of a group its device holds, from an id on. `None`: it did not answer in time.
+    pub(crate) async fn list_blocks(
+        &self,
+        node: NodeId,
+        group: GroupId,
+        from: BlockId,
+        limit: u32,
+    ) -> Option<pb::BlocksHeld> {
+        let (waiter, answered) = oneshot::channel();
+        let request = {
+            let mut soft = self.soft();
+            soft.last_list += 1;
+            let request = soft.last_list;
+            soft.lists.insert(request, (node, waiter));
+            request
+        };
+        let list = pb::ListBlocks { request, group: group.0, from: from.0, limit };
+        let held = match self.order(node, Order::ListBlocks(list)) {
+            true => timeout(LIST_WITHIN, answered).await.ok().and_then(Result::ok),
+            false => None,
+        };
+        self.soft().lists.remove(&request);
+        held
+    }
+
     /// What each host last said about itself.
     pub(crate) fn vitals(&self) -> BTreeMap<NodeId, Vitals> {
         self.soft().vitals.clone()
@@ -198,16 +269,16 @@ impl Attendance {
 }
 
 impl Soft {
-    /// A silence that goes on keeps its beginning; a peer that is newly silent begins another.
+    /// A silence that goes on keeps its beginning.
     fn take_silence(&mut self, mut report: SilenceReport) {
-        if let Some(known) = self.silences.get(&report.reporter) {
-            let goes_on = known.boot == report.boot
-                && report.last.saturating_sub(known.last) <= REPORT_FRESH
-                && report.silent.is_subset(&known.silent);
+        let between = (report.reporter, report.silent);
+        if let Some(known) = self.silences.get(&between) {
+            let goes_on = (known.boot, known.silent_boot) == (report.boot, report.silent_boot)
+                && report.last.saturating_sub(known.last) <= REPORT_FRESH;
             if goes_on {
                 report.first = known.first;
             }
         }
-        self.silences.insert(report.reporter, report);
+        self.silences.insert(between, report);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nova_api::cluster as pb;
 use nova_api::cluster::cluster_server::Cluster as ClusterApi;
-use nova_fleet::{Answer, Op, Register};
+use nova_fleet::{Answer, NodeState, Op, Register};
 use nova_groups::STORAGE_HOSTS_MIN;
 use nova_raft::Group;
 use nova_security::{Identity, Role, authorize};
@@ -19,6 +19,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::attendance::{Attendance, ORDERS_WAITING_MAX, Orders};
+use crate::check::Check;
+use crate::collection::{CRITICAL_PERCENT, PRESSING_PERCENT, used_percent};
 use crate::leader::Leading;
 use crate::machine::{Cluster, Files};
 use crate::map::cluster_map;
@@ -30,6 +32,8 @@ use crate::{clock, refusal};
 const NODE_LEASE: Duration = Duration::from_secs(25);
 /// A map waits in the stream of a host that is slow to take it; the next one is made when there is room.
 const MAPS_WAITING_MAX: usize = 1;
+/// Replies of a check that wait for whoever asked for it.
+const CHECK_REPLIES_WAITING_MAX: usize = 64;
 /// How long Status waits for another controller.
 const REACH_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -43,12 +47,15 @@ pub(crate) struct ClusterService {
     pub(crate) reads: Reads<Cluster>,
     pub(crate) attendance: Arc<Attendance>,
     pub(crate) leading: watch::Receiver<Leading>,
+    /// A full pass of the collection is under way here.
+    pub(crate) collecting: watch::Receiver<bool>,
 }
 
 #[tonic::async_trait]
 impl ClusterApi for ClusterService {
     type AttendStream = ReceiverStream<Result<pb::HostOrder, Status>>;
     type WatchMapStream = ReceiverStream<Result<pb::ClusterMap, Status>>;
+    type CheckStream = ReceiverStream<Result<pb::CheckReply, Status>>;
 
     async fn register(
         &self,
@@ -118,7 +125,29 @@ impl ClusterApi for ClusterService {
         let controllers = self.controllers().await;
         let raft =
             vec![raft_group("cluster", &self.cluster.metrics()), raft_group("files", &self.files.metrics())];
-        Ok(Response::new(pb::StatusResponse { map: Some(map), controllers, raft, notes }))
+        let collection = Some(self.collection());
+        Ok(Response::new(pb::StatusResponse { map: Some(map), controllers, raft, notes, collection }))
+    }
+
+    async fn check(&self, request: Request<pb::CheckRequest>) -> Result<Response<Self::CheckStream>, Status> {
+        authorize(&request, &[Role::Operator])?;
+        self.check_leading()?;
+        let (replies, stream) = mpsc::channel(CHECK_REPLIES_WAITING_MAX);
+        let check =
+            Check::new(self.cluster.clone(), self.files.clone(), Arc::clone(&self.attendance), replies);
+        let (mut leading, cluster) = (self.leading.clone(), self.cluster.clone());
+        tokio::spawn(async move {
+            let replies = check.replies();
+            tokio::select! {
+                () = check.run() => {}
+                () = replies.closed() => {}
+                () = Leading::lost(&mut leading) => {
+                    // Whoever asked may be gone.
+                    let _ = replies.send(Err(refusal::not_leader(cluster.leader()))).await;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 }
 
@@ -280,6 +309,7 @@ impl ClusterService {
             ));
         }
         if self.cluster.is_leader() {
+            notes.extend(self.space_notes(state));
             let storms = self.attendance.storms(state).into_iter();
             notes.extend(
                 storms
@@ -287,6 +317,40 @@ impl ClusterService {
             );
         }
         notes
+    }
+
+    /// Spec E.2: hosts whose space is short.
+    fn space_notes(&self, state: &ClusterState) -> Vec<String> {
+        let vitals = self.attendance.vitals();
+        let storing = state.fleet.iter().filter(|(_, node)| node.stores() && node.state == NodeState::Ready);
+        let full = storing.filter_map(|(id, node)| {
+            let said = vitals.get(&id)?;
+            let percent = used_percent(said.bytes_total, said.bytes_free)?;
+            let name = &node.name;
+            if percent > CRITICAL_PERCENT {
+                Some(format!(
+                    "SPACE IS RUNNING OUT: {name} is {percent} % full. Remove files or add storage hosts now; a full \
+                     device refuses writes, and only removing files makes room"
+                ))
+            } else if percent > PRESSING_PERCENT {
+                Some(format!("{name} is {percent} % full: blocks of removed files are collected at once"))
+            } else {
+                None
+            }
+        });
+        full.collect()
+    }
+
+    fn collection(&self) -> pb::Collection {
+        let namespace = self.files.local().0.namespace;
+        let sum = namespace.collection();
+        pb::Collection {
+            blocks_waiting: namespace.orphans().map(|(_, orphan)| u64::from(orphan.count)).sum(),
+            blocks: sum.blocks,
+            bytes: sum.bytes,
+            full_pass_ms: sum.full_pass.0,
+            full_pass_running: *self.collecting.borrow(),
+        }
     }
 
     async fn controllers(&self) -> Vec<pb::Controller> {

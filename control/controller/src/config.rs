@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 
+use crate::collection::TimeOfDay;
+
 /// What `--explain-config` prints: a configuration with every key.
 pub(crate) const EXPLANATION: &str = r#"# Configuration of nova-control. Keys without "default" must be given; unknown keys are refused.
 
@@ -20,6 +22,17 @@ listen = "127.0.0.1:7401"
 folder = "/var/lib/nova/control"
 # Replica groups to make once three storage hosts serve. Default: 12.
 groups_wanted = 12
+
+# How space of removed files comes back. Optional, and so is each key.
+[collection]
+# Blocks that no file has are collected once they have waited this long, for whoever still reads them; at once while a
+# device is more than 80 % full (Spec E.2). Default: 60.
+after_seconds = 60
+# When the full pass runs, in UTC: it compares what is stored with the file metadata and collects what is in neither
+# (Spec C.4). Default: "04:00".
+full_at = "04:00"
+# Most blocks that the region collects in a second, so that clients do not notice. Default: 2000.
+blocks_per_second = 2000
 
 [tls]
 # The region's CA, and the certificate and private key of this controller (PEM; the key has mode 0600).
@@ -46,8 +59,25 @@ pub(crate) struct Config {
     pub(crate) folder: PathBuf,
     #[serde(default = "groups_wanted_default")]
     pub(crate) groups_wanted: usize,
+    #[serde(default)]
+    pub(crate) collection: CollectionConfig,
     pub(crate) tls: Tls,
     peers: Vec<Peer>,
+}
+
+/// How space of removed files comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct CollectionConfig {
+    pub(crate) after_seconds: u32,
+    pub(crate) full_at: TimeOfDay,
+    pub(crate) blocks_per_second: u32,
+}
+
+impl Default for CollectionConfig {
+    fn default() -> Self {
+        Self { after_seconds: 60, full_at: TimeOfDay::COLLECTION, blocks_per_second: 2000 }
+    }
 }
 
 /// Where the certificates are.
@@ -85,6 +115,7 @@ impl Config {
             "groups_wanted is 1 to {GROUPS_WANTED_MAX}, not {}",
             config.groups_wanted
         );
+        ensure!(config.collection.blocks_per_second > 0, "collection.blocks_per_second is at least 1");
         let members = config.members();
         ensure!(members.len() == config.peers.len(), "two peers have the same id");
         for (id, address) in &members {
@@ -123,6 +154,10 @@ mod tests {
             .collect::<Vec<_>>()
             .join("\n");
         assert_eq!(Config::parse(&without).unwrap().groups_wanted, 12);
+        assert_eq!(config.collection, CollectionConfig::default());
+        let (before, behind) = EXPLANATION.split_once("[collection]").unwrap();
+        let without = format!("{before}{}", &behind[behind.find("[tls]").unwrap()..]);
+        assert_eq!(Config::parse(&without).unwrap().collection, CollectionConfig::default());
     }
 
     #[test]
@@ -133,6 +168,8 @@ mod tests {
         };
         assert!(said("groups_wanted = 12", "groups = 12").contains("unknown field `groups`"));
         assert!(said("groups_wanted = 12", "groups_wanted = 0").contains("1 to 4096"));
+        assert!(said("full_at = \"04:00\"", "full_at = \"4am\"").contains("not a time of the day"));
+        assert!(said("blocks_per_second = 2000", "blocks_per_second = 0").contains("at least 1"));
         assert!(said("region = \"dev\"", "").contains("missing field `region`"));
         assert!(said("id = 1\naddress", "id = 2\naddress").contains("not among the peers"));
         assert!(

@@ -7,24 +7,28 @@ use nova_api::files as pb;
 use nova_api::files::files_server::Files as FilesApi;
 use nova_api::files::request::Op as Ask;
 use nova_api::files::response::Result as Wire;
+use nova_groups::DeviceState;
 use nova_raft::{Group, ProposeError};
 use nova_security::{Role, authorize};
 use nova_units::{InodeId, SessionId};
 use novafs_namespace::{
-    Code, Command, EndSession, Failure, GROUPS_PER_RESERVATION_MAX, Namespace, Op, Renewals, ReserveBlocks,
+    Code, Command, Failure, GROUPS_PER_RESERVATION_MAX, ListAsk, Namespace, Op, REPLICAS_MAX, Renewals,
+    ReserveBlocks,
 };
 use tonic::{Request, Response, Status};
 
 use crate::machine::{Cluster, Files};
 use crate::reads::Reads;
 use crate::writes::Writes;
-use crate::{clock, convert, refusal};
+use crate::{asks, clock, convert, refusal};
 
 /// Serves file metadata while this controller leads the files group.
 #[derive(Clone, Debug)]
 pub(crate) struct FilesService {
     pub(crate) reads: Reads<Files>,
     pub(crate) writes: Writes,
+    /// The state in which an answer of `writes` is applied.
+    pub(crate) files: Group<Files>,
     /// Where the writable replica groups are known from; this controller need not lead it.
     pub(crate) cluster: Group<Cluster>,
     pub(crate) renewals: Arc<Mutex<Renewals>>,
@@ -35,64 +39,81 @@ pub(crate) struct FilesService {
 #[tonic::async_trait]
 impl FilesApi for FilesService {
     async fn execute(&self, request: Request<pb::Request>) -> Result<Response<pb::Response>, Status> {
-        authorize(&request, &[Role::Agent, Role::Gateway, Role::Operator, Role::Controller])?;
+        let allowed = [Role::Agent, Role::Gateway, Role::Operator, Role::Controller];
+        let identity = authorize(&request, &allowed)?;
         let pb::Request { client, sequence, op } = request.into_inner();
         let op = op.ok_or_else(|| {
             Status::invalid_argument("the request asks nothing; upgrade the controllers first")
         })?;
+        if matches!(op, Ask::Collected(_)) && identity.role() != Role::Controller {
+            return Err(Status::permission_denied(format!("{identity} may not say what was collected")));
+        }
         let result = self.execute_op(client, sequence, op).await?;
         Ok(Response::new(pb::Response { result: Some(result) }))
     }
 }
 
 impl FilesService {
-    async fn execute_op(&self, client: u64, sequence: u64, op: Ask) -> Result<Wire, Status> {
-        let op = match op {
-            Ask::Stat(ask) => {
-                return self
-                    .query(|it| it.stat(&ask.path).map(|view| Wire::Entry(convert::entry(&view))))
-                    .await;
-            }
-            Ask::List(ask) => {
-                let list = |it: &Namespace| {
-                    it.list(&ask.path, &ask.after, ask.limit)
-                        .map(|page| Wire::Listing(convert::listing(&page)))
-                };
-                return self.query(list).await;
-            }
-            Ask::Resolve(ask) => {
-                let resolve = |it: &Namespace| {
-                    let found = if ask.path.is_empty() {
-                        it.open_inode(InodeId(ask.inode))
-                    } else {
-                        it.open(&ask.path)
-                    };
-                    found.map(|(view, file)| Wire::Resolved(convert::resolved(&view, &file)))
-                };
-                return self.query(resolve).await;
-            }
-            Ask::Usage(ask) => {
-                return self
-                    .query(|it| it.usage(&ask.path).map(|sums| Wire::Usage(convert::usage(sums))))
-                    .await;
-            }
-            Ask::RenewSession(ask) => return self.renew(SessionId(ask.session)).await,
-            Ask::OpenSession(ask) => Op::OpenSession(convert::open_session(ask)),
-            Ask::CloseSession(ask) => Op::EndSession(EndSession { session: ask.session }),
-            Ask::ReserveBlocks(ask) => Op::ReserveBlocks(self.with_groups(ask)),
-            Ask::Publish(ask) => Op::Publish(convert::publish(ask)),
-            Ask::MakeDirectory(ask) => Op::MakeDirectory(convert::make_directory(ask)),
-            Ask::Rename(ask) => Op::Rename(convert::rename(ask)),
-            Ask::Remove(ask) => Op::Remove(convert::remove(ask)),
+    async fn execute_op(&self, client: u64, sequence: u64, ask: Ask) -> Result<Wire, Status> {
+        let ask = match asks::command(ask) {
+            Ok(op) => return self.change(client, sequence, op).await,
+            Err(ask) => ask,
         };
+        match ask {
+            Ask::ReserveBlocks(ask) => self.reserve(client, sequence, ask).await,
+            Ask::RenewSession(ask) => self.renew(SessionId(ask.session)).await,
+            Ask::Stat(ask) => self.query(|it| stat(it, &ask)).await,
+            Ask::List(ask) => self.query(|it| list(it, &ask)).await,
+            Ask::Resolve(ask) => self.query(|it| resolve(it, &ask)).await,
+            Ask::Usage(ask) => {
+                self.query(|it| Ok(Wire::Usage(convert::usage(it.usage(ask.base, &ask.path)?)))).await
+            }
+            Ask::Xattrs(ask) => {
+                let xattrs =
+                    |it: &Namespace| Ok(Wire::XattrList(convert::xattrs(&it.lookup(ask.base, &ask.path)?.0)));
+                self.query(xattrs).await
+            }
+            Ask::Statfs(ask) => {
+                let bytes = self.bytes_total();
+                let statfs = |it: &Namespace| {
+                    Ok(Wire::Statfs(convert::statfs(it.statfs(ask.base, &ask.path, bytes)?)))
+                };
+                self.query(statfs).await
+            }
+            Ask::ListTrash(ask) => self.query(|it| list_trash(it, &ask)).await,
+            _ => Err(Status::unimplemented("this controller does not know the request; upgrade it")),
+        }
+    }
+
+    async fn change(&self, client: u64, sequence: u64, op: Op) -> Result<Wire, Status> {
         match self.writes.propose(Command { client, sequence, at_ms: 0, op: Some(op) }).await {
-            Ok(answer) => Ok(convert::answer(answer)),
+            // Applied here before it was answered.
+            Ok(answer) => Ok(convert::answer(answer, &self.files.local().0.namespace)),
             Err(ProposeError::Unknown { reason }) => {
                 let message = format!("{reason}; send the request again with the same number");
                 Ok(convert::failure(Failure::new(Code::Unavailable, "", &message)))
             }
             Err(error) => Err(refusal::of_propose(error)),
         }
+    }
+
+    /// Block ids, with the policy of the namespace that they are for.
+    async fn reserve(&self, client: u64, sequence: u64, ask: pb::ReserveBlocks) -> Result<Wire, Status> {
+        let namespace = ask.namespace.clone();
+        let mut told = self.change(client, sequence, Op::ReserveBlocks(self.with_groups(ask))).await?;
+        if let Wire::BlocksReserved(reserved) = &mut told
+            && let Some(space) = self.files.local().0.namespace.space(&namespace)
+        {
+            (reserved.unit_log2, reserved.key_domain) = (space.unit_log2.into(), space.key_domain);
+        }
+        Ok(told)
+    }
+
+    /// Bytes of file data that fit the devices that serve, every block with its copies.
+    fn bytes_total(&self) -> u64 {
+        let state = self.cluster.local();
+        let devices = state.0.groups.devices().filter(|(_, device)| device.state != DeviceState::Failed);
+        devices.map(|(_, device)| device.bytes_total).sum::<u64>() / u64::from(REPLICAS_MAX)
     }
 
     async fn query(&self, ask: impl FnOnce(&Namespace) -> Result<Wire, Failure>) -> Result<Wire, Status> {
@@ -124,4 +145,43 @@ impl FilesService {
         }
         ReserveBlocks { session: ask.session, count: ask.count, groups }
     }
+}
+
+fn stat(namespace: &Namespace, ask: &pb::Stat) -> Result<Wire, Failure> {
+    let mut entry = convert::entry(&namespace.stat(ask.base, &ask.path)?);
+    if ask.with_path {
+        entry.path = namespace.path(InodeId(entry.inode))?;
+    }
+    Ok(Wire::Entry(entry))
+}
+
+fn list(namespace: &Namespace, ask: &pb::List) -> Result<Wire, Failure> {
+    let by_cookie = ask.by_cookie || ask.after_cookie != 0;
+    let page = namespace.list(&ListAsk {
+        base: ask.base,
+        path: &ask.path,
+        after: &ask.after,
+        after_cookie: by_cookie.then_some(ask.after_cookie),
+        limit: ask.limit,
+        with_blocks: ask.with_blocks,
+    })?;
+    Ok(Wire::Listing(convert::listing(&page)))
+}
+
+fn resolve(namespace: &Namespace, ask: &pb::Resolve) -> Result<Wire, Failure> {
+    let (inode, view) = if ask.path.is_empty() && ask.base == 0 {
+        namespace.open_inode(InodeId(ask.inode))?
+    } else {
+        namespace.open(ask.base, &ask.path)?
+    };
+    Ok(Wire::Resolved(convert::resolved(&inode, &view)))
+}
+
+fn list_trash(namespace: &Namespace, ask: &pb::ListTrash) -> Result<Wire, Failure> {
+    let after = if ask.after.is_empty() { Ok(0) } else { ask.after.parse() };
+    let Ok(after) = after else {
+        return Err(Failure::new(Code::Invalid, &ask.after, "after is the id of an entry, in decimal"));
+    };
+    let page = namespace.list_trash(&ask.namespace, after, ask.limit)?;
+    Ok(Wire::Trash(convert::trash(&page)))
 }

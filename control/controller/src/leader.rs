@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nova_raft::{Group, StateMachine};
 use nova_state::{ClusterCommand, ClusterStep, FilesCommand, StepAnswer};
-use novafs_namespace::{Command, Renewals};
+use novafs_namespace::{Command, Renewals, Upkeep};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -126,12 +126,14 @@ pub(crate) async fn lead_files(group: Group<Files>, reads: Reads<Files>, renewal
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut known = 0;
+    let mut upkeep = Upkeep::default();
     loop {
         ticks.tick().await;
         let term = confirmed_term(&group, &reads, known).await;
         let soft = || renewals.lock().unwrap_or_else(PoisonError::into_inner);
         if term != known && term != 0 {
             *soft() = Renewals::default();
+            upkeep = Upkeep::default();
             tracing::info!(term, "this controller leads the files group");
         }
         known = term;
@@ -139,15 +141,31 @@ pub(crate) async fn lead_files(group: Group<Files>, reads: Reads<Files>, renewal
             continue;
         }
         let state = group.local().0;
-        let ops = novafs_namespace::plan(&state.namespace, &mut soft(), clock::monotonic());
+        let held = upkeep.is_held();
+        let (now, wall) = (clock::monotonic(), clock::wall());
+        let ops = novafs_namespace::plan(&state.namespace, &mut soft(), &mut upkeep, now, wall);
+        if upkeep.is_held() != held {
+            tell_hold(upkeep.is_held());
+        }
         if ops.is_empty() {
             continue;
         }
-        let at_ms = clock::wall().0;
+        let at_ms = wall.0;
         let commands =
             ops.into_iter().map(|op| Command { client: 0, sequence: 0, at_ms, op: Some(op) }).collect();
         if let Err(error) = group.propose(FilesCommand { commands }).await {
             tracing::warn!(%error, "a plan for the files was not carried out; it is made again");
         }
+    }
+}
+
+fn tell_hold(held: bool) {
+    if held {
+        tracing::warn!(
+            "the wall clock jumped by a minute or more: nothing expires and nothing leaves the trash; \
+             set the clock right, or restart this controller when it is"
+        );
+    } else {
+        tracing::info!("the wall clock is right again: retention and trash go on");
     }
 }

@@ -5,9 +5,12 @@
 //! name it. What the leader observes but need not remember (heartbeats, silence, renewals) stays in memory.
 #![forbid(unsafe_code)]
 
+mod asks;
 mod attendance;
+mod check;
 mod clock;
 mod cluster_service;
+mod collection;
 mod config;
 mod convert;
 mod files_service;

@@ -18,6 +18,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::attendance::Attendance;
 use crate::cluster_service::ClusterService;
+use crate::collection::{Collector, FilesDoor};
 use crate::config::Config;
 use crate::files_service::FilesService;
 use crate::leader::{Leading, lead_cluster, lead_files};
@@ -70,6 +71,17 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     ));
     tasks.spawn(lead_files(files.clone(), files_reads.clone(), Arc::clone(&renewals)));
     tasks.spawn(spread_leaders(cluster.clone(), files.clone(), Arc::clone(&members)));
+    let writes = Writes::start(files.clone());
+    let collector = Collector::new(
+        config.collection,
+        cluster.clone(),
+        files.clone(),
+        Arc::clone(&attendance),
+        leading.clone(),
+        FilesDoor::new(writes.clone(), credentials.clone()),
+    );
+    let collecting = collector.running();
+    tasks.spawn(collector.run());
 
     let cluster_service = ClusterService {
         id: config.id,
@@ -79,10 +91,12 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         reads: cluster_reads,
         attendance,
         leading,
+        collecting,
     };
     let files_service = FilesService {
         reads: files_reads,
         writes: Writes::start(files.clone()),
+        files: files.clone(),
         cluster: cluster.clone(),
         renewals,
         turn: Arc::default(),

@@ -3,6 +3,8 @@
 
 #[path = "all/cluster.rs"]
 mod cluster;
+#[path = "all/collection.rs"]
+mod collection;
 #[path = "all/files.rs"]
 mod files;
 #[path = "all/kit.rs"]

@@ -31,19 +31,21 @@ pub const STORAGE_HOSTS_MIN: usize = MEMBERS_MAX;
 /// Groups made when nothing else is said.
 pub const GROUPS_DEFAULT: usize = 12;
 
-/// A member does not hear some of its peers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A member has not heard a peer for a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SilenceReport {
     /// Who says so.
     pub reporter: NodeId,
     /// Its start.
     pub boot: BootId,
-    /// When the silence it reports was first reported.
+    /// Whom it does not hear.
+    pub silent: NodeId,
+    /// The start of that peer which it does not hear; `None` when it never heard one.
+    pub silent_boot: Option<BootId>,
+    /// When it first said so.
     pub first: Duration,
     /// When it last said so.
     pub last: Duration,
-    /// Peers it has not heard for a second.
-    pub silent: BTreeSet<NodeId>,
 }
 
 /// A host mounted a device and waits for its incarnation.
@@ -88,7 +90,7 @@ pub struct Observed {
     pub wall: Timestamp,
     /// Since when it leads; hosts it has not heard count as heard then.
     pub leading_since: Duration,
-    /// The last report of silence of each host.
+    /// The last report of silence of each host about each other.
     pub silences: Vec<SilenceReport>,
     /// Mounts that are not yet in the state.
     pub mounts: Vec<MountReport>,
@@ -211,10 +213,10 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
 fn lost_members(group: &Group, observed: &Observed) -> BTreeSet<NodeId> {
     let fresh = fresh_reports(observed);
     let cut = |a: NodeId, b: NodeId| is_cut(&fresh, a, b);
-    let of_member = |report: &&&SilenceReport| group.member(report.reporter).is_some();
-    let ripe = fresh.values().filter(of_member).any(|report| {
+    let ripe = fresh.iter().any(|report| {
         observed.now.saturating_sub(report.first) >= GATHER
-            && report.silent.iter().any(|silent| group.member(*silent).is_some())
+            && group.member(report.reporter).is_some()
+            && group.member(report.silent).is_some()
     });
     if !ripe {
         return BTreeSet::new();
@@ -223,7 +225,8 @@ fn lost_members(group: &Group, observed: &Observed) -> BTreeSet<NodeId> {
     let kept = subsets(&in_sync)
         .filter(|set| set.iter().enumerate().all(|(index, a)| set[index + 1..].iter().all(|b| !cut(*a, *b))))
         .max_by_key(|set| {
-            let reporters = set.iter().filter(|node| fresh.contains_key(node)).count();
+            let reports = |node: &&NodeId| fresh.iter().any(|report| report.reporter == **node);
+            let reporters = set.iter().filter(reports).count();
             let running = set.iter().filter(|node| observed.is_running(**node)).count();
             (set.len(), reporters, running, set.contains(&group.primary), core::cmp::Reverse(set.clone()))
         })
@@ -237,21 +240,27 @@ fn lost_members(group: &Group, observed: &Observed) -> BTreeSet<NodeId> {
     lost
 }
 
-/// Reports of silence that still count, by reporter.
-fn fresh_reports(observed: &Observed) -> BTreeMap<NodeId, &SilenceReport> {
+/// Reports of silence that still count: said lately, by and about the present starts of the two hosts.
+///
+/// A host that came back under another start is heard or not as that one; what an agent or a stream held back about
+/// the start before must not drop it.
+fn fresh_reports(observed: &Observed) -> Vec<&SilenceReport> {
+    let is_present =
+        |node: NodeId, boot: BootId| observed.heard.get(&node).is_none_or(|heard| heard.boot == boot);
     observed
         .silences
         .iter()
         .filter(|report| observed.now.saturating_sub(report.last) <= REPORT_FRESH)
-        .map(|report| (report.reporter, report))
+        .filter(|report| is_present(report.reporter, report.boot))
+        .filter(|report| report.silent_boot.is_none_or(|boot| is_present(report.silent, boot)))
         .collect()
 }
 
 /// One of the two does not hear the other.
-fn is_cut(fresh: &BTreeMap<NodeId, &SilenceReport>, a: NodeId, b: NodeId) -> bool {
-    let says =
-        |one: NodeId, other: NodeId| fresh.get(&one).is_some_and(|report| report.silent.contains(&other));
-    says(a, b) || says(b, a)
+fn is_cut(fresh: &[&SilenceReport], a: NodeId, b: NodeId) -> bool {
+    fresh.iter().any(|report| {
+        (report.reporter == a && report.silent == b) || (report.reporter == b && report.silent == a)
+    })
 }
 
 /// Every set of at least one of `nodes`, which are at most [`MEMBERS_MAX`].

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use nova_device::Shard;
 use nova_device::sync::Notify;
-use nova_ring::abi::{AgentCommand, AgentEvent, BadSlot};
+use nova_ring::abi::{AgentCommand, AgentEvent, BadSlot, BlockRuns};
 use nova_ring::snapshot::{HostMap, SnapshotError, read_map};
 use nova_ring::{Link, PeerBroken, PushError};
-use nova_units::{DeviceId, Incarnation};
+use nova_units::{BlockId, DeviceId, GroupId, Incarnation};
 
 use crate::doorbell::{Doorbells, wait_for_slots};
 use crate::tickets::Tickets;
@@ -26,6 +26,10 @@ pub(crate) trait Ordered {
     fn take_lease(&self, sent: Duration, lease: Duration);
     /// The device's life.
     fn incarnate(&self, device: DeviceId, incarnation: Incarnation, wipe: bool);
+    /// Delete blocks that nothing refers to; told by an event when the group holds none of them.
+    fn delete_blocks(&self, group: GroupId, runs: BlockRuns);
+    /// Tell by events which blocks the device holds.
+    fn list_blocks(&self, request: u64, group: GroupId, from: BlockId, limit: u16);
     /// Go down.
     fn stop(&self);
     /// What an agent that has just attached has to know.
@@ -128,6 +132,10 @@ fn take_commands(
             }
             AgentCommand::Incarnate { device, incarnation, wipe } => {
                 orders.incarnate(device, incarnation, wipe)
+            }
+            AgentCommand::DeleteBlocks { group, runs } => orders.delete_blocks(group, runs),
+            AgentCommand::ListBlocks { request, group, from, limit } => {
+                orders.list_blocks(request, group, from, limit);
             }
             AgentCommand::Stop {} => orders.stop(),
         }

@@ -8,11 +8,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nova_device::{Clock, Listener, Shard};
-use nova_ring::abi::{AgentEvent, PEERS_MAX, PeerHeard, PeersHeard};
+use nova_ring::abi::{AgentEvent, BlockRuns, PEERS_MAX, PeerHeard, PeersHeard};
 use nova_ring::snapshot::HostMap;
 use nova_ring::{Counter, Counters};
 use nova_shard::RealShard;
-use nova_units::{BootId, DeviceId, Incarnation, NodeId, TaskClass};
+use nova_units::{BlockId, BootId, DeviceId, GroupId, Incarnation, NodeId, TaskClass};
 use novabulk_link::{Link, LinkOptions, LocalIdentity};
 use novafs_edge::{Edge, EdgeOptions, Keyring};
 use novafs_member::{Member, MemberOptions};
@@ -20,6 +20,7 @@ use novafs_replica::{Configuration, Report};
 use novafs_store::Opened;
 
 use crate::attendance::{self, Events, Ordered};
+use crate::collection::Collection;
 use crate::door::{Arrival, Door};
 use crate::doorbell::Doorbells;
 use crate::hosts::{Here, Hosts};
@@ -67,6 +68,7 @@ pub(crate) struct Host {
     programs_broken: Cell<u64>,
     /// The life of the device that the controllers last named.
     told: Cell<Incarnation>,
+    collection: Rc<Collection>,
 }
 
 impl Host {
@@ -96,6 +98,7 @@ impl Host {
             agents: Cell::new(0),
             programs_broken: Cell::new(0),
             told: Cell::new(Incarnation(0)),
+            collection: Rc::default(),
         })
     }
 
@@ -246,9 +249,7 @@ impl Host {
         let mut usage_at = Duration::ZERO;
         loop {
             self.pause(REPORT_EVERY).await;
-            let up = self.up.borrow();
-            let Some(member) = up.as_ref().and_then(|up| up.member.clone()) else { continue };
-            drop(up);
+            let Some(member) = self.member() else { continue };
             for report in member.reports() {
                 self.tell(report);
             }
@@ -264,9 +265,9 @@ impl Host {
 
     fn tell(&self, report: Report) {
         match report {
-            Report::Silence { peer, hears, .. } => {
-                let silent = PeerHeard { node: peer, heard: false };
-                let hears = hears.into_iter().map(|node| PeerHeard { node, heard: true });
+            Report::Silence { peer, boot, hears, .. } => {
+                let silent = PeerHeard { node: peer, boot, heard: false };
+                let hears = hears.into_iter().map(|node| PeerHeard { node, boot: None, heard: true });
                 let peers: Vec<_> = std::iter::once(silent).chain(hears).take(PEERS_MAX).collect();
                 self.events.push(AgentEvent::Peers { peers: PeersHeard::new(&peers) });
             }
@@ -282,6 +283,10 @@ impl Host {
                 tracing::warn!(%group, %block, %unit, "found a bad copy and wrote it anew from another member");
             }
         }
+    }
+
+    fn member(&self) -> Option<Rc<Member<RealShard, RealPeers>>> {
+        self.up.borrow().as_ref().and_then(|up| up.member.clone())
     }
 
     fn mounted_event(&self) -> Option<AgentEvent> {
@@ -341,6 +346,22 @@ impl Ordered for Rc<Host> {
         if self.told.replace(incarnation) != incarnation {
             tracing::info!(%device, %incarnation, wipe, "the controllers gave the device its life");
         }
+    }
+
+    fn delete_blocks(&self, group: GroupId, runs: BlockRuns) {
+        let Some(member) = self.member() else { return };
+        let (host, work) = (Rc::clone(self), self.collection.clone());
+        self.shard.spawn(TaskClass::Background, async move {
+            work.delete(&member, group, runs, &host.events).await;
+        });
+    }
+
+    fn list_blocks(&self, request: u64, group: GroupId, from: BlockId, limit: u16) {
+        let Some(member) = self.member() else { return };
+        let (host, work) = (Rc::clone(self), self.collection.clone());
+        self.shard.spawn(TaskClass::Background, async move {
+            work.list(&member, request, group, from, limit, &host.events).await;
+        });
     }
 
     fn stop(&self) {

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 use nova_device::sync::Notify;
 use nova_device::{Peers, Shard};
@@ -10,7 +11,7 @@ use nova_ring::abi::{Answer, ClientCommand, ClosedBlock, OpenedWriter, Status};
 use nova_ring::snapshot::{Located, LocatedUnit};
 use nova_ring::{ArenaView, Link, PeerBroken, Receiver, Sender};
 use nova_units::{TaskClass, UnitIndex};
-use novafs_edge::{Edge, EdgeError, Plaintext, ReadRequest, WriteRequest, WriterId};
+use novafs_edge::{Edge, EdgeError, Plaintext, ReadRequest, TrimRequest, WriteRequest, WriterId};
 
 use crate::doorbell::{Doorbells, wait_for_change, wait_for_slots};
 
@@ -96,10 +97,19 @@ fn take_commands<S: Shard, P: Peers>(
         let Some(slot) = receiver.pop()? else { break };
         let command = ClientCommand::decode(&slot)?;
         any = true;
+        let carrying = Rc::clone(program);
+        let mut work = Box::pin(async move { carrying.carry_out(command).await });
+        // Polled here once, so that the edge takes the writes of a unit in the order of their commands; the rest of it
+        // runs as a task.
+        let mut context = Context::from_waker(Waker::noop());
+        if let Poll::Ready(answer) = work.as_mut().poll(&mut context) {
+            program.unsent.borrow_mut().push_back(answer);
+            continue;
+        }
         program.in_flight.set(program.in_flight.get() + 1);
         let program = Rc::clone(program);
         shard.spawn(TaskClass::Client, async move {
-            let answer = program.carry_out(command).await;
+            let answer = work.await;
             program.unsent.borrow_mut().push_back(answer);
             program.in_flight.set(program.in_flight.get() - 1);
             program.changed.notify_all();
@@ -150,9 +160,7 @@ impl<S: Shard, P: Peers> Program<S, P> {
                 let opened = self.edge.open_writer()?;
                 self.writers.borrow_mut().push(opened.writer);
                 let (key_domain, key_version) = opened.key;
-                answer.detail =
-                    OpenedWriter { writer: opened.writer.0, salt: opened.salt, key_domain, key_version }
-                        .encode();
+                answer.detail = OpenedWriter { writer: opened.writer.0, key_domain, key_version }.encode();
             }
             ClientCommand::Write {
                 writer,
@@ -160,14 +168,22 @@ impl<S: Shard, P: Peers> Program<S, P> {
                 block,
                 generation,
                 unit_log2,
-                first_unit,
-                arena_offset,
+                offset,
                 bytes,
+                block_bytes,
+                arena_offset,
                 ..
             } => {
-                let source = self.plaintext(arena_offset, bytes)?;
-                let (writer, first_unit) = (self.known(writer)?, UnitIndex(first_unit));
-                let write = WriteRequest { writer, group, block, generation, unit_log2, first_unit, source };
+                let write = WriteRequest {
+                    writer: self.known(writer)?,
+                    group,
+                    block,
+                    generation,
+                    unit_log2,
+                    offset: u64::from(offset),
+                    block_bytes: u64::from(block_bytes),
+                    source: self.plaintext(arena_offset, bytes)?,
+                };
                 self.edge.write(write).await?;
                 answer.bytes = bytes;
             }
@@ -177,6 +193,18 @@ impl<S: Shard, P: Peers> Program<S, P> {
                 let units = u32::try_from(closed.units).expect("a block has at most 32,768 units");
                 answer.detail = ClosedBlock { root: closed.root, units }.encode();
             }
+            ClientCommand::ReleaseBlock { writer, block, generation, .. } => {
+                self.edge.release_block(self.known(writer)?, block, generation).await?;
+            }
+            ClientCommand::Fence { group, block, generation, .. } => {
+                self.edge.fence(group, block, generation).await?;
+            }
+            ClientCommand::Trim { writer, group, block, generation, unit_log2, from_bytes, .. } => {
+                let writer = self.known(writer)?;
+                let from_bytes = u64::from(from_bytes);
+                let trim = TrimRequest { writer, group, block, generation, unit_log2, from_bytes };
+                self.edge.trim(trim).await?;
+            }
             ClientCommand::CloseWriter { writer, .. } => {
                 let writer = self.known(writer)?;
                 self.writers.borrow_mut().retain(|open| *open != writer);
@@ -185,8 +213,6 @@ impl<S: Shard, P: Peers> Program<S, P> {
             ClientCommand::Read {
                 group,
                 block,
-                generation,
-                salt,
                 key_domain,
                 key_version,
                 unit_log2,
@@ -194,19 +220,19 @@ impl<S: Shard, P: Peers> Program<S, P> {
                 offset,
                 bytes,
                 arena_offset,
+                sparse,
                 ..
             } => {
                 self.check_area(arena_offset, u64::from(bytes))?;
                 let read = ReadRequest {
                     group,
                     block,
-                    generation,
-                    salt,
                     key: (key_domain, key_version),
                     unit_log2,
                     block_bytes: u64::from(block_bytes),
                     offset: u64::from(offset),
                     bytes: u64::from(bytes),
+                    sparse,
                 };
                 self.edge
                     .read(&read, |at, plain| {
@@ -283,7 +309,9 @@ fn located(found: &[novafs_edge::Located]) -> Located {
 
 fn status_of(error: &EdgeError) -> Status {
     match error {
-        EdgeError::UnknownGroup { .. } | EdgeError::Unavailable { .. } => Status::Unavailable,
+        EdgeError::UnknownGroup { .. } | EdgeError::Unavailable { .. } | EdgeError::Uncut { .. } => {
+            Status::Unavailable
+        }
         EdgeError::Full { .. } => Status::Full,
         EdgeError::Fenced { .. } => Status::Fenced,
         EdgeError::Corrupt { .. } => Status::Corrupt,

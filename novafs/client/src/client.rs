@@ -4,8 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nova_api::files::request::Op;
-use nova_api::files::{self as api, Entry, Resolved, UsageReport, response};
+use nova_api::files as api;
 use nova_ring::abi::ClientCommand;
 use nova_ring::snapshot::Located;
 use nova_units::{BlockId, GroupId};
@@ -13,7 +12,7 @@ use prost::Message;
 
 use crate::data::DataPlane;
 use crate::error::ClientError;
-use crate::get::Tree;
+use crate::file::Files;
 use crate::metadata::Metadata;
 
 /// How to attach.
@@ -31,12 +30,13 @@ impl Default for ConnectOptions {
     }
 }
 
-/// NovaFS as one program sees it. Any number of threads may use it at once.
-#[derive(Debug)]
+/// NovaFS as one program sees it. Any number of threads may use it at once; a clone is the same client.
+#[derive(Clone, Debug)]
 pub struct Client {
     pub(crate) metadata: Arc<Metadata>,
-    pub(crate) data: DataPlane,
+    pub(crate) data: Arc<DataPlane>,
     pub(crate) deadline: Duration,
+    pub(crate) files: Arc<Files>,
 }
 
 /// One unit of a file on one replica.
@@ -62,10 +62,6 @@ pub struct UnitPlace {
 const LOCATE_UNITS: u16 = 1024;
 /// Room for the reply to one locate.
 const LOCATE_BYTES: u32 = 1 << 20;
-/// Names in one page of a listing.
-const LIST_LIMIT: u32 = 1000;
-/// Inodes removed by one request of a recursive remove.
-const REMOVE_LIMIT: u32 = 1000;
 
 impl Client {
     /// Attaches to the agent of this host, at its socket.
@@ -89,116 +85,8 @@ impl Client {
         }
         let metadata = Arc::new(Metadata::connect(agent_socket.to_owned(), options.deadline)?);
         let data = DataPlane::new(Arc::clone(&metadata), options.arena_bytes, options.deadline);
-        Ok(Self { metadata, data, deadline: options.deadline })
-    }
-
-    /// A directory, with missing parents when asked.
-    ///
-    /// # Errors
-    /// When metadata refuses or is away.
-    pub fn mkdir(&self, path: &str, mode: u32, parents: bool) -> Result<(), ClientError> {
-        self.metadata
-            .change(Op::MakeDirectory(api::MakeDirectory { path: path.into(), mode, parents }))
-            .map(drop)
-    }
-
-    /// Moves a file or directory; a target that exists is replaced only when asked.
-    ///
-    /// # Errors
-    /// When metadata refuses or is away.
-    pub fn rename(&self, source: &str, target: &str, replace: bool) -> Result<(), ClientError> {
-        let ask = api::Rename { source: source.into(), target: target.into(), replace };
-        self.metadata.change(Op::Rename(ask)).map(drop)
-    }
-
-    /// Removes a file, or a directory; `recursive` with everything below it.
-    ///
-    /// # Errors
-    /// When metadata refuses or is away.
-    pub fn remove(&self, path: &str, recursive: bool) -> Result<(), ClientError> {
-        let ask = api::Remove { path: path.into(), recursive, limit: REMOVE_LIMIT };
-        self.metadata.change(Op::Remove(ask)).map(drop)
-    }
-
-    /// What a path is.
-    ///
-    /// # Errors
-    /// When there is no such name, or metadata is away.
-    pub fn stat(&self, path: &str) -> Result<Entry, ClientError> {
-        match self.metadata.read(Op::Stat(api::Stat { path: path.into() }))? {
-            response::Result::Entry(entry) => Ok(entry),
-            _ => Err(ClientError::Protocol("stat was answered with something else")),
-        }
-    }
-
-    /// A file with its blocks.
-    ///
-    /// # Errors
-    /// When there is no such file, or metadata is away.
-    pub fn resolve(&self, path: &str) -> Result<Resolved, ClientError> {
-        match self.metadata.read(Op::Resolve(api::Resolve { path: path.into(), inode: 0 }))? {
-            response::Result::Resolved(resolved) => Ok(resolved),
-            _ => Err(ClientError::Protocol("resolve was answered with something else")),
-        }
-    }
-
-    /// Names in a directory, sorted, page by page.
-    ///
-    /// # Errors
-    /// When it is no directory, or metadata is away, or from `each`.
-    pub fn list(
-        &self,
-        path: &str,
-        each: &mut dyn FnMut(Entry) -> Result<(), ClientError>,
-    ) -> Result<(), ClientError> {
-        let mut after = String::new();
-        loop {
-            let ask = api::List { path: path.into(), after: after.clone(), limit: LIST_LIMIT };
-            let listing = match self.metadata.read(Op::List(ask))? {
-                response::Result::Listing(listing) => listing,
-                _ => return Err(ClientError::Protocol("list was answered with something else")),
-            };
-            let Some(last) = listing.entries.last() else { return Ok(()) };
-            after.clone_from(&last.name);
-            for entry in listing.entries {
-                each(entry)?;
-            }
-            if !listing.more {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Everything below a directory, each directory before what it holds; `each` gets the path below `path`.
-    ///
-    /// # Errors
-    /// As [`Client::list`].
-    pub fn walk(&self, path: &str, each: Tree<'_>) -> Result<(), ClientError> {
-        let mut folders = vec![String::new()];
-        while let Some(folder) = folders.pop() {
-            let full = if folder.is_empty() { path.to_owned() } else { crate::get::join(path, &folder) };
-            self.list(&full, &mut |entry| {
-                let below =
-                    if folder.is_empty() { entry.name.clone() } else { format!("{folder}/{}", entry.name) };
-                each(&below, &entry)?;
-                if entry.kind() == api::entry::Kind::Directory {
-                    folders.push(below);
-                }
-                Ok(())
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Files, directories, bytes and blocks below a path.
-    ///
-    /// # Errors
-    /// When there is no such name, or metadata is away.
-    pub fn usage(&self, path: &str) -> Result<UsageReport, ClientError> {
-        match self.metadata.read(Op::Usage(api::Usage { path: path.into() }))? {
-            response::Result::Usage(usage) => Ok(usage),
-            _ => Err(ClientError::Protocol("usage was answered with something else")),
-        }
+        let files = Arc::new(Files::new(Arc::clone(&metadata)));
+        Ok(Self { metadata, data: Arc::new(data), deadline: options.deadline, files })
     }
 
     /// Where every unit of a file lies, on every replica that answers; and the hosts that did not.

@@ -93,6 +93,11 @@ impl DataPlane {
 }
 
 impl Attachment {
+    /// Whether the data plane went away; what was asked of it is lost.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.port.is_gone()
+    }
+
     /// Room in the arena; waits for others to finish.
     pub(crate) fn room(&self, bytes: u64) -> Result<Piece<'_>, ClientError> {
         match self.space.take(bytes, ANSWER_TIMEOUT) {

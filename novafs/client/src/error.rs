@@ -68,6 +68,14 @@ pub enum ClientError {
         /// The file.
         path: String,
     },
+    /// An open file lost writes that were accepted: everything on it fails until it is closed.
+    #[error("inode {inode}: {reason}; close the file, open it again and look at what it holds")]
+    Broken {
+        /// The file.
+        inode: u64,
+        /// What happened.
+        reason: String,
+    },
     /// The caller's own fault.
     #[error("{0}")]
     Usage(String),
@@ -100,6 +108,11 @@ impl ClientError {
             Self::Usage(_) => Trouble::Usage,
             _ => Trouble::Failed,
         }
+    }
+
+    pub(crate) fn too_large(inode: u64) -> Self {
+        let message = "a file ends before 2^63 bytes".into();
+        Self::Refused { code: Code::TooLarge, path: format!("inode {inode}"), message }
     }
 
     pub(crate) fn local(doing: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nova_api::files::{Block, Resolved};
 use nova_ring::abi::{Answer, ClientCommand, Status};
-use nova_units::{BLOCK_BYTES_MAX, BlockId, Generation, GroupId};
+use nova_units::{BLOCK_BYTES_MAX, BlockId, GroupId};
 
 use crate::backoff::Backoff;
 use crate::client::Client;
@@ -65,13 +65,13 @@ struct Wanted<'b> {
 }
 
 /// A file cut into reads, in order; a gap between blocks is zeros.
-fn cut(resolved: &Resolved, range: Range<u64>) -> Result<Vec<Result<Wanted<'_>, u64>>, ClientError> {
+fn cut(blocks: &[Block], range: Range<u64>) -> Result<Vec<Result<Wanted<'_>, u64>>, ClientError> {
     let mut wanted = Vec::new();
     let mut at = range.start;
-    for block in &resolved.blocks {
+    for block in blocks {
         let begin = block.offset.max(at);
         let end = block.offset.saturating_add(block.bytes).min(range.end);
-        if block.bytes > BLOCK_BYTES_MAX || block.salt.len() != 16 {
+        if block.bytes > BLOCK_BYTES_MAX {
             return Err(ClientError::Protocol("the file's metadata has a block that cannot be"));
         }
         if begin >= end {
@@ -109,18 +109,16 @@ fn send_read(link: &Attachment, flight: &Flight<'_, '_>) -> Result<(), ClientErr
     let Wanted { block, offset, bytes } = flight.wanted;
     let unit_log2 =
         u8::try_from(block.unit_log2).map_err(|_| ClientError::Protocol("a block's unit size"))?;
-    let salt = <[u8; 16]>::try_from(&*block.salt).expect("checked when it was cut");
     let block_bytes = u32::try_from(block.bytes).expect("checked when it was cut");
     link.submit(&flight.inbox, |request| ClientCommand::Read {
         request,
         group: GroupId(block.group),
         block: BlockId(block.block),
-        generation: Generation(block.generation),
-        salt,
         key_domain: block.key_domain,
         key_version: block.key_version,
         unit_log2,
         block_bytes,
+        sparse: block.sparse,
         offset,
         bytes,
         arena_offset: flight.piece.offset,
@@ -158,7 +156,19 @@ impl Client {
     ) -> Result<u64, ClientError> {
         let bytes = resolved.entry.as_ref().map_or(0, |entry| entry.bytes);
         let range = range.start.min(bytes)..range.end.min(bytes);
-        let wanted = cut(resolved, range)?;
+        self.read_blocks(&resolved.blocks, range, sink, name, progress)
+    }
+
+    /// Bytes of a range of a file with these blocks, in order; what no block holds is zeros.
+    pub(crate) fn read_blocks(
+        &self,
+        blocks: &[Block],
+        range: Range<u64>,
+        sink: &mut dyn Write,
+        name: &Path,
+        progress: &Progress,
+    ) -> Result<u64, ClientError> {
+        let wanted = cut(blocks, range)?;
         let mut done = 0;
         let mut delivered = 0;
         let mut backoff = Backoff::new(self.deadline);
@@ -195,7 +205,7 @@ impl Client {
     ) -> Result<GetReport, ClientError> {
         let entry = self.stat(path)?;
         if entry.kind() != crate::EntryKind::Directory {
-            let bytes = self.get_file(path, target, progress)?;
+            let bytes = self.get_file(path, target, None, progress)?;
             return Ok(GetReport { files: 1, bytes, ..GetReport::default() });
         }
         fs::create_dir_all(target).map_err(ClientError::local("make", target))?;
@@ -205,8 +215,8 @@ impl Client {
         let outcome = std::thread::scope(|scope| {
             for _ in 0..options.files_in_flight.clamp(1, 256) {
                 scope.spawn(|| {
-                    while let Some((path, target)) = queue.pop() {
-                        let outcome = self.get_file(&path, &target, progress);
+                    while let Some((path, target, known)) = queue.pop() {
+                        let outcome = self.get_file(&path, &target, known, progress);
                         let mut report = report.lock().expect("no holder of this lock panics");
                         match outcome {
                             Ok(count) => {
@@ -224,12 +234,18 @@ impl Client {
                     }
                 });
             }
-            let walked = self.walk(path, &mut |below, entry| {
+            let walked = self.walk_resolved(path, &mut |below, entry, blocks| {
                 let place = target.join(below);
-                if entry.kind() == crate::EntryKind::Directory {
-                    return fs::create_dir_all(&place).map_err(ClientError::local("make", &place));
+                match entry.kind() {
+                    crate::EntryKind::Directory => {
+                        fs::create_dir_all(&place).map_err(ClientError::local("make", &place))?;
+                    }
+                    crate::EntryKind::Symlink => make_link(&entry.link_target, &place)?,
+                    crate::EntryKind::File | crate::EntryKind::Unspecified => {
+                        let known = blocks.map(|blocks| Resolved { entry: Some(entry), blocks });
+                        queue.push((join(path, below), place, known));
+                    }
                 }
-                queue.push((join(path, below), place));
                 Ok(())
             });
             queue.close();
@@ -241,22 +257,24 @@ impl Client {
         Ok(report)
     }
 
-    fn get_file(&self, path: &str, target: &Path, progress: &Progress) -> Result<u64, ClientError> {
-        use std::os::unix::fs::PermissionsExt;
-        let resolved = self.resolve(path)?;
+    /// `known`: what the walk found, which saves asking again unless the file has changed since.
+    fn get_file(
+        &self,
+        path: &str,
+        target: &Path,
+        known: Option<Resolved>,
+        progress: &Progress,
+    ) -> Result<u64, ClientError> {
         let temporary = temporary_beside(target)?;
-        let mut file = File::create(&temporary).map_err(ClientError::local("make", &temporary))?;
-        let fetched =
-            self.read_resolved(&resolved, 0..u64::MAX, &mut file, &temporary, progress).and_then(|count| {
-                let entry =
-                    resolved.entry.as_ref().ok_or(ClientError::Protocol("a file without an entry"))?;
-                let mode = fs::Permissions::from_mode(entry.mode & 0o777);
-                file.set_permissions(mode).map_err(ClientError::local("set the mode of", &temporary))?;
-                let modified = std::time::UNIX_EPOCH + Duration::from_millis(entry.modified_ms);
-                file.set_modified(modified).map_err(ClientError::local("set the time of", &temporary))?;
-                fs::rename(&temporary, target).map_err(ClientError::local("move into place", target))?;
-                Ok(count)
-            });
+        let fetched = match known {
+            Some(resolved) => match self.fetch(&resolved, &temporary, target, progress) {
+                Err(ClientError::Data { .. }) => {
+                    self.fetch(&self.resolve(path)?, &temporary, target, progress)
+                }
+                other => other,
+            },
+            None => self.fetch(&self.resolve(path)?, &temporary, target, progress),
+        };
         match &fetched {
             Ok(_) => progress.file_done(),
             // What is left of the attempt is no use to anyone; that it cannot be removed changes nothing.
@@ -264,6 +282,37 @@ impl Client {
         }
         fetched
     }
+
+    fn fetch(
+        &self,
+        resolved: &Resolved,
+        temporary: &Path,
+        target: &Path,
+        progress: &Progress,
+    ) -> Result<u64, ClientError> {
+        use std::os::unix::fs::PermissionsExt;
+        let mut file = File::create(temporary).map_err(ClientError::local("make", temporary))?;
+        let count = self.read_resolved(resolved, 0..u64::MAX, &mut file, temporary, progress)?;
+        let entry = resolved.entry.as_ref().ok_or(ClientError::Protocol("a file without an entry"))?;
+        let mode = fs::Permissions::from_mode(entry.mode & 0o777);
+        file.set_permissions(mode).map_err(ClientError::local("set the mode of", temporary))?;
+        let modified = match entry.modified_ns {
+            0 => Duration::from_millis(entry.modified_ms),
+            ns => Duration::from_nanos(ns),
+        };
+        let modified = std::time::UNIX_EPOCH + modified;
+        file.set_modified(modified).map_err(ClientError::local("set the time of", temporary))?;
+        fs::rename(temporary, target).map_err(ClientError::local("move into place", target))?;
+        Ok(count)
+    }
+}
+
+/// A symbolic link on the local disk; one that is there is replaced.
+fn make_link(target: &str, place: &Path) -> Result<(), ClientError> {
+    if fs::symlink_metadata(place).is_ok_and(|there| there.is_symlink()) {
+        fs::remove_file(place).map_err(ClientError::local("replace the link", place))?;
+    }
+    std::os::unix::fs::symlink(target, place).map_err(ClientError::local("make the link", place))
 }
 
 #[expect(clippy::too_many_arguments, reason = "the state of one read over several attachments")]
@@ -386,15 +435,18 @@ fn fnv(path: &Path) -> u64 {
 /// A walk over names below a directory.
 pub type Tree<'f> = &'f mut dyn FnMut(&str, &crate::Entry) -> Result<(), ClientError>;
 
+/// A file in NovaFS, where it goes, and what the walk knows of it.
+type Found = (String, PathBuf, Option<Resolved>);
+
 /// Files found by the walk and wanted by the workers.
 #[derive(Default)]
 struct Queue {
-    state: Mutex<(VecDeque<(String, PathBuf)>, bool)>,
+    state: Mutex<(VecDeque<Found>, bool)>,
     changed: Condvar,
 }
 
 impl Queue {
-    fn push(&self, file: (String, PathBuf)) {
+    fn push(&self, file: Found) {
         let mut state = self.state.lock().expect("no holder of this lock panics");
         while state.0.len() >= FOUND_MAX {
             state = self.changed.wait(state).expect("no holder of this lock panics");
@@ -404,7 +456,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    fn pop(&self) -> Option<(String, PathBuf)> {
+    fn pop(&self) -> Option<Found> {
         let mut state = self.state.lock().expect("no holder of this lock panics");
         loop {
             if let Some(file) = state.0.pop_front() {

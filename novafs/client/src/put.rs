@@ -211,9 +211,10 @@ impl<I: Iterator<Item = Source> + Send> Put<'_, I> {
             path: job.source.target.clone(),
             mode: about.mode() & 0o7777,
             modified_ms: u64::try_from(modified.as_millis()).unwrap_or(u64::MAX),
+            modified_ns: u64::try_from(modified.as_nanos()).unwrap_or(u64::MAX),
             bytes: written.bytes,
             blocks: written.blocks,
-            sha256: Default::default(),
+            ..NewFile::default()
         })
     }
 

@@ -1,5 +1,6 @@
 //! A writer session: renewed while it lives, with block ids in reserve.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use nova_api::files::failure::Code;
 use nova_api::files::request::Op;
 use nova_api::files::{CloseSession, OpenSession, RenewSession, ReserveBlocks, response};
-use nova_units::{BlockId, GroupId};
+use nova_units::{BlockId, GroupId, UNIT_LOG2_DEFAULT, UNIT_LOG2_MAX, UNIT_LOG2_MIN};
 
 use crate::error::ClientError;
 use crate::metadata::Metadata;
@@ -18,12 +19,24 @@ const LEASE: Duration = Duration::from_secs(30);
 /// Block ids reserved at once.
 const RESERVE_COUNT: u32 = 1024;
 
+/// Block ids of one namespace.
 #[derive(Debug, Default)]
 struct Reserve {
     first: u64,
     next: u64,
     end: u64,
     groups: Vec<u32>,
+    unit_log2: u8,
+}
+
+/// A block id that was never used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FreshBlock {
+    pub(crate) block: BlockId,
+    /// The group it belongs in.
+    pub(crate) group: GroupId,
+    /// Unit size that its namespace asks for, 12..=16.
+    pub(crate) unit_log2: u8,
 }
 
 #[derive(Debug, Default)]
@@ -38,7 +51,7 @@ pub(crate) struct Session {
     pub(crate) id: u64,
     metadata: Arc<Metadata>,
     namespace: String,
-    reserve: Mutex<Reserve>,
+    reserves: Mutex<HashMap<String, Reserve>>,
     ended: Arc<AtomicBool>,
     stop: Arc<Stop>,
     renewer: Option<JoinHandle<()>>,
@@ -65,7 +78,7 @@ impl Session {
             id: opened.session,
             metadata: Arc::clone(metadata),
             namespace: namespace.to_owned(),
-            reserve: Mutex::default(),
+            reserves: Mutex::default(),
             ended,
             stop,
             renewer: Some(renewer),
@@ -82,33 +95,50 @@ impl Session {
         self.ended.store(true, Ordering::Release);
     }
 
-    /// A fresh block id and the group it belongs in.
+    /// A fresh block id and the group it belongs in, of the session's own namespace.
     pub(crate) fn next_block(&self) -> Result<(BlockId, GroupId), ClientError> {
-        let mut reserve = self.reserve.lock().expect("no holder of this lock panics");
-        if reserve.next == reserve.end {
-            let ask =
-                ReserveBlocks { session: self.id, count: RESERVE_COUNT, namespace: self.namespace.clone() };
-            let found = match self.metadata.change(Op::ReserveBlocks(ask)) {
-                Ok(response::Result::BlocksReserved(found)) => found,
-                Ok(_) => return Err(ClientError::Protocol("a reservation was answered with something else")),
-                Err(error) => {
-                    if matches!(error, ClientError::Refused { code: Code::Fenced, .. }) {
-                        self.mark_ended();
-                    }
-                    return Err(error);
-                }
-            };
-            if found.count == 0 || found.groups.is_empty() {
-                return Err(ClientError::Protocol("a reservation without blocks or groups"));
+        self.next_block_of(&self.namespace).map(|fresh| (fresh.block, fresh.group))
+    }
+
+    /// A fresh block for a file of `namespace`; empty: where the controllers choose.
+    pub(crate) fn next_block_of(&self, namespace: &str) -> Result<FreshBlock, ClientError> {
+        let mut reserves = self.reserves.lock().expect("no holder of this lock panics");
+        let reserve = match reserves.get_mut(namespace) {
+            Some(reserve) if reserve.next < reserve.end => reserve,
+            _ => {
+                let reserve = self.reserve(namespace)?;
+                reserves.entry(namespace.to_owned()).insert_entry(reserve).into_mut()
             }
-            let (first, count) = (found.first_block, u64::from(found.count));
-            *reserve = Reserve { first, next: first, end: first.saturating_add(count), groups: found.groups };
-        }
+        };
         let block = reserve.next;
         reserve.next += 1;
         let count = u64::try_from(reserve.groups.len()).expect("a length fits 64 bits");
         let index = usize::try_from((block - reserve.first) % count).expect("under a length");
-        Ok((BlockId(block), GroupId(reserve.groups[index])))
+        let group = GroupId(reserve.groups[index]);
+        Ok(FreshBlock { block: BlockId(block), group, unit_log2: reserve.unit_log2 })
+    }
+
+    fn reserve(&self, namespace: &str) -> Result<Reserve, ClientError> {
+        let ask = ReserveBlocks { session: self.id, count: RESERVE_COUNT, namespace: namespace.to_owned() };
+        let found = match self.metadata.change(Op::ReserveBlocks(ask)) {
+            Ok(response::Result::BlocksReserved(found)) => found,
+            Ok(_) => return Err(ClientError::Protocol("a reservation was answered with something else")),
+            Err(error) => {
+                if matches!(error, ClientError::Refused { code: Code::Fenced, .. }) {
+                    self.mark_ended();
+                }
+                return Err(error);
+            }
+        };
+        if found.count == 0 || found.groups.is_empty() {
+            return Err(ClientError::Protocol("a reservation without blocks or groups"));
+        }
+        let (first, count) = (found.first_block, u64::from(found.count));
+        // A namespace without rules, or an older controller, says nothing.
+        let unit_log2 =
+            u8::try_from(found.unit_log2).ok().filter(|log2| (UNIT_LOG2_MIN..=UNIT_LOG2_MAX).contains(log2));
+        let (end, unit_log2) = (first.saturating_add(count), unit_log2.unwrap_or(UNIT_LOG2_DEFAULT));
+        Ok(Reserve { first, next: first, end, groups: found.groups, unit_log2 })
     }
 }
 

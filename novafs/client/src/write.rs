@@ -25,7 +25,7 @@ const FIRST_GENERATION: Generation = Generation(1);
 /// A write that was sent and not answered.
 struct Sent<'a> {
     piece: Piece<'a>,
-    first_unit: u16,
+    offset: u32,
     bytes: u32,
     at: Instant,
 }
@@ -48,7 +48,7 @@ struct BlockWrite<'a> {
 impl<'a> BlockWrite<'a> {
     fn send(&mut self, write: Sent<'a>) -> Result<(), ClientError> {
         let Self { writer, block, group, unit_log2, .. } = *self;
-        let (first_unit, bytes, arena_offset) = (write.first_unit, write.bytes, write.piece.offset);
+        let (offset, bytes, arena_offset) = (write.offset, write.bytes, write.piece.offset);
         let request = self.link.submit(&self.inbox, |request| ClientCommand::Write {
             request,
             writer: writer.writer,
@@ -56,9 +56,11 @@ impl<'a> BlockWrite<'a> {
             block,
             generation: FIRST_GENERATION,
             unit_log2,
-            first_unit,
-            arena_offset,
+            offset,
             bytes,
+            // Whole units, each written once: nothing before it is looked at.
+            block_bytes: offset,
+            arena_offset,
         })?;
         self.sent.insert(request, write);
         Ok(())
@@ -159,9 +161,8 @@ fn write_blocks(
                     }
                 };
                 link.area.copy_in(piece.offset, &chunk).expect("the slab lies in the area");
-                let first_unit =
-                    u16::try_from(plain_bytes >> unit_log2).expect("a block has at most 32,768 units");
-                open.send(Sent { piece, first_unit, bytes, at: Instant::now() })?;
+                let offset = u32::try_from(plain_bytes).expect("at most 128 MiB");
+                open.send(Sent { piece, offset, bytes, at: Instant::now() })?;
                 plain_bytes += u64::from(bytes);
                 if u64::from(bytes) < CHUNK_BYTES || plain_bytes == BLOCK_BYTES_MAX {
                     break;
@@ -201,12 +202,12 @@ fn write_blocks(
             group: group.0,
             bytes: plain_bytes,
             generation: FIRST_GENERATION.0,
-            salt: writer.salt.to_vec().into(),
             unit_log2: u32::from(unit_log2),
             key_domain: writer.key_domain,
             key_version: writer.key_version,
             root: ClosedBlock::decode(&closed.detail).root.to_vec().into(),
             offset: written.bytes,
+            ..Block::default()
         });
         written.bytes += plain_bytes;
     }

@@ -2,8 +2,10 @@
 #[cfg(test)]
 mod all {
     mod fake_agent;
+    mod fake_inodes;
     mod fake_novad;
     mod files;
+    mod open_files;
     mod region;
     mod restarts;
 }

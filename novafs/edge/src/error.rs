@@ -33,7 +33,8 @@ pub enum EdgeError {
         /// The group asked for.
         group: GroupId,
     },
-    /// A later writer session has taken the block over.
+    /// A later writer session has taken the block over, or this one of the same generation is not the one that wrote
+    /// before: its data plane was restarted.
     #[error("{block} is fenced at {fence}: this writer session has ended, open another")]
     Fenced {
         /// The block.
@@ -70,6 +71,12 @@ pub enum EdgeError {
     /// The writer or block is not open at this edge; it may have restarted. Open a new writer and write again.
     #[error("the writer is not open at this edge: open a new one and write the block again")]
     UnknownWriter,
+    /// The block was being cut, and it is not known whether the cut was taken: it could take away what is written now.
+    #[error("{block} was being cut when its group did not answer: cut it again, then write")]
+    Uncut {
+        /// The block.
+        block: BlockId,
+    },
     /// Too many blocks are open at once.
     #[error("{open} blocks are open at this edge, its limit: close some first")]
     TooManyBlocks {

@@ -9,17 +9,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nova_buf::SharedBuf;
-use nova_device::sync::{Notify, oneshot};
+use nova_device::sync::oneshot;
 use nova_device::{Clock, PeerError, Peers, Request, Shard};
-use nova_units::{
-    BLOCK_BYTES_MAX, BlockId, FRAME_PAYLOAD_BYTES_MAX, Generation, GroupId, NodeId, Priority, TaskClass,
-    UNIT_LOG2_MAX, UNIT_LOG2_MIN, UnitIndex,
-};
+use nova_units::{BlockId, FRAME_PAYLOAD_BYTES_MAX, GroupId, NodeId, Priority, TaskClass, UnitIndex};
 use novafs_format::{ENTRY_UNITS_MAX, LogEntry, PAGE, SealedUnit};
 use novafs_replica::{Answer, Message};
 
 use crate::error::{answer_reason, peer_reason};
-use crate::writer::{OpenBlock, WriterId};
+use crate::order::Turn;
+use crate::write::{Plaintext, Room};
+use crate::writer::OpenBlock;
 use crate::{Edge, EdgeError};
 
 /// Sealed bytes in one message: one frame (Spec B.1).
@@ -35,95 +34,53 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// Longest pause that a member may ask for: the map may change meanwhile.
 const RETRY_PAUSE_MAX: Duration = Duration::from_millis(250);
 
-/// Plaintext that may lie in memory which its owner can change at any time: it is only ever copied out.
-pub trait Plaintext {
-    /// How many bytes there are.
-    fn bytes(&self) -> usize;
-    /// Copies `out.len()` bytes from `at` on.
-    ///
-    /// # Panics
-    /// When the range is past [`Plaintext::bytes`].
-    fn copy_out(&self, at: usize, out: &mut [u8]);
+/// What one unit of a write becomes.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) unit: u32,
+    pub(crate) plain: Plain,
 }
 
-impl Plaintext for Vec<u8> {
+/// Plaintext of a unit that waits to be sealed.
+#[derive(Debug)]
+pub(crate) enum Plain {
+    /// A part of what the program gave; copied out when it is sealed.
+    OfSource { at: usize, bytes: usize },
+    /// Merged with what the unit held before.
+    Merged(Vec<u8>),
+}
+
+impl Piece {
     fn bytes(&self) -> usize {
-        self.len()
+        match &self.plain {
+            Plain::OfSource { bytes, .. } => *bytes,
+            Plain::Merged(plain) => plain.len(),
+        }
     }
 
-    fn copy_out(&self, at: usize, out: &mut [u8]) {
-        out.copy_from_slice(&self[at..at + out.len()]);
-    }
-}
-
-/// One write: whole units from `first_unit` on; only the last unit of a block may be short.
-#[derive(Clone)]
-pub struct WriteRequest {
-    /// Who writes.
-    pub writer: WriterId,
-    /// Group of the block.
-    pub group: GroupId,
-    /// The block.
-    pub block: BlockId,
-    /// Turn of the writer session on the block.
-    pub generation: Generation,
-    /// Unit size of the block, 12 to 16.
-    pub unit_log2: u8,
-    /// First unit written.
-    pub first_unit: UnitIndex,
-    /// What to write: 1 byte to 1 MiB.
-    pub source: Rc<dyn Plaintext>,
-}
-
-impl std::fmt::Debug for WriteRequest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WriteRequest")
-            .field("group", &self.group)
-            .field("block", &self.block)
-            .field("first_unit", &self.first_unit)
-            .field("bytes", &self.source.bytes())
-            .finish_non_exhaustive()
+    pub(crate) fn padded_bytes(&self) -> usize {
+        self.bytes().next_multiple_of(PAGE)
     }
 }
 
-impl WriteRequest {
-    fn check(&self) -> Result<(), EdgeError> {
-        if !(UNIT_LOG2_MIN..=UNIT_LOG2_MAX).contains(&self.unit_log2) {
-            return Err(EdgeError::Invalid("unit_log2 is 12 to 16"));
-        }
-        let bytes = self.source.bytes() as u64;
-        if bytes == 0 || bytes > u64::from(FRAME_PAYLOAD_BYTES_MAX) {
-            return Err(EdgeError::Invalid("a write carries 1 byte to 1 MiB"));
-        }
-        if (u64::from(self.first_unit.0) << self.unit_log2) + bytes > BLOCK_BYTES_MAX {
-            return Err(EdgeError::Invalid("the write ends past the block's 128 MiB"));
-        }
-        if bytes.div_ceil(1 << self.unit_log2) > ENTRY_UNITS_MAX as u64 {
-            return Err(EdgeError::Invalid("a write carries at most 256 units"));
-        }
-        Ok(())
-    }
-}
-
-/// A write that waits to be sealed.
-struct Pending {
-    block: Rc<OpenBlock>,
-    first_unit: UnitIndex,
-    source: Rc<dyn Plaintext>,
-    done: oneshot::Sender<Result<(), EdgeError>>,
+/// Pieces of one block that wait to be sealed: at most one message of them.
+pub(crate) struct Pending {
+    pub(crate) block: Rc<OpenBlock>,
+    pub(crate) source: Rc<dyn Plaintext>,
+    pub(crate) pieces: Vec<Piece>,
+    pub(crate) padded_bytes: usize,
+    pub(crate) done: oneshot::Sender<Result<(), EdgeError>>,
+    /// Nobody else changes these units until they are settled.
+    pub(crate) turn: Rc<Turn>,
+    pub(crate) room: Rc<Room>,
 }
 
 impl Pending {
-    fn unit_bytes(&self) -> usize {
-        1 << self.block.unit_log2
-    }
-
-    fn units(&self) -> usize {
-        self.source.bytes().div_ceil(self.unit_bytes())
-    }
-
-    fn padded_bytes(&self) -> usize {
-        self.source.bytes().next_multiple_of(PAGE)
+    /// Gives up place and memory, and tells whoever still waits.
+    fn settle(self, outcome: Result<(), EdgeError>) {
+        drop((self.turn, self.room));
+        // A caller that stopped waiting does not hear of it.
+        drop(self.done.send(outcome));
     }
 }
 
@@ -133,7 +90,6 @@ pub(crate) struct GroupQueue {
     pending: RefCell<VecDeque<Pending>>,
     pending_bytes: Cell<usize>,
     in_flight: Cell<usize>,
-    fell: Notify,
 }
 
 impl std::fmt::Debug for GroupQueue {
@@ -146,15 +102,17 @@ impl std::fmt::Debug for GroupQueue {
 }
 
 impl GroupQueue {
-    /// Takes what fits one message, oldest first.
+    /// Takes what fits one message, oldest first. A unit is in a message once: what two writers want of one block,
+    /// of whom one is fenced, goes in two.
     fn take(&self) -> Vec<Pending> {
         let mut pending = self.pending.borrow_mut();
-        let (mut taken, mut bytes, mut units) = (Vec::new(), 0, 0);
+        let (mut taken, mut bytes, mut units) = (Vec::<Pending>::new(), 0, 0);
         while let Some(next) = pending.front() {
-            let (more_bytes, more_units) = (next.padded_bytes(), next.units());
-            if !taken.is_empty()
-                && (bytes + more_bytes > GATHER_BYTES_MAX || units + more_units > ENTRY_UNITS_MAX)
-            {
+            let (more_bytes, more_units) = (next.padded_bytes, next.pieces.len());
+            let other_writer =
+                |one: &Pending| one.block.id == next.block.id && !Rc::ptr_eq(&one.block, &next.block);
+            let full = bytes + more_bytes > GATHER_BYTES_MAX || units + more_units > ENTRY_UNITS_MAX;
+            if !taken.is_empty() && (full || taken.iter().any(other_writer)) {
                 break;
             }
             (bytes, units) = (bytes + more_bytes, units + more_units);
@@ -172,40 +130,20 @@ impl GroupQueue {
     }
 }
 
-impl<S: Shard, P: Peers> Edge<S, P> {
-    /// Writes whole units; on return every in-sync member of the group holds them durably.
-    ///
-    /// # Errors
-    /// See [`EdgeError`]. After `Unavailable` the units may or may not be stored; writing them again is safe.
-    ///
-    /// # Cancel safety
-    /// A dropped future no longer waits; the write is carried out all the same.
-    pub async fn write(self: &Rc<Self>, request: WriteRequest) -> Result<(), EdgeError> {
-        request.check()?;
-        let domain = self.keys.current().ok_or(EdgeError::NoKey { domain: 0, version: 0 })?;
-        let name = (request.group, request.block, request.generation);
-        let block = self.writers.block(request.writer, name, request.unit_log2, domain)?;
-        let bytes = request.source.bytes();
-        while self.pending_bytes.get() > 0
-            && self.pending_bytes.get() + bytes > self.options.pending_bytes_max
-        {
-            self.pending_fell.notified().await;
-        }
-        let (done, outcome) = oneshot::channel();
-        let queue = self.queue(request.group);
-        let pending = Pending { block, first_unit: request.first_unit, source: request.source, done };
-        self.pending_bytes.set(self.pending_bytes.get() + bytes);
-        if self.last_progress.get().is_none() {
-            self.last_progress.set(Some(self.shard.clock().now()));
-        }
-        queue.pending_bytes.set(queue.pending_bytes.get() + pending.padded_bytes());
-        queue.pending.borrow_mut().push_back(pending);
-        self.start_messages(request.group, &queue);
-        outcome.await.unwrap_or(Err(EdgeError::UnknownWriter))
-    }
+/// Pieces that were sealed for one message.
+struct Sealed {
+    units: Vec<SealedUnit>,
+    body: SharedBuf,
+}
 
-    fn queue(&self, group: GroupId) -> Rc<GroupQueue> {
-        Rc::clone(self.queues.borrow_mut().entry(group).or_default())
+impl<S: Shard, P: Peers> Edge<S, P> {
+    /// Puts pieces into their group's queue. They are carried out whether or not somebody waits.
+    pub(crate) fn enqueue(self: &Rc<Self>, pending: Pending) {
+        let group = pending.block.group;
+        let queue = Rc::clone(self.queues.borrow_mut().entry(group).or_default());
+        queue.pending_bytes.set(queue.pending_bytes.get() + pending.padded_bytes);
+        queue.pending.borrow_mut().push_back(pending);
+        self.start_messages(group, &queue);
     }
 
     /// Starts as many messages as the queue wants.
@@ -217,7 +155,6 @@ impl<S: Shard, P: Peers> Edge<S, P> {
             self.shard.spawn(TaskClass::Client, async move {
                 edge.send_together(group, taken).await;
                 queue.in_flight.set(queue.in_flight.get() - 1);
-                queue.fell.notify_all();
                 edge.start_messages(group, &queue);
             });
         }
@@ -225,85 +162,115 @@ impl<S: Shard, P: Peers> Edge<S, P> {
 
     /// Seals what was taken into one body, sends it until it is settled, and tells everyone the outcome.
     async fn send_together(self: &Rc<Self>, group: GroupId, taken: Vec<Pending>) {
-        let plain: usize = taken.iter().map(|pending| pending.source.bytes()).sum();
-        let (units, body) = self.seal_together(&taken).await;
-        let outcome = self.write_until_settled(group, units, body).await;
-        if outcome.is_ok() {
-            self.count(|counters| counters.bytes_written += plain as u64);
+        let Sealed { units, body } = self.seal_together(&taken).await;
+        let entry = LogEntry::Units(units);
+        let (entry, outcome) = self.settle(group, entry, Some(body.clone())).await;
+        let alone = taken.iter().all(|pending| Rc::ptr_eq(&pending.block, &taken[0].block));
+        match outcome {
+            // One writer that is fenced must not take the others with it: nothing of the message was ordered.
+            Err(EdgeError::Fenced { .. } | EdgeError::Invalid(_)) if !alone => {
+                self.send_apart(group, taken, entry.units(), &body).await;
+            }
+            outcome => {
+                for pending in taken {
+                    pending.settle(outcome.clone());
+                }
+            }
         }
-        self.note_progress(plain);
+        self.note_progress();
+    }
+
+    /// Sends what was sealed together once more, the same bytes, each write in a message of its own.
+    async fn send_apart(
+        self: &Rc<Self>,
+        group: GroupId,
+        taken: Vec<Pending>,
+        mut units: &[SealedUnit],
+        body: &SharedBuf,
+    ) {
+        let mut at = 0;
         for pending in taken {
-            // A caller that stopped waiting does not hear of it.
-            drop(pending.done.send(outcome.clone()));
+            let (mine, others) = units.split_at(pending.pieces.len());
+            let part = body.slice(at..at + pending.padded_bytes);
+            (units, at) = (others, at + pending.padded_bytes);
+            let outcome = self.settle(group, LogEntry::Units(mine.to_vec()), Some(part)).await.1;
+            pending.settle(outcome);
         }
     }
 
-    async fn seal_together(&self, taken: &[Pending]) -> (Vec<SealedUnit>, SharedBuf) {
-        let bytes = taken.iter().map(Pending::padded_bytes).sum();
+    async fn seal_together(&self, taken: &[Pending]) -> Sealed {
+        let bytes = taken.iter().map(|pending| pending.padded_bytes).sum();
         let mut body = self.shard.pool().take(bytes).await;
-        let mut plain = vec![0; taken.iter().map(Pending::unit_bytes).max().unwrap_or(0)];
-        let mut units = Vec::with_capacity(taken.iter().map(Pending::units).sum());
-        let mut at = 0;
+        let mut units = Vec::with_capacity(taken.iter().map(|pending| pending.pieces.len()).sum());
+        let (mut scratch, mut at) = (Vec::new(), 0);
         for pending in taken {
-            for (unit, offset) in
-                (pending.first_unit.0..).zip((0..pending.source.bytes()).step_by(pending.unit_bytes()))
-            {
-                let count = pending.unit_bytes().min(pending.source.bytes() - offset);
-                let padded = count.next_multiple_of(PAGE);
-                pending.source.copy_out(offset, &mut plain[..count]);
-                let (block, unit) = (&pending.block, UnitIndex(unit));
-                let sealed =
-                    block.key.seal(unit, block.take_counter(), &plain[..count], &mut body[at..at + padded]);
+            for piece in &pending.pieces {
+                let plain = match &piece.plain {
+                    Plain::Merged(plain) => plain,
+                    Plain::OfSource { at, bytes } => {
+                        scratch.resize(*bytes, 0);
+                        pending.source.copy_out(*at, &mut scratch);
+                        &scratch
+                    }
+                };
+                let unit = UnitIndex(u16::try_from(piece.unit).expect("a block has at most 32,768 units"));
+                let (block, out) = (&pending.block, &mut body[at..at + piece.padded_bytes()]);
+                let sealed = block.key.seal(unit, block.take_counter(), plain, out);
                 block.note(&sealed);
                 units.push(sealed);
-                at += padded;
+                at += sealed.padded_bytes();
                 if units.len().is_multiple_of(SEALS_PER_TURN) {
                     futures_lite::future::yield_now().await;
                 }
             }
         }
         self.count(|counters| counters.units_sealed += units.len() as u64);
-        (units, body.freeze())
+        Sealed { units, body: body.freeze() }
     }
 
     /// Sends one entry to the group's primary, again and again with identical bytes, until it is settled: stored by
-    /// every member, refused for good, or out of time.
-    async fn write_until_settled(
+    /// every member, refused for good, or out of time. Gives the entry back.
+    pub(crate) async fn settle(
         &self,
         group: GroupId,
-        units: Vec<SealedUnit>,
-        body: SharedBuf,
-    ) -> Result<(), EdgeError> {
+        mut entry: LogEntry,
+        body: Option<SharedBuf>,
+    ) -> (LogEntry, Result<(), EdgeError>) {
         let begun = self.shard.clock().now();
-        let block = units.first().map_or(BlockId(0), |unit| unit.block);
-        let mut entry = LogEntry::Units(units);
+        let block = match &entry {
+            LogEntry::Units(units) => units.first().map_or(BlockId(0), |unit| unit.block),
+            LogEntry::Trim { block, .. } | LogEntry::Fence { block, .. } | LogEntry::Delete { block } => {
+                *block
+            }
+        };
         let mut last = "no map of the cluster yet";
         loop {
             let now = self.shard.clock().now();
             let waited = now.saturating_sub(begun);
             if waited >= self.options.deadline {
-                return Err(EdgeError::Unavailable { group, waited, last });
+                return (entry, Err(EdgeError::Unavailable { group, waited, last }));
             }
             let map = self.map();
             let Some(view) = map.groups.get(&group) else {
                 if map.version > 0 && !map.groups.is_empty() && waited > self.options.attempt {
-                    return Err(EdgeError::UnknownGroup { group });
+                    return (entry, Err(EdgeError::UnknownGroup { group }));
                 }
                 self.wait_for_map(RETRY_PAUSE).await;
                 continue;
             };
             let message = Message::Write { group, epoch: view.epoch, entry };
-            let answer = self.ask(view.primary, &message, Some(body.clone()), 0).await;
+            let answer = self.ask(view.primary, &message, body.clone(), 0).await;
             let Message::Write { entry: back, .. } = message else { unreachable!("made above") };
             entry = back;
             let pause = match answer {
-                Ok((Answer::Written { .. }, _)) => return Ok(()),
-                Ok((Answer::Full, _)) => return Err(EdgeError::Full { group }),
+                Ok((Answer::Written { .. }, _)) => return (entry, Ok(())),
+                Ok((Answer::Full, _)) => return (entry, Err(EdgeError::Full { group })),
                 Ok((Answer::Fenced { generation }, _)) => {
-                    return Err(EdgeError::Fenced { block, fence: generation });
+                    return (entry, Err(EdgeError::Fenced { block, fence: generation }));
                 }
                 Ok((Answer::Conflict, _)) => {
-                    return Err(EdgeError::Invalid("another version was sealed under the same counter"));
+                    let what = "another version was sealed under the same counter";
+                    return (entry, Err(EdgeError::Invalid(what)));
                 }
                 Ok((answer, _)) => {
                     last = answer_reason(&answer);
@@ -352,16 +319,13 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         Ok((answer, reply.body))
     }
 
-    /// Keeps the longest time between two settled writes while others waited.
-    fn note_progress(&self, plain: usize) {
+    /// Keeps the longest time between two settled messages while others waited.
+    fn note_progress(&self) {
         let now = self.shard.clock().now();
-        let pending = self.pending_bytes.get() - plain;
-        self.pending_bytes.set(pending);
-        self.pending_fell.notify_all();
         if let Some(last) = self.last_progress.get() {
             let stall = u64::try_from(now.saturating_sub(last).as_millis()).unwrap_or(u64::MAX);
             self.count(|counters| counters.write_stall_ms_max = counters.write_stall_ms_max.max(stall));
         }
-        self.last_progress.set((pending > 0).then_some(now));
+        self.last_progress.set((self.memory.used() > 0).then_some(now));
     }
 }

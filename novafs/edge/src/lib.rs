@@ -5,17 +5,22 @@
 //! over the seams, so the simulator runs exactly what `novad` runs (docs/adr/0003).
 #![forbid(unsafe_code)]
 
+mod cut;
 mod error;
 mod gather;
 mod keyring;
 mod nearest;
+mod order;
 mod read;
+mod write;
 mod writer;
 
+pub use cut::TrimRequest;
 pub use error::EdgeError;
-pub use gather::{GATHER_BYTES_MAX, MESSAGES_IN_FLIGHT_MAX, Plaintext, WriteRequest};
+pub use gather::{GATHER_BYTES_MAX, MESSAGES_IN_FLIGHT_MAX};
 pub use keyring::Keyring;
 pub use read::{Located, ReadRequest};
+pub use write::{Plaintext, WriteRequest};
 pub use writer::{BlockSummary, WriterId, WriterOpened};
 
 use std::cell::{Cell, RefCell};
@@ -29,6 +34,7 @@ use nova_device::sync::Notify;
 use nova_device::{Peers, Shard};
 use nova_units::{BlockId, Generation, GroupId};
 use novafs_replica::Configuration;
+use write::Memory;
 use writer::Writers;
 
 /// Limits and pace of an edge; the defaults suit one shard with a 64 MiB arena.
@@ -38,7 +44,7 @@ pub struct EdgeOptions {
     pub deadline: Duration,
     /// How long one attempt at one host may take.
     pub attempt: Duration,
-    /// Plaintext that may wait to be sealed, over all groups; further writes wait their turn.
+    /// Plaintext on its way, over all groups, what is read to be merged included; further writes wait for room.
     pub pending_bytes_max: usize,
     /// Blocks that writers may have open at once; each holds its unit digests.
     pub open_blocks_max: usize,
@@ -60,6 +66,8 @@ impl Default for EdgeOptions {
 pub struct EdgeCounters {
     /// Units sealed.
     pub units_sealed: u64,
+    /// Units read and merged with a write that covered them only partly.
+    pub units_merged: u64,
     /// Units opened, each with a verified tag.
     pub units_opened: u64,
     /// Plaintext bytes acknowledged as durable in every member.
@@ -68,6 +76,8 @@ pub struct EdgeCounters {
     pub bytes_read: u64,
     /// Replies of members whose bytes failed a check here, or that reported a bad page themselves.
     pub bad_replies: u64,
+    /// Members that were asked for no other reason than that one had a bad copy.
+    pub looks: u64,
     /// Attempts that were made again elsewhere or under a newer epoch.
     pub retries: u64,
     /// Longest time between two acknowledged writes while writes were waiting, in milliseconds.
@@ -87,9 +97,10 @@ pub struct Edge<S: Shard, P: Peers> {
     queues: RefCell<HashMap<GroupId, Rc<GroupQueue>>>,
     nearest: Nearest,
     counters: RefCell<EdgeCounters>,
-    pending_bytes: Cell<usize>,
-    pending_fell: Notify,
+    memory: Rc<Memory>,
     last_progress: Cell<Option<Duration>>,
+    /// Looks at further members under way.
+    looking: Cell<usize>,
 }
 
 impl<S: Shard, P: Peers> Edge<S, P> {
@@ -107,9 +118,9 @@ impl<S: Shard, P: Peers> Edge<S, P> {
             queues: RefCell::default(),
             nearest: Nearest::default(),
             counters: RefCell::default(),
-            pending_bytes: Cell::new(0),
-            pending_fell: Notify::new(),
+            memory: Rc::default(),
             last_progress: Cell::new(None),
+            looking: Cell::new(0),
         })
     }
 
@@ -149,7 +160,7 @@ impl<S: Shard, P: Peers> Edge<S, P> {
     ///
     /// # Errors
     /// `UnknownWriter` when the writer or the block is not open here; `Invalid` when what was sealed does not reach
-    /// exactly to `plain_bytes` without a gap.
+    /// exactly to `plain_bytes` without a gap, or writes are still under way.
     pub fn close_block(
         &self,
         writer: WriterId,

@@ -1,38 +1,37 @@
 //! The way out: ask the nearest member, check every byte, go to the next one when anything is wrong.
 
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
-use nova_buf::DmaBuf;
 use nova_device::{Clock, Peers, Shard};
 use nova_units::{
-    BLOCK_BYTES_MAX, BlockId, DeviceId, Generation, GroupId, NodeId, PAGE_BYTES, UNIT_LOG2_MAX,
+    BLOCK_BYTES_MAX, BlockId, DeviceId, Epoch, GroupId, NodeId, PAGE_BYTES, TaskClass, UNIT_LOG2_MAX,
     UNIT_LOG2_MIN, UnitIndex,
 };
-use novafs_format::ENTRY_UNITS_MAX;
-use novafs_format::seal::BlockKey;
+use novafs_format::seal::{BlockKey, DomainKey};
+use novafs_format::{Codec, ENTRY_UNITS_MAX, SealedUnit};
 use novafs_replica::{Answer, GroupView, LocatedUnit, Message, Versioned};
 
 use crate::error::{answer_reason, peer_reason};
 use crate::gather::GATHER_BYTES_MAX;
+use crate::write::{narrow, wide};
 use crate::{Edge, EdgeError};
 
 /// Pause before the members are asked again, once all have failed.
 const ROUND_PAUSE: Duration = Duration::from_millis(20);
+/// Looks at further members under way at once, each of one run; what is left out is found when it is read.
+const LOOKS_MAX: usize = 4;
 /// Units opened before other tasks get their turn.
 const OPENS_PER_TURN: usize = 8;
 
-/// A range of a block, with what its file's metadata says of how it was sealed.
+/// A range of a block, with what its file's metadata says of it.
 #[derive(Clone, Debug)]
 pub struct ReadRequest {
     /// Group of the block.
     pub group: GroupId,
     /// The block.
     pub block: BlockId,
-    /// Generation that sealed it.
-    pub generation: Generation,
-    /// Salt of the writer session that sealed it.
-    pub salt: [u8; 16],
     /// Domain and version of the key.
     pub key: (u32, u32),
     /// Unit size, 12 to 16.
@@ -43,6 +42,9 @@ pub struct ReadRequest {
     pub offset: u64,
     /// How many bytes are wanted, at least 1; the range ends within the block.
     pub bytes: u64,
+    /// What was never written is zeros: units there are not, and what a unit lacks. What a unit has beyond the block's
+    /// length is not shown. Otherwise every unit must be there, as long as the block's length says.
+    pub sparse: bool,
 }
 
 /// Where one member keeps the units that were asked for.
@@ -70,17 +72,75 @@ impl ReadRequest {
     }
 
     /// The units that the range touches.
-    fn units(&self) -> std::ops::Range<u32> {
+    fn units(&self) -> Range<u32> {
         let end = (self.offset + self.bytes).div_ceil(1 << self.unit_log2);
-        let of = |unit: u64| u32::try_from(unit).expect("a block has at most 32,768 units");
-        of(self.offset >> self.unit_log2)..of(end)
+        narrow(self.offset >> self.unit_log2)..narrow(end)
     }
 
-    /// Plaintext length of a unit: all are full but the block's last.
-    fn unit_bytes(&self, unit: u32) -> u64 {
-        let start = u64::from(unit) << self.unit_log2;
-        (self.block_bytes - start).min(1 << self.unit_log2)
+    fn asks_for(&self, run: Range<u32>) -> Units {
+        Units {
+            group: self.group,
+            block: self.block,
+            key: self.key,
+            unit_log2: self.unit_log2,
+            run,
+            dense_bytes: (!self.sparse).then_some(self.block_bytes),
+        }
     }
+}
+
+/// A run of whole units: at most what one message holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Units {
+    pub(crate) group: GroupId,
+    pub(crate) block: BlockId,
+    /// Domain and version of the key.
+    pub(crate) key: (u32, u32),
+    pub(crate) unit_log2: u8,
+    pub(crate) run: Range<u32>,
+    /// Plaintext length of a block all of whose units must be there; `None` for one that may have holes.
+    pub(crate) dense_bytes: Option<u64>,
+}
+
+impl Units {
+    /// Plaintext length of a unit in a block without holes: all are full but the last.
+    fn dense_unit_bytes(&self, unit: u32) -> Option<u64> {
+        let start = u64::from(unit) << self.unit_log2;
+        self.dense_bytes.map(|bytes| bytes.saturating_sub(start).min(1 << self.unit_log2))
+    }
+
+    fn reply_bytes_max(&self) -> u32 {
+        let full = 1_u64 << self.unit_log2;
+        let bytes =
+            |unit| self.dense_unit_bytes(unit).map_or(full, |bytes| bytes.next_multiple_of(PAGE_BYTES));
+        u32::try_from(self.run.clone().map(bytes).sum::<u64>()).expect("a run is at most 1 MiB")
+    }
+
+    fn message(&self, epoch: Epoch) -> Message {
+        Message::Read {
+            group: self.group,
+            epoch,
+            block: self.block,
+            first: index(self.run.start),
+            count: index(self.run.end - self.run.start).0,
+        }
+    }
+
+    /// Whether what a member sent can be the answer: units of the run in order, and their bytes without one more or
+    /// less. Else what is left out would read as holes.
+    fn fits(&self, units: &[Versioned], body: &[u8]) -> bool {
+        let ascending = units.windows(2).all(|pair| pair[0].sealed.unit < pair[1].sealed.unit);
+        let inside = units.iter().all(|unit| {
+            let sealed = &unit.sealed;
+            sealed.block == self.block && self.run.contains(&u32::from(sealed.unit.0))
+        });
+        let bytes: usize = units.iter().map(|unit| unit.sealed.padded_bytes()).sum();
+        ascending && inside && bytes == body.len()
+    }
+}
+
+fn index(unit: u32) -> UnitIndex {
+    UnitIndex(u16::try_from(unit).expect("a block has at most 32,768 units"))
 }
 
 /// What an attempt at one member came to.
@@ -95,11 +155,28 @@ enum Attempt {
     Missing(UnitIndex),
 }
 
+/// The block keys of one read: most blocks have units of one session only.
+struct Keys<'k> {
+    domain: &'k DomainKey,
+    unit_log2: u8,
+    newest: Option<BlockKey>,
+}
+
+impl Keys<'_> {
+    fn of(&mut self, sealed: &SealedUnit) -> &BlockKey {
+        if !self.newest.as_ref().is_some_and(|key| key.is_of(sealed)) {
+            let key = BlockKey::derive(self.domain, &sealed.salt, sealed.block, sealed.generation);
+            self.newest = Some(key.with_unit_log2(self.unit_log2));
+        }
+        self.newest.as_ref().expect("just derived")
+    }
+}
+
 impl<S: Shard, P: Peers> Edge<S, P> {
     /// Reads a range of a block and hands it over in pieces, in order: `give(offset in the range, bytes)`.
     ///
-    /// Every piece has passed its page sums and its tag. A piece may be handed over twice, with the same bytes, when a
-    /// member fails half-way.
+    /// Every piece has passed its page sums and its tag, or is a hole. A piece may be handed over twice when a member
+    /// fails half-way; what was handed over last counts, and only after `Ok`.
     ///
     /// # Errors
     /// See [`EdgeError`].
@@ -109,45 +186,74 @@ impl<S: Shard, P: Peers> Edge<S, P> {
     pub async fn read(
         self: &Rc<Self>,
         request: &ReadRequest,
-        mut give: impl FnMut(u64, &[u8]),
+        give: impl FnMut(u64, &[u8]),
     ) -> Result<(), EdgeError> {
         request.check()?;
-        let domain = self.keys.find(request.key.0, request.key.1)?;
-        let key = BlockKey::derive(domain, &request.salt, request.block, request.generation)
-            .with_unit_log2(request.unit_log2);
+        self.read_range(request, give).await?;
+        self.count(|counters| counters.bytes_read += request.bytes);
+        Ok(())
+    }
+
+    /// As [`Edge::read`], of a range that was checked.
+    pub(crate) async fn read_range(
+        self: &Rc<Self>,
+        request: &ReadRequest,
+        mut give: impl FnMut(u64, &[u8]),
+    ) -> Result<(), EdgeError> {
+        let size = 1_u64 << request.unit_log2;
         let per_run = (GATHER_BYTES_MAX >> request.unit_log2).min(ENTRY_UNITS_MAX);
         let per_run = u32::try_from(per_run).expect("at most 256");
+        let zeros = vec![0; if request.sparse { wide(size) } else { 0 }];
         let units = request.units();
         let mut first = units.start;
         while first < units.end {
             let run = first..units.end.min(first + per_run);
             first = run.end;
-            self.read_run(request, &key, run, &mut give).await?;
+            self.read_units(&request.asks_for(run), &mut |unit, plain| {
+                let start = u64::from(unit) << request.unit_log2;
+                // Only the part inside the range.
+                let from = request.offset.saturating_sub(start);
+                let to = size.min(request.offset + request.bytes - start);
+                let at = start + from - request.offset;
+                let plain = plain.unwrap_or_default();
+                let there = (plain.len() as u64).clamp(from, to);
+                if there > from {
+                    give(at, &plain[wide(from)..wide(there)]);
+                }
+                if to > there {
+                    give(at + there - from, &zeros[..wide(to - there)]);
+                }
+            })
+            .await?;
         }
-        self.count(|counters| counters.bytes_read += request.bytes);
         Ok(())
     }
 
-    /// Asks members, nearest first, until one gives the whole run.
-    async fn read_run(
-        &self,
-        request: &ReadRequest,
-        key: &BlockKey,
-        run: std::ops::Range<u32>,
-        give: &mut impl FnMut(u64, &[u8]),
+    /// Asks members, nearest first, until one gives the whole run: `give(unit, its plaintext or None)` for each unit.
+    pub(crate) async fn read_units(
+        self: &Rc<Self>,
+        units: &Units,
+        give: &mut impl FnMut(u32, Option<&[u8]>),
     ) -> Result<(), EdgeError> {
+        let domain = self.keys.find(units.key.0, units.key.1)?;
+        let mut keys = Keys { domain, unit_log2: units.unit_log2, newest: None };
         let begun = self.shard.clock().now();
         let mut last = "no map of the cluster yet";
         loop {
             let (mut bad, mut missing, mut asked) = (0, None, 0);
             let map = self.map();
-            if let Some(view) = map.group(request.group) {
+            if let Some(view) = map.group(units.group) {
                 let mut hosts: Vec<NodeId> = view.in_sync().collect();
                 self.nearest.sort(&mut hosts, self.shard.random());
-                for host in hosts {
+                for (index, host) in hosts.iter().copied().enumerate() {
                     asked += 1;
-                    match self.read_from(host, view, request, key, &run, give).await {
-                        Attempt::Done => return Ok(()),
+                    match self.read_from(host, view, units, &mut keys, give).await {
+                        Attempt::Done => {
+                            if bad > 0 {
+                                self.look_at_the_others(units, view.epoch, &hosts[index + 1..]);
+                            }
+                            return Ok(());
+                        }
                         Attempt::Elsewhere(why) => last = why,
                         Attempt::Bad => bad += 1,
                         Attempt::Missing(unit) => missing = Some(unit),
@@ -157,92 +263,99 @@ impl<S: Shard, P: Peers> Edge<S, P> {
             } else if map.version > 0 {
                 last = "the group is not in the map";
             }
-            let unit = UnitIndex(u16::try_from(run.start).expect("a block has at most 32,768 units"));
             if asked > 0 && bad == asked {
-                return Err(EdgeError::Corrupt { block: request.block, unit });
+                return Err(EdgeError::Corrupt { block: units.block, unit: index(units.run.start) });
             }
             // A member in sync under its lease holds everything committed: its word that there is nothing is final.
             if let Some(unit) = missing {
-                return Err(EdgeError::Missing { block: request.block, unit });
+                return Err(EdgeError::Missing { block: units.block, unit });
             }
             let waited = self.shard.clock().now().saturating_sub(begun);
             if waited >= self.options.deadline {
-                return Err(EdgeError::Unavailable { group: request.group, waited, last });
+                return Err(EdgeError::Unavailable { group: units.group, waited, last });
             }
             self.wait_for_map(ROUND_PAUSE).await;
         }
+    }
+
+    /// Reads the same units from members that were not asked, after one had a bad copy: where one is bad another may be,
+    /// and a member repairs what it finds by reading. Nobody waits for it.
+    fn look_at_the_others(self: &Rc<Self>, units: &Units, epoch: Epoch, others: &[NodeId]) {
+        if others.is_empty() || self.looking.get() >= LOOKS_MAX {
+            return;
+        }
+        self.looking.set(self.looking.get() + 1);
+        let (edge, units, others) = (Rc::clone(self), units.clone(), others.to_vec());
+        self.shard.spawn(TaskClass::Repair, async move {
+            for host in others {
+                // What it answers is not needed.
+                let _ = edge.ask(host, &units.message(epoch), None, units.reply_bytes_max()).await;
+                edge.count(|counters| counters.looks += 1);
+            }
+            edge.looking.set(edge.looking.get() - 1);
+        });
     }
 
     async fn read_from(
         &self,
         host: NodeId,
         view: &GroupView,
-        request: &ReadRequest,
-        key: &BlockKey,
-        run: &std::ops::Range<u32>,
-        give: &mut impl FnMut(u64, &[u8]),
+        units: &Units,
+        keys: &mut Keys<'_>,
+        give: &mut impl FnMut(u32, Option<&[u8]>),
     ) -> Attempt {
-        let unit = |unit: u32| u16::try_from(unit).expect("a block has at most 32,768 units");
-        let bytes: u64 = run.clone().map(|unit| request.unit_bytes(unit).next_multiple_of(PAGE_BYTES)).sum();
-        let message = Message::Read {
-            group: request.group,
-            epoch: view.epoch,
-            block: request.block,
-            first: UnitIndex(unit(run.start)),
-            count: unit(run.end - run.start),
-        };
-        let reply_bytes_max = u32::try_from(bytes).expect("a run is at most 1 MiB");
-        match self.ask(host, &message, None, reply_bytes_max).await {
-            Ok((Answer::Units { units }, Some(body))) => {
-                let attempt = self.open_run(request, key, run, &units, &body, give).await;
-                if matches!(attempt, Attempt::Bad) {
-                    self.count(|counters| counters.bad_replies += 1);
-                }
-                attempt
+        let message = units.message(view.epoch);
+        let attempt = match self.ask(host, &message, None, units.reply_bytes_max()).await {
+            Ok((Answer::Units { units: found }, body)) => {
+                self.open_run(units, keys, &found, body.as_deref().unwrap_or_default(), give).await
             }
-            Ok((Answer::Units { .. }, None)) => Attempt::Missing(UnitIndex(unit(run.start))),
-            Ok((Answer::Corrupt { .. }, _)) => {
-                self.count(|counters| counters.bad_replies += 1);
-                Attempt::Bad
-            }
+            Ok((Answer::Corrupt { .. }, _)) => Attempt::Bad,
             Ok((answer, _)) => Attempt::Elsewhere(answer_reason(&answer)),
             Err(error) => Attempt::Elsewhere(peer_reason(&error)),
+        };
+        if matches!(attempt, Attempt::Bad) {
+            self.count(|counters| counters.bad_replies += 1);
         }
+        attempt
     }
 
-    /// Checks and opens what a member sent, unit by unit, and hands over the part that was asked for.
+    /// Checks and opens what a member sent, unit by unit, and hands it over.
     async fn open_run(
         &self,
-        request: &ReadRequest,
-        key: &BlockKey,
-        run: &std::ops::Range<u32>,
-        units: &[Versioned],
-        body: &DmaBuf,
-        give: &mut impl FnMut(u64, &[u8]),
+        units: &Units,
+        keys: &mut Keys<'_>,
+        found: &[Versioned],
+        body: &[u8],
+        give: &mut impl FnMut(u32, Option<&[u8]>),
     ) -> Attempt {
-        let mut plain = vec![0; 1 << request.unit_log2];
+        if !units.fits(found, body) {
+            return Attempt::Bad;
+        }
+        let mut plain = vec![0; 1 << units.unit_log2];
         let mut at = 0;
-        let mut units = units.iter().map(|unit| &unit.sealed).peekable();
-        for (opened, wanted) in run.clone().enumerate() {
-            let Some(unit) = units.next_if(|unit| u32::from(unit.unit.0) == wanted) else {
-                return Attempt::Missing(UnitIndex(u16::try_from(wanted).expect("a unit of the run")));
+        let mut found = found.iter().map(|unit| &unit.sealed).peekable();
+        for (opened, wanted) in units.run.clone().enumerate() {
+            let dense = units.dense_unit_bytes(wanted);
+            let Some(unit) = found.next_if(|unit| u32::from(unit.unit.0) == wanted) else {
+                if dense.is_some() {
+                    return Attempt::Missing(index(wanted));
+                }
+                give(wanted, None);
+                continue;
             };
-            let padded = unit.padded_bytes();
-            let Some(stored) = body.get(at..at + padded) else { return Attempt::Bad };
-            at += padded;
-            let unit_bytes = request.unit_bytes(wanted);
-            let right_unit = unit.block == request.block && u64::from(unit.plain_bytes) == unit_bytes;
-            if !right_unit || unit.check_pages(stored).is_err() || key.open(unit, stored, &mut plain).is_err()
+            let stored = &body[at..at + unit.padded_bytes()];
+            at += stored.len();
+            let right_length = dense.is_none_or(|bytes| bytes == u64::from(unit.plain_bytes));
+            let plain = &mut plain[..wide(u64::from(unit.stored_bytes).min(1 << units.unit_log2))];
+            if !right_length
+                || unit.codec != Codec::Raw
+                || unit.check_pages(stored).is_err()
+                || keys.of(unit).open(unit, stored, plain).is_err()
             {
                 return Attempt::Bad;
             }
             self.count(|counters| counters.units_opened += 1);
-            // Only the part inside the range.
-            let start = u64::from(wanted) << request.unit_log2;
-            let from = request.offset.saturating_sub(start);
-            let to = unit_bytes.min(request.offset + request.bytes - start);
-            let slice = |byte: u64| usize::try_from(byte).expect("within a unit");
-            give(start + from - request.offset, &plain[slice(from)..slice(to)]);
+            give(wanted, Some(plain));
             if (opened + 1).is_multiple_of(OPENS_PER_TURN) {
                 futures_lite::future::yield_now().await;
             }

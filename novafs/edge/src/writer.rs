@@ -1,15 +1,20 @@
-//! Writers and the blocks they have open: the counters that keep nonces unique, and the digests of the units.
+//! Writers and the blocks they have open: the counts that keep nonces unique, and the digests of the units.
+//!
+//! A nonce must not meet the same key twice. The key comes from (salt, block, generation), the nonce from (unit,
+//! counter). A salt belongs to one writer, in memory only, and a writer has **one** count for everything that it seals:
+//! it only grows, whatever is closed, forgotten and opened again. So no two seals of a salt share a counter.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use nova_units::{BlockId, Generation, GroupId};
-use novafs_format::SealedUnit;
+use nova_units::{BlockId, Generation, GroupId, UnitIndex};
 use novafs_format::digest::{BlockDigest, BlockHeader};
 use novafs_format::seal::{BlockKey, DomainKey, SUITE_AES256GCM_SHA256_CRC32};
+use novafs_format::{Cut, SealedUnit};
 
 use crate::EdgeError;
+use crate::order::Order;
 
 /// A writer of this edge; the number is not used again while the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,8 +25,6 @@ pub struct WriterId(pub u64);
 pub struct WriterOpened {
     /// Names the writer in every write.
     pub writer: WriterId,
-    /// Goes into the metadata of every block: readers derive the block's key from it.
-    pub salt: [u8; 16],
     /// Domain and version of the key that new blocks are sealed with.
     pub key: (u32, u32),
 }
@@ -40,20 +43,44 @@ pub struct BlockSummary {
 /// A block while it is written.
 #[derive(Debug)]
 pub(crate) struct OpenBlock {
+    pub(crate) id: BlockId,
+    pub(crate) group: GroupId,
+    generation: Generation,
+    salt: [u8; 16],
     pub(crate) unit_log2: u8,
     pub(crate) key: BlockKey,
-    key_name: (u32, u32),
-    next_counter: Cell<u64>,
+    pub(crate) key_name: (u32, u32),
+    /// Of the writer: one count for all of its blocks.
+    next_counter: Rc<Cell<u64>>,
+    pub(crate) order: Rc<Order>,
+    /// A cut was sent, and nobody knows whether it was taken: it could still take away what is written now.
+    pub(crate) uncut: Cell<bool>,
     digest: RefCell<BlockDigest>,
     end: Cell<u64>,
 }
 
 impl OpenBlock {
-    /// The next seal's counter. Never given out twice for a key, whatever becomes of the write.
+    /// The next seal's counter. Never given out twice for a salt, whatever becomes of the write.
     pub(crate) fn take_counter(&self) -> u64 {
         let counter = self.next_counter.get();
-        self.next_counter.set(counter.checked_add(1).expect("2^64 seals of one block"));
+        self.next_counter.set(counter.checked_add(1).expect("2^64 seals of one writer"));
         counter
+    }
+
+    /// Now, in the count of this writer.
+    pub(crate) fn cut_now(&self) -> Cut {
+        Cut { generation: self.generation, counter: self.take_counter(), salt: self.salt }
+    }
+
+    /// How far this writer has sealed the block.
+    pub(crate) fn end(&self) -> u64 {
+        self.end.get()
+    }
+
+    /// The block ends at `bytes`; units from `from` on are gone.
+    pub(crate) fn note_cut(&self, bytes: u64, from: UnitIndex) {
+        self.digest.borrow_mut().truncate(from);
+        self.end.set(self.end.get().min(bytes));
     }
 
     /// Notes the digest of a sealed unit, and how far the block reaches with it.
@@ -67,6 +94,7 @@ impl OpenBlock {
 #[derive(Debug)]
 struct Writer {
     salt: [u8; 16],
+    next_counter: Rc<Cell<u64>>,
     blocks: HashMap<(BlockId, Generation), Rc<OpenBlock>>,
 }
 
@@ -87,8 +115,9 @@ impl Writers {
     pub(crate) fn open(&self, salt: [u8; 16], key: (u32, u32)) -> WriterOpened {
         let writer = WriterId(self.next.get());
         self.next.set(writer.0 + 1);
-        self.open.borrow_mut().insert(writer, Writer { salt, blocks: HashMap::new() });
-        WriterOpened { writer, salt, key }
+        let opened = Writer { salt, next_counter: Rc::new(Cell::new(1)), blocks: HashMap::new() };
+        self.open.borrow_mut().insert(writer, opened);
+        WriterOpened { writer, key }
     }
 
     pub(crate) fn close(&self, writer: WriterId) {
@@ -108,8 +137,8 @@ impl Writers {
         let mut open = self.open.borrow_mut();
         let writer = open.get_mut(&writer).ok_or(EdgeError::UnknownWriter)?;
         if let Some(found) = writer.blocks.get(&(block, generation)) {
-            if found.unit_log2 != unit_log2 {
-                return Err(EdgeError::Invalid("the unit size of an open block cannot change"));
+            if (found.unit_log2, found.group) != (unit_log2, group) {
+                return Err(EdgeError::Invalid("the unit size and group of an open block cannot change"));
             }
             return Ok(Rc::clone(found));
         }
@@ -117,10 +146,16 @@ impl Writers {
             return Err(EdgeError::TooManyBlocks { open: self.blocks.get() });
         }
         let made = Rc::new(OpenBlock {
+            id: block,
+            group,
+            generation,
+            salt: writer.salt,
             unit_log2,
             key: BlockKey::derive(domain, &writer.salt, block, generation).with_unit_log2(unit_log2),
             key_name: (domain.domain(), domain.version()),
-            next_counter: Cell::new(1),
+            next_counter: Rc::clone(&writer.next_counter),
+            order: Rc::default(),
+            uncut: Cell::new(false),
             digest: RefCell::new(BlockDigest::new(BlockHeader {
                 block,
                 group,
@@ -146,6 +181,9 @@ impl Writers {
         let mut open = self.open.borrow_mut();
         let writer = open.get_mut(&writer).ok_or(EdgeError::UnknownWriter)?;
         let found = writer.blocks.get(&(block, generation)).ok_or(EdgeError::UnknownWriter)?;
+        if found.order.len() > 0 {
+            return Err(EdgeError::Invalid("writes of the block are still under way"));
+        }
         let units = plain_bytes.div_ceil(1 << found.unit_log2);
         if found.end.get() != plain_bytes || found.digest.borrow().units() as u64 != units {
             return Err(EdgeError::Invalid("the block was not written whole up to this length"));
@@ -154,5 +192,28 @@ impl Writers {
         self.blocks.set(self.blocks.get() - 1);
         let digest = closed.digest.borrow();
         Ok(BlockSummary { root: digest.root(), units: digest.units(), key: closed.key_name })
+    }
+
+    /// The block as this writer has it open.
+    pub(crate) fn find(
+        &self,
+        writer: WriterId,
+        block: BlockId,
+        generation: Generation,
+    ) -> Result<Rc<OpenBlock>, EdgeError> {
+        let open = self.open.borrow();
+        let writer = open.get(&writer).ok_or(EdgeError::UnknownWriter)?;
+        writer.blocks.get(&(block, generation)).cloned().ok_or(EdgeError::UnknownWriter)
+    }
+
+    /// Forgets the block, unless it was opened anew meanwhile.
+    pub(crate) fn forget(&self, writer: WriterId, generation: Generation, block: &Rc<OpenBlock>) {
+        let mut open = self.open.borrow_mut();
+        let Some(writer) = open.get_mut(&writer) else { return };
+        let name = (block.id, generation);
+        if writer.blocks.get(&name).is_some_and(|found| Rc::ptr_eq(found, block)) {
+            writer.blocks.remove(&name);
+            self.blocks.set(self.blocks.get() - 1);
+        }
     }
 }

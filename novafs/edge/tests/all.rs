@@ -8,5 +8,9 @@
 
 #[path = "all/fake_hosts.rs"]
 mod fake_hosts;
+#[path = "all/prop_rewrite.rs"]
+mod prop_rewrite;
+#[path = "all/rewrite.rs"]
+mod rewrite;
 #[path = "all/round_trip.rs"]
 mod round_trip;

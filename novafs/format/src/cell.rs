@@ -99,7 +99,7 @@ pub struct UnitRecord {
 }
 
 impl UnitRecord {
-    /// Length in a tree page: 108 bytes for a unit of one page to 168 for one of sixteen.
+    /// Length in a tree page: 124 bytes for a unit of one page to 184 for one of sixteen.
     #[must_use]
     pub const fn encoded_bytes(&self) -> usize {
         SealedUnit::FIXED_BYTES + 4 * self.sealed.stored_pages() + 24

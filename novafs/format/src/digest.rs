@@ -118,6 +118,11 @@ impl BlockDigest {
         self.units.insert(unit, digest);
     }
 
+    /// Forgets the digests of `from` and the units behind it: the block was cut there.
+    pub fn truncate(&mut self, from: UnitIndex) {
+        self.units.split_off(&from);
+    }
+
     /// Units that have a digest.
     #[must_use]
     pub fn units(&self) -> usize {

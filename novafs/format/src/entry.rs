@@ -10,6 +10,31 @@ pub const ENTRY_UNITS_MAX: usize = 256;
 /// Most bytes of bodies that one entry has, padding included: one message, one frame's worth.
 pub const ENTRY_BODY_BYTES_MAX: usize = 1 << 20;
 
+/// A moment in the life of a block: who cut it, and after which of that writer's seals.
+///
+/// A unit that is gone leaves no version behind to judge a late copy by. The cut is that version: whatever the writer
+/// sealed before it, of any unit of the block, is settled or void by now, and a cut that comes late is void beside
+/// a later one (docs/adr/0013).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Cut {
+    /// Generation of the writer session; 0 for a block that was never cut.
+    pub generation: Generation,
+    /// Taken from the same count as the counters of the session's seals: higher than all before.
+    pub counter: u64,
+    /// Salt of the session.
+    pub salt: [u8; 16],
+}
+
+impl Cut {
+    pub(crate) const ENCODED_BYTES: usize = 28;
+
+    /// Whether this one comes later than `other`.
+    #[must_use]
+    pub fn is_later_than(&self, other: &Self) -> bool {
+        (self.generation, self.counter) > (other.generation, other.counter)
+    }
+}
+
 /// What one place in a group's log says. Bodies travel beside it: those of all units in order, each padded with
 /// zeros to 4 KiB.
 ///
@@ -18,9 +43,10 @@ pub const ENTRY_BODY_BYTES_MAX: usize = 1 << 20;
 /// | 0 | 1 | kind: 1 units, 2 trim, 3 fence, 4 delete |
 /// | 1 | 1 | zero |
 /// | 2 | 2 | units: how many; trim: from which unit; else zero |
-/// | 4 | 4 | fence: generation; else zero |
+/// | 4 | 4 | fence, trim: generation; else zero |
 /// | 8 | 8 | trim, fence, delete: block; units: zero |
-/// | 16 | 144 each | units: the sealed units |
+/// | 16 | 160 each | units: the sealed units |
+/// | 16 | 24 | trim: counter u64, salt of the writer session |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogEntry {
     /// New versions of 1 to 256 units of any blocks of the group, no unit twice, at most 1 MiB of bodies.
@@ -31,6 +57,8 @@ pub enum LogEntry {
         block: BlockId,
         /// First unit that goes.
         from_unit: UnitIndex,
+        /// When, in the count of the writer that cuts.
+        cut: Cut,
     },
     /// Writers of a lower generation are refused from here on.
     Fence {
@@ -53,6 +81,8 @@ const KIND_DELETE: u8 = 4;
 
 impl LogEntry {
     const HEAD_BYTES: usize = 16;
+    /// What a trim has behind the head: counter and salt.
+    const CUT_BYTES: usize = 8 + 16;
 
     /// Sealed units of the entry; empty for other kinds.
     #[must_use]
@@ -72,7 +102,8 @@ impl LogEntry {
     /// Length of the encoded form.
     #[must_use]
     pub fn encoded_bytes(&self) -> usize {
-        Self::HEAD_BYTES + self.units().len() * SealedUnit::ENCODED_BYTES
+        let cut = if matches!(self, Self::Trim { .. }) { Self::CUT_BYTES } else { 0 };
+        Self::HEAD_BYTES + cut + self.units().len() * SealedUnit::ENCODED_BYTES
     }
 
     /// Whether the entry can be one: counts, sizes, every unit's fields, no unit twice.
@@ -109,7 +140,7 @@ impl LogEntry {
                 let count = u16::try_from(units.len()).expect("an entry has at most 256 units");
                 (KIND_UNITS, count, 0, 0)
             }
-            Self::Trim { block, from_unit } => (KIND_TRIM, from_unit.0, 0, block.0),
+            Self::Trim { block, from_unit, cut } => (KIND_TRIM, from_unit.0, cut.generation.0, block.0),
             Self::Fence { block, generation } => (KIND_FENCE, 0, generation.0, block.0),
             Self::Delete { block } => (KIND_DELETE, 0, 0, block.0),
         };
@@ -120,6 +151,10 @@ impl LogEntry {
         out.put_u64(block);
         for unit in self.units() {
             out.put(&unit.encode());
+        }
+        if let Self::Trim { cut, .. } = self {
+            out.put_u64(cut.counter);
+            out.put(&cut.salt);
         }
     }
 
@@ -146,7 +181,7 @@ impl LogEntry {
         let block = reader.u64()?;
         let zero = |field, value: u64| if value == 0 { Ok(()) } else { Err(bad_field(field, value)) };
         zero("entry reserved", reserved.into())?;
-        if kind != KIND_FENCE {
+        if kind != KIND_FENCE && kind != KIND_TRIM {
             zero("entry generation", generation.into())?;
         }
         let block_id = BlockId(block);
@@ -160,7 +195,11 @@ impl LogEntry {
                     (0..small).map(|_| SealedUnit::read(&mut reader)).collect::<Result<Vec<_>, _>>()?;
                 Self::Units(units)
             }
-            KIND_TRIM => Self::Trim { block: block_id, from_unit: UnitIndex(small) },
+            KIND_TRIM => {
+                let (counter, salt) = (reader.u64()?, reader.array()?);
+                let cut = Cut { generation: Generation(generation), counter, salt };
+                Self::Trim { block: block_id, from_unit: UnitIndex(small), cut }
+            }
             KIND_FENCE => {
                 zero("entry units", small.into())?;
                 Self::Fence { block: block_id, generation: Generation(generation) }
@@ -191,10 +230,11 @@ mod tests {
     #[test]
     fn entries_of_every_kind_come_back() {
         let block = BlockId::new(3, 4);
+        let cut = Cut { generation: Generation(6), counter: 70, salt: [8; 16] };
         let (unit, _) = sample(5000);
         for entry in [
             LogEntry::Units(vec![unit, SealedUnit { unit: UnitIndex(0), ..unit }]),
-            LogEntry::Trim { block, from_unit: UnitIndex(9) },
+            LogEntry::Trim { block, from_unit: UnitIndex(9), cut },
             LogEntry::Fence { block, generation: Generation(7) },
             LogEntry::Delete { block },
         ] {

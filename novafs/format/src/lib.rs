@@ -18,7 +18,7 @@ mod unit;
 mod wal;
 
 pub use cell::{Cell, CellClass, UnitRecord};
-pub use entry::{ENTRY_BODY_BYTES_MAX, ENTRY_UNITS_MAX, LogEntry};
+pub use entry::{Cut, ENTRY_BODY_BYTES_MAX, ENTRY_UNITS_MAX, LogEntry};
 pub use error::FormatError;
 pub use record::{BlockRecord, GroupRecord, Key, Place, StoredGroup, Value};
 pub use superblock::{

@@ -2,6 +2,7 @@
 
 use crate::cell::{UnitRecord, put_point, read_point};
 use crate::cursor::{Put, Reader};
+use crate::entry::Cut;
 use crate::error::{FormatError, bad_field};
 use nova_units::{BlockId, CommitPoint, Epoch, Generation, GroupId, Seq, UnitIndex};
 
@@ -54,17 +55,22 @@ pub struct BlockRecord {
     pub fence: Generation,
     /// The block was deleted: nothing is written to it again.
     pub deleted: bool,
+    /// Its latest cut; [`Cut::default`] when it was never cut.
+    pub cut: Cut,
     /// Entry that changed this record last.
     pub at: CommitPoint,
 }
 
 impl BlockRecord {
-    const ENCODED_BYTES: usize = 24;
+    const ENCODED_BYTES: usize = 24 + Cut::ENCODED_BYTES;
 
     fn put(&self, out: &mut Vec<u8>) {
         out.put_u32(self.fence.0);
         out.put_u32(self.deleted.into());
         put_point(self.at, out);
+        out.put_u32(self.cut.generation.0);
+        out.put_u64(self.cut.counter);
+        out.put(&self.cut.salt);
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, FormatError> {
@@ -74,7 +80,10 @@ impl BlockRecord {
             1 => true,
             other => return Err(bad_field("block flags", other)),
         };
-        Ok(Self { fence, deleted, at: read_point(reader)? })
+        let at = read_point(reader)?;
+        let cut =
+            Cut { generation: Generation(reader.u32()?), counter: reader.u64()?, salt: reader.array()? };
+        Ok(Self { fence, deleted, cut, at })
     }
 }
 

@@ -4,19 +4,21 @@
 //! the writer session as salt; the nonce is the unit and a counter that rises with every seal. A nonce can therefore
 //! meet the same key again only when one session seals two different versions of a unit under one counter, which
 //! [`BlockKey::seal`]'s caller must not do: it raises the counter at every seal, and a retry sends the same bytes.
+//!
+//! The salt travels in the unit ([`SealedUnit::salt`]), so a block may hold units of any number of sessions.
 
+mod cipher;
 mod key_file;
 
 use crate::unit::{Codec, PAGE, SealedUnit, UNIT_PAGES_MAX};
-use aes_gcm::aead::KeyInit as _;
-use aes_gcm::aead::inout::InOutBuf;
-use aes_gcm::{AeadInOut as _, Aes256Gcm, Nonce, Tag};
+use cipher::Cipher;
 use core::fmt;
 use hkdf::Hkdf;
 use nova_units::{BlockId, Generation, UNIT_LOG2_DEFAULT, UNIT_LOG2_MAX, UNIT_LOG2_MIN, UnitIndex};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+pub use cipher::{Aead, CipherKind, NONCE_BYTES, Refused, TAG_BYTES};
 pub use key_file::KeyFileError;
 
 /// Checksums and cipher of a block, named in its header and in every seal: AES-256-GCM, SHA-256, seeded CRC-32.
@@ -33,13 +35,26 @@ pub struct DomainKey {
     domain: u32,
     version: u32,
     secret: Zeroizing<[u8; 32]>,
+    cipher: CipherKind,
 }
 
 impl DomainKey {
     /// Names 32 secret bytes.
     #[must_use]
     pub fn new(domain: u32, version: u32, secret: [u8; 32]) -> Self {
-        Self { domain, version, secret: Zeroizing::new(secret) }
+        Self { domain, version, secret: Zeroizing::new(secret), cipher: CipherKind::default() }
+    }
+
+    /// The same key, whose block keys work with this implementation.
+    #[must_use]
+    pub fn with_cipher(self, cipher: CipherKind) -> Self {
+        Self { cipher, ..self }
+    }
+
+    /// Which implementation its block keys work with.
+    #[must_use]
+    pub const fn cipher(&self) -> CipherKind {
+        self.cipher
     }
 
     /// Which domain.
@@ -66,8 +81,9 @@ impl fmt::Debug for DomainKey {
 
 /// The key of one block under one generation. It wipes itself when dropped.
 pub struct BlockKey {
-    cipher: Box<Aes256Gcm>,
+    cipher: Cipher,
     domain: u32,
+    salt: [u8; SALT_BYTES],
     block: BlockId,
     generation: Generation,
     unit_log2: u8,
@@ -113,8 +129,15 @@ impl BlockKey {
         Hkdf::<Sha256>::new(Some(salt), key.secret.as_slice())
             .expand(&info, secret.as_mut_slice())
             .expect("32 bytes are within what HKDF can give");
-        let cipher = Box::new(Aes256Gcm::new(&(*secret).into()));
-        Self { cipher, domain: key.domain, block, generation, unit_log2: UNIT_LOG2_DEFAULT }
+        let cipher = Cipher::new(key.cipher, &secret);
+        Self { cipher, domain: key.domain, salt: *salt, block, generation, unit_log2: UNIT_LOG2_DEFAULT }
+    }
+
+    /// Whether `sealed` says that it was sealed under this key; only [`BlockKey::open`] proves it.
+    #[must_use]
+    pub fn is_of(&self, sealed: &SealedUnit) -> bool {
+        (sealed.block, sealed.generation, sealed.salt, sealed.unit_log2)
+            == (self.block, self.generation, self.salt, self.unit_log2)
     }
 
     /// The same key for a block whose units are `1 << unit_log2` bytes.
@@ -147,6 +170,7 @@ impl BlockKey {
             codec: Codec::Raw,
             unit_log2: self.unit_log2,
             tag: [0; 16],
+            salt: self.salt,
             digest: [0; 32],
             page_crc: [0; UNIT_PAGES_MAX],
         };
@@ -154,12 +178,7 @@ impl BlockKey {
         assert!(out.len() >= padded, "no room for the padding to {PAGE} bytes");
         let (stored, padding) = out[..padded].split_at_mut(plain.len());
         padding.fill(0);
-        let buffer = InOutBuf::new(plain, stored).expect("both are as long as the plaintext");
-        let tag = self
-            .cipher
-            .encrypt_inout_detached(&nonce(unit, counter), &self.associated_data(&sealed), buffer)
-            .expect("a unit is far below the limit of GCM");
-        sealed.tag = tag.into();
+        sealed.tag = self.cipher.seal(nonce(unit, counter), &self.associated_data(&sealed), plain, stored);
         sealed.page_crc = sealed.compute_page_crcs(&out[..padded]);
         sealed.digest = sealed.compute_digest(&out[..padded]);
         sealed
@@ -167,11 +186,10 @@ impl BlockKey {
 
     /// Opens one unit into the front of `out`, which then holds its stored plaintext: `stored_bytes` of it.
     ///
-    /// The tag is verified before a byte of `out` is written. Neither page checksums nor the digest are looked at:
-    /// the tag is stronger than both.
+    /// Neither page checksums nor the digest are looked at: the tag is stronger than both.
     ///
     /// # Errors
-    /// [`NotAuthentic`] when key, fields and bytes do not belong together.
+    /// [`NotAuthentic`] when key, fields and bytes do not belong together; `out` holds nothing to be used then.
     ///
     /// # Panics
     /// When `out` is shorter than the stored bytes.
@@ -179,16 +197,13 @@ impl BlockKey {
         let refused = NotAuthentic { block: sealed.block, unit: sealed.unit, generation: sealed.generation };
         let bytes = sealed.stored_bytes as usize;
         let stored = stored.get(..bytes).ok_or(refused)?;
-        if (sealed.block, sealed.generation, sealed.unit_log2)
-            != (self.block, self.generation, self.unit_log2)
-        {
+        if !self.is_of(sealed) {
             return Err(refused);
         }
-        let buffer = InOutBuf::new(stored, &mut out[..bytes]).expect("both are as long as the stored bytes");
         let nonce = nonce(sealed.unit, sealed.counter);
         self.cipher
-            .decrypt_inout_detached(&nonce, &self.associated_data(sealed), buffer, &Tag::from(sealed.tag))
-            .map_err(|_| refused)
+            .open(nonce, &self.associated_data(sealed), stored, sealed.tag, &mut out[..bytes])
+            .map_err(|Refused| refused)
     }
 
     /// What the tag covers beside the bytes: domain u32, block u64, unit u16, generation u32, counter u64, suite u8,
@@ -209,11 +224,11 @@ impl BlockKey {
 }
 
 /// Unit u16 ‖ zero u16 ‖ counter u64, little-endian.
-fn nonce(unit: UnitIndex, counter: u64) -> Nonce<aes_gcm::aead::consts::U12> {
-    let mut nonce = [0; 12];
+fn nonce(unit: UnitIndex, counter: u64) -> [u8; NONCE_BYTES] {
+    let mut nonce = [0; NONCE_BYTES];
     nonce[0..2].copy_from_slice(&unit.0.to_le_bytes());
     nonce[4..12].copy_from_slice(&counter.to_le_bytes());
-    nonce.into()
+    nonce
 }
 
 #[cfg(test)]
@@ -265,10 +280,21 @@ mod tests {
             SealedUnit { stored_bytes: 4, ..sealed },
             SealedUnit { unit_log2: 12, ..sealed },
             SealedUnit { tag: [0; 16], ..sealed },
+            SealedUnit { salt: [8; 16], ..sealed },
         ] {
             assert!(!opens(&changed, &out), "{changed:?}");
         }
         assert!(!opens(&sealed, &out[..4]), "cut short");
+    }
+
+    #[test]
+    fn a_unit_that_claims_another_salt_fails_its_tag_under_the_key_of_that_salt() {
+        let mut out = vec![0; PAGE];
+        let sealed = key().seal(UnitIndex(0), 1, b"words", &mut out);
+        let claimed = SealedUnit { salt: [8; 16], ..sealed };
+        let domain = DomainKey::new(1, 1, [7; 32]);
+        let key = BlockKey::derive(&domain, &claimed.salt, claimed.block, claimed.generation);
+        assert!(key.is_of(&claimed) && key.open(&claimed, &out, &mut [0; 16]).is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::unit::PAGE;
 use nova_units::{DeviceId, Incarnation};
 
 /// Version of everything on the device; another one is refused.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Copies on a device.
 pub const SUPERBLOCK_COPIES: usize = 4;
 /// Copies of one number that must agree before it counts.
@@ -282,10 +282,13 @@ mod tests {
         let mut page = superblock.encode(0);
         assert_eq!(Superblock::decode(&page, 0), Ok(superblock));
         assert_eq!(Superblock::decode(&page, 4096), Err(FormatError::Misplaced { what: "superblock" }));
-        page[8] = 2;
-        let crc = crc32fast::hash(&page[..508]);
-        page[508..512].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(Superblock::decode(&page, 0), Err(FormatError::Version { found: 2, known: 1 }));
+        for found in [1, 3] {
+            page[8] = found;
+            let crc = crc32fast::hash(&page[..508]);
+            page[508..512].copy_from_slice(&crc.to_le_bytes());
+            let refused = FormatError::Version { found: found.into(), known: FORMAT_VERSION };
+            assert_eq!(Superblock::decode(&page, 0), Err(refused));
+        }
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Codec {
 
 /// One version of one unit, sealed: everything about it except the stored bytes themselves.
 ///
-/// Portable: the same 144 bytes in the log of a device, in a request and in an answer
+/// Portable: the same 160 bytes in the log of a device, in a request and in an answer
 /// (docs/novafs-format.md, "Sealed unit"). A value of this type need not be valid; [`SealedUnit::decode`] returns
 /// only valid ones, and [`SealedUnit::check`] says whether one is.
 ///
@@ -57,8 +57,9 @@ impl Codec {
 /// | 30 | 1 | codec |
 /// | 31 | 1 | log2 of the unit's size |
 /// | 32 | 16 | GCM tag |
-/// | 48 | 32 | digest |
-/// | 80 | 64 | CRC-32 of each stored page, zero for pages there are not |
+/// | 48 | 16 | salt |
+/// | 64 | 32 | digest |
+/// | 96 | 64 | CRC-32 of each stored page, zero for pages there are not |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SealedUnit {
     /// Block it belongs to.
@@ -79,7 +80,10 @@ pub struct SealedUnit {
     pub unit_log2: u8,
     /// Authentication tag of AES-256-GCM.
     pub tag: [u8; 16],
-    /// SHA-256 of sealing fields, tag and stored bytes ([`SealedUnit::compute_digest`]).
+    /// Salt of the writer session that sealed it: with it anyone who holds the domain's key derives the block's key. It
+    /// is no secret; with another one the tag fails (docs/adr/0011).
+    pub salt: [u8; 16],
+    /// SHA-256 of sealing fields, tag, salt and stored bytes ([`SealedUnit::compute_digest`]).
     pub digest: [u8; 32],
     /// Seeded CRC-32 of each padded page of the stored bytes; zero past [`SealedUnit::stored_pages`].
     pub page_crc: [u32; 16],
@@ -99,11 +103,11 @@ pub struct BadPage {
 
 impl SealedUnit {
     /// Length of the encoded form.
-    pub const ENCODED_BYTES: usize = 144;
-    /// Length of the sealing fields and the tag, which the digest covers ahead of the stored bytes.
-    pub const SEALING_BYTES: usize = 48;
+    pub const ENCODED_BYTES: usize = 160;
+    /// Length of the sealing fields, the tag and the salt, which the digest covers ahead of the stored bytes.
+    pub const SEALING_BYTES: usize = 64;
     /// Length of everything ahead of the page checksums.
-    pub(crate) const FIXED_BYTES: usize = 80;
+    pub(crate) const FIXED_BYTES: usize = 96;
 
     /// 4 KiB pages that the stored bytes fill, the last one padded with zeros.
     #[must_use]
@@ -144,7 +148,7 @@ impl SealedUnit {
         }
     }
 
-    /// The sealing fields and the tag: the first 48 bytes of the encoded form.
+    /// The sealing fields, the tag and the salt: the first 64 bytes of the encoded form.
     #[must_use]
     pub fn sealing_fields(&self) -> [u8; Self::SEALING_BYTES] {
         let mut out = [0; Self::SEALING_BYTES];
@@ -157,6 +161,7 @@ impl SealedUnit {
         out[30] = self.codec as u8;
         out[31] = self.unit_log2;
         out[32..48].copy_from_slice(&self.tag);
+        out[48..64].copy_from_slice(&self.salt);
         out
     }
 
@@ -164,9 +169,9 @@ impl SealedUnit {
     #[must_use]
     pub fn encode(&self) -> [u8; Self::ENCODED_BYTES] {
         let mut out = [0; Self::ENCODED_BYTES];
-        out[..48].copy_from_slice(&self.sealing_fields());
-        out[48..80].copy_from_slice(&self.digest);
-        for (bytes, crc) in out[80..].chunks_exact_mut(4).zip(self.page_crc) {
+        out[..64].copy_from_slice(&self.sealing_fields());
+        out[64..96].copy_from_slice(&self.digest);
+        for (bytes, crc) in out[96..].chunks_exact_mut(4).zip(self.page_crc) {
             bytes.copy_from_slice(&crc.to_le_bytes());
         }
         out
@@ -218,6 +223,7 @@ impl SealedUnit {
         let codec = Codec::from_number(codec).ok_or_else(|| bad_field("codec", codec))?;
         let unit_log2 = reader.u8()?;
         let tag = reader.array()?;
+        let salt = reader.array()?;
         let digest = reader.array()?;
         let page_crc = [0; UNIT_PAGES_MAX];
         Ok(Self {
@@ -230,6 +236,7 @@ impl SealedUnit {
             codec,
             unit_log2,
             tag,
+            salt,
             digest,
             page_crc,
         })
@@ -278,7 +285,7 @@ impl SealedUnit {
         if rest.is_empty() { Ok(()) } else { Err(bad(pages)) }
     }
 
-    /// SHA-256 of sealing fields, tag and stored bytes. Padding is not covered: the page checksums are for that.
+    /// SHA-256 of sealing fields, tag, salt and stored bytes. Padding is not covered: the page checksums are for that.
     ///
     /// # Panics
     /// When `stored` is shorter than the stored bytes; padding behind them is ignored.
@@ -324,6 +331,7 @@ pub(crate) mod tests {
             codec: Codec::Raw,
             unit_log2: 16,
             tag: [0xA5; 16],
+            salt: [0x5A; 16],
             digest: [0; 32],
             page_crc: [0; UNIT_PAGES_MAX],
         };

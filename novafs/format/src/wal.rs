@@ -20,6 +20,7 @@ const KIND_DISCARD: u8 = 3;
 const KIND_GROUP: u8 = 4;
 const KIND_DROP: u8 = 5;
 const KIND_INSTALL: u8 = 6;
+const KIND_REPAIR: u8 = 7;
 
 /// One thing that became durable with a batch.
 ///
@@ -33,6 +34,7 @@ const KIND_INSTALL: u8 = 6;
 /// | 4 | group | epoch u64, promised u64, commit u64, role u32 |
 /// | 5 | drop | - |
 /// | 6 | install | as append |
+/// | 7 | repair | as append |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WalRecord {
     /// An entry of a group's log is prepared.
@@ -72,7 +74,7 @@ pub enum WalRecord {
         /// The group.
         group: GroupId,
     },
-    /// A committed fact that did not come in order: repair and back-fill. It never goes over something newer.
+    /// A committed fact that did not come in order: back-fill. It never goes over something newer.
     Install {
         /// The group.
         group: GroupId,
@@ -81,6 +83,18 @@ pub enum WalRecord {
         /// The fact.
         entry: LogEntry,
         /// Where the stored bytes of each of its units lie.
+        cells: Vec<Cell>,
+    },
+    /// Units in other cells, for the bytes in theirs were bad. It only goes over the same versions: a unit that was
+    /// replaced or cut off meanwhile stays so.
+    Repair {
+        /// The group.
+        group: GroupId,
+        /// The place in the log they were committed at.
+        at: CommitPoint,
+        /// The units.
+        entry: LogEntry,
+        /// Where the stored bytes of each of them lie now.
         cells: Vec<Cell>,
     },
 }
@@ -93,9 +107,9 @@ impl WalRecord {
     pub fn encoded_bytes(&self) -> usize {
         Self::HEAD_BYTES
             + match self {
-                Self::Append { entry, cells, .. } | Self::Install { entry, cells, .. } => {
-                    16 + entry.encoded_bytes() + 8 * cells.len()
-                }
+                Self::Append { entry, cells, .. }
+                | Self::Install { entry, cells, .. }
+                | Self::Repair { entry, cells, .. } => 16 + entry.encoded_bytes() + 8 * cells.len(),
                 Self::Commit { .. } | Self::Discard { .. } => 8,
                 Self::Group { .. } => GroupRecord::ENCODED_BYTES,
                 Self::Drop { .. } => 0,
@@ -114,11 +128,14 @@ impl WalRecord {
             Self::Group { group, .. } => (KIND_GROUP, group),
             Self::Drop { group } => (KIND_DROP, group),
             Self::Install { group, .. } => (KIND_INSTALL, group),
+            Self::Repair { group, .. } => (KIND_REPAIR, group),
         };
         out.put_u32(kind.into());
         out.put_u32(group.0);
         match self {
-            Self::Append { at, entry, cells, .. } | Self::Install { at, entry, cells, .. } => {
+            Self::Append { at, entry, cells, .. }
+            | Self::Install { at, entry, cells, .. }
+            | Self::Repair { at, entry, cells, .. } => {
                 assert_eq!(entry.units().len(), cells.len(), "one cell for each unit");
                 put_point(*at, out);
                 entry.encode(out);
@@ -160,6 +177,10 @@ impl WalRecord {
             KIND_INSTALL => {
                 let (at, entry, cells) = read_placed(reader)?;
                 Self::Install { group, at, entry, cells }
+            }
+            KIND_REPAIR => {
+                let (at, entry, cells) = read_placed(reader)?;
+                Self::Repair { group, at, entry, cells }
             }
             other => return Err(bad_field("record kind", other)),
         })

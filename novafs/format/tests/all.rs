@@ -5,6 +5,8 @@
 mod fuzz_records;
 #[path = "all/golden_records.rs"]
 mod golden_records;
+#[path = "all/prop_ciphers.rs"]
+mod prop_ciphers;
 #[path = "all/prop_records.rs"]
 mod prop_records;
 #[path = "all/samples.rs"]

@@ -183,6 +183,7 @@ impl<S: Shard, P: Peers> Member<S, P> {
         for run in units.chunk_by(|one, next| one.0 == next.0 && one.1.0.checked_add(1) == Some(next.1.0)) {
             let (block, first) = run[0];
             let fence = self.store.fence_of(group, block);
+            let cut = self.store.block_of(group, block).map(|record| record.cut).unwrap_or_default();
             let records =
                 self.records(group, block, first, run.len()).await.map_err(|error| fault(&error))?;
             let mut records = records.iter().peekable();
@@ -191,10 +192,11 @@ impl<S: Shard, P: Peers> Member<S, P> {
                 let version = record.map(|record| Version {
                     generation: record.sealed.generation,
                     counter: record.sealed.counter,
+                    salt: record.sealed.salt,
                     digest: record.sealed.digest,
                     seq: record.commit.seq,
                 });
-                known.push(KnownUnit { version, fence });
+                known.push(KnownUnit { version, fence, cut });
             }
         }
         Ok(Stored::Known(known))

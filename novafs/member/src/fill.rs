@@ -6,10 +6,12 @@ use std::time::Duration;
 use nova_buf::{DmaBuf, SharedBuf};
 use nova_device::sync::join_all;
 use nova_device::{Peers, Shard};
-use nova_units::{BlockId, CommitPoint, Epoch, Generation, GroupId, IoClass, Seq, UnitIndex};
-use novafs_format::LogEntry;
+use nova_units::{BlockId, CommitPoint, Epoch, Generation, GroupId, IoClass, Seq, UNIT_LOG2_MAX, UnitIndex};
+use novafs_format::{Cut, LogEntry};
 use novafs_replica::message::{BODY_BYTES_MAX, FENCES_MAX, UNITS_MAX};
-use novafs_replica::{Answer, Loaded, Message, SavedGroup, ScanFrom, StoreFault, Stored, Versioned};
+use novafs_replica::{
+    Answer, BlockFence, Loaded, Message, SavedGroup, ScanFrom, StoreFault, Stored, Versioned,
+};
 use novafs_store::{ReadError, StoreError};
 
 use crate::drive::{StoredResult, fault, read_fault};
@@ -19,6 +21,38 @@ use crate::{Member, read, record};
 const ENTRY_DEADLINE: Duration = Duration::from_millis(2_000);
 /// A deleted block is fenced with this generation.
 const DELETED: Generation = Generation(u32::MAX);
+/// Stored bytes of a unit at most.
+const UNIT_BYTES_MAX: usize = 1 << UNIT_LOG2_MAX;
+
+/// One body out of many units. Copies: members that lag are no hot path.
+///
+/// It holds one buffer, taken before any unit is read, and each unit's own buffer goes back once it is copied. One
+/// that held a buffer for every unit until the last could need more than the shard has, and wait for ever.
+struct Gathered {
+    body: DmaBuf,
+    filled: usize,
+}
+
+impl Gathered {
+    fn new(body: DmaBuf) -> Self {
+        Self { body, filled: 0 }
+    }
+
+    /// Appends a unit's stored bytes; false when there is no room for them.
+    fn take(&mut self, stored: &[u8]) -> bool {
+        let end = self.filled + stored.len();
+        let Some(place) = self.body.get_mut(self.filled..end) else { return false };
+        place.copy_from_slice(stored);
+        self.filled = end;
+        true
+    }
+
+    /// What was taken; `None` when that is nothing.
+    fn finish(mut self) -> Option<SharedBuf> {
+        self.body.truncate(self.filled);
+        (self.filled > 0).then(|| self.body.freeze())
+    }
+}
 
 impl<S: Shard, P: Peers> Member<S, P> {
     /// The first entry behind `after`, with its bytes.
@@ -52,21 +86,19 @@ impl<S: Shard, P: Peers> Member<S, P> {
         entry: &LogEntry,
     ) -> StoredResult {
         let mut units = Vec::new();
-        let mut bodies = Vec::new();
+        let mut gathered = Gathered::new(self.shard.pool().take(entry.body_bytes()).await);
         for sealed in entry.units() {
             match self.read_for_peer(group, sealed.block, sealed.unit).await? {
-                Some((found, body)) if found.commit == at => {
-                    units.push(found.sealed);
-                    bodies.push(body);
-                }
+                Some((found, body)) if found.commit == at && gathered.take(&body) => units.push(found.sealed),
                 _ => {}
             }
         }
-        let (entry, body) = if units.is_empty() {
+        let body = gathered.finish();
+        let entry = if units.is_empty() {
             let block = entry.units().first().map_or(BlockId(0), |unit| unit.block);
-            (LogEntry::Fence { block, generation: Generation(0) }, None)
+            LogEntry::Fence { block, generation: Generation(0) }
         } else {
-            (LogEntry::Units(units), Some(self.gather(&bodies).await))
+            LogEntry::Units(units)
         };
         Ok(Stored::Loaded(Loaded::Entry { at, entry, body }))
     }
@@ -107,18 +139,6 @@ impl<S: Shard, P: Peers> Member<S, P> {
         }
     }
 
-    /// One body out of several. Copies: members that lag are no hot path.
-    async fn gather(&self, bodies: &[DmaBuf]) -> SharedBuf {
-        let total = bodies.iter().map(|body| body.len()).sum();
-        let mut whole = self.shard.pool().take(total).await;
-        let mut filled = 0;
-        for body in bodies {
-            whole[filled..filled + body.len()].copy_from_slice(body);
-            filled += body.len();
-        }
-        whole.freeze()
-    }
-
     /// A page of the group for a joiner.
     pub(crate) async fn scan(self: &Rc<Self>, group: GroupId, from: ScanFrom) -> StoredResult {
         let after = match from {
@@ -129,17 +149,18 @@ impl<S: Shard, P: Peers> Member<S, P> {
         };
         let records = self.store.scan(group, after, UNITS_MAX).await.map_err(|error| fault(&error))?;
         let complete = records.len() < UNITS_MAX;
-        let (mut units, mut bodies, mut bytes, mut next) = (Vec::new(), Vec::new(), 0, None);
+        let (mut units, mut next) = (Vec::new(), None);
+        let wanted = records.iter().take(UNITS_MAX).map(|record| record.sealed.padded_bytes()).sum();
+        let room = BODY_BYTES_MAX.min(UNIT_BYTES_MAX.max(wanted));
+        let mut gathered = Gathered::new(self.shard.pool().take(room).await);
         for record in &records {
             let place = (record.sealed.block, record.sealed.unit);
             // A newer version than the record's is as good; one that is gone by now is left out.
             if let Some((unit, body)) = self.read_for_peer(group, place.0, place.1).await? {
-                if bytes + body.len() > BODY_BYTES_MAX || units.len() == UNITS_MAX {
+                if units.len() == UNITS_MAX || !gathered.take(&body) {
                     break;
                 }
-                bytes += body.len();
                 units.push(unit);
-                bodies.push(body);
             }
             next = Some(ScanFrom::UnitsAfter(place.0, place.1));
         }
@@ -147,7 +168,7 @@ impl<S: Shard, P: Peers> Member<S, P> {
         if complete && next == all {
             next = None;
         }
-        let body = if units.is_empty() { None } else { Some(self.gather(&bodies).await) };
+        let body = gathered.finish();
         Ok(Stored::Scanned { units, body, fences: Vec::new(), next })
     }
 
@@ -157,11 +178,14 @@ impl<S: Shard, P: Peers> Member<S, P> {
             .fences(group)
             .into_iter()
             .filter(|(block, _)| after.is_none_or(|after| *block > after))
-            .map(|(block, record)| (block, if record.deleted { DELETED } else { record.fence }))
+            .map(|(block, record)| {
+                let generation = if record.deleted { DELETED } else { record.fence };
+                BlockFence { block, generation, cut: record.cut }
+            })
             .take(FENCES_MAX)
             .collect();
         let next = match fences.last() {
-            Some((block, _)) if fences.len() == FENCES_MAX => ScanFrom::FencesAfter(*block),
+            Some(fence) if fences.len() == FENCES_MAX => ScanFrom::FencesAfter(fence.block),
             _ => ScanFrom::Units,
         };
         Stored::Scanned { units: Vec::new(), body: None, fences, next: Some(next) }
@@ -184,19 +208,23 @@ impl<S: Shard, P: Peers> Member<S, P> {
     pub(crate) async fn put_page(
         &self,
         group: GroupId,
-        fences: Vec<(BlockId, Generation)>,
+        fences: Vec<BlockFence>,
         units: Vec<Versioned>,
         body: Option<SharedBuf>,
     ) -> Result<(), StoreError> {
         let long_ago = CommitPoint { epoch: Epoch(0), seq: Seq(0) };
         let mut installs = Vec::new();
-        for (block, generation) in fences {
-            let entry = if generation == DELETED {
-                LogEntry::Delete { block }
-            } else {
-                LogEntry::Fence { block, generation }
-            };
-            installs.push((long_ago, entry, None));
+        for BlockFence { block, generation, cut } in fences {
+            if generation == DELETED {
+                installs.push((long_ago, LogEntry::Delete { block }, None));
+            } else if generation > Generation(0) {
+                installs.push((long_ago, LogEntry::Fence { block, generation }, None));
+            }
+            if cut != Cut::default() {
+                // The units that it took are not in the pages; what is left of it is when it was.
+                let from_unit = UnitIndex(u16::MAX);
+                installs.push((long_ago, LogEntry::Trim { block, from_unit, cut }, None));
+            }
         }
         let mut offset = 0;
         for unit in units {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod call;
+mod collect;
 mod drive;
 mod fill;
 mod read;
@@ -17,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use collect::Collected;
 use nova_buf::SharedBuf;
 use nova_device::sync::{Gate, Semaphore, oneshot};
 use nova_device::{Clock, Handler, Incoming, Peers, Served, Shard};

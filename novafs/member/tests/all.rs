@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod all {
+    mod collecting;
+    mod filling;
     mod rig;
     mod serving;
 }

@@ -34,6 +34,18 @@ pub enum Code {
     Unavailable = 13,
     /// The file has another writer.
     Busy = 14,
+    /// A quota would be exceeded.
+    Quota = 15,
+    /// No such extended attribute.
+    NoData = 16,
+    /// A file or an attribute would be too large.
+    TooLarge = 17,
+    /// The file has as many names as one may have.
+    TooManyLinks = 18,
+    /// It cannot be changed.
+    ReadOnly = 19,
+    /// The inode is gone.
+    Stale = 20,
 }
 
 /// A refusal: nothing was changed by the part of the request that `path` names.
@@ -120,11 +132,39 @@ pub struct Swept {
     pub more: bool,
 }
 
+/// An inode was made or changed; what it is now is in the state.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
+pub struct Touched {
+    /// Which.
+    #[prost(uint64, tag = "1")]
+    pub inode: u64,
+    /// Cookie of the name that the request was about; 0: of its first.
+    #[prost(uint64, tag = "2")]
+    pub cookie: u64,
+}
+
+/// A file was opened for writing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
+pub struct Opened {
+    /// Which.
+    #[prost(uint64, tag = "1")]
+    pub inode: u64,
+    /// Cookie of the name that the request was about; 0: of its first.
+    #[prost(uint64, tag = "2")]
+    pub cookie: u64,
+    /// The turn of the session on it.
+    #[prost(uint32, tag = "3")]
+    pub generation: u32,
+    /// It did not exist before.
+    #[prost(bool, tag = "4")]
+    pub created: bool,
+}
+
 /// The answer to one command.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
 pub struct Answer {
     /// What it is.
-    #[prost(oneof = "Reply", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "Reply", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub result: Option<Reply>,
 }
 
@@ -149,6 +189,15 @@ pub enum Reply {
     /// Removed trees were swept.
     #[prost(message, tag = "6")]
     Swept(Swept),
+    /// An inode was made or changed.
+    #[prost(message, tag = "7")]
+    Touched(Touched),
+    /// A file was opened for writing.
+    #[prost(message, tag = "8")]
+    Opened(Opened),
+    /// The length of a file was changed.
+    #[prost(message, tag = "9")]
+    Resized(Touched),
 }
 
 impl Answer {
@@ -159,6 +208,11 @@ impl Answer {
             Some(Reply::Failure(failure)) => Some(failure),
             _ => None,
         }
+    }
+
+    /// A refusal that changed nothing and holds only for the time being: the same request may succeed later.
+    pub(crate) fn is_for_now(&self) -> bool {
+        self.failure().is_some_and(|failure| failure.code() == Code::NoGroups)
     }
 
     /// How many outcomes it holds; at least 1.

@@ -1,8 +1,13 @@
 //! State and command make the next state and an answer.
 
+mod attributes;
 mod entry;
 mod publish;
+mod rename;
 mod session;
+mod space;
+mod trash;
+mod writer;
 
 pub(crate) use publish::optional_digest;
 use std::sync::Arc;
@@ -15,7 +20,8 @@ use crate::limits::{ANSWERS_PER_CLIENT_MAX, CLIENTS_MAX, OUTCOMES_PER_CLIENT_MAX
 use crate::model::Namespace;
 
 impl Namespace {
-    /// Applies the command at `index` of the log. A request that its client sent before is answered as it was then.
+    /// Applies the command at `index` of the log. A request that its client sent before is answered as it was then,
+    /// unless that was a refusal for the time being: then it is tried again.
     pub fn apply(&mut self, index: u64, command: &Command) -> Answer {
         self.clock = self.clock.max(Timestamp(command.at_ms));
         if command.client == 0 {
@@ -25,7 +31,10 @@ impl Namespace {
             return known;
         }
         let answer = self.execute(command);
-        self.remember(index, command, &answer);
+        // Its client sends the request again, with the same number, until there is room for it.
+        if !answer.is_for_now() {
+            self.remember(index, command, &answer);
+        }
         answer
     }
 
@@ -40,6 +49,21 @@ impl Namespace {
             Some(Op::Remove(remove)) => self.remove(remove),
             Some(Op::Sweep(sweep)) => Ok(self.sweep(sweep)),
             Some(Op::Collected(collected)) => Ok(self.collected(collected)),
+            Some(Op::OpenFile(open)) => self.open_file(open),
+            Some(Op::CommitFile(commit)) => self.commit_file(commit),
+            Some(Op::CloseFile(close)) => self.close_file(close),
+            Some(Op::Truncate(truncate)) => self.truncate(truncate),
+            Some(Op::SetAttributes(set)) => self.set_attributes(set),
+            Some(Op::Link(link)) => self.link(link),
+            Some(Op::MakeSymlink(make)) => self.make_symlink(make),
+            Some(Op::SetXattr(set)) => self.set_xattr(set),
+            Some(Op::RemoveXattr(remove)) => self.remove_xattr(remove),
+            Some(Op::SetQuota(set)) => self.set_quota(set),
+            Some(Op::SetSpace(set)) => self.set_space(set),
+            Some(Op::Undelete(undelete)) => self.undelete(undelete),
+            Some(Op::PurgeTrash(purge)) => self.purge_trash(purge),
+            Some(Op::Purge(purge)) => Ok(self.purge(purge)),
+            Some(Op::Expire(expire)) => Ok(self.expire(expire)),
             None => {
                 Err(Failure::new(Code::Invalid, "", "this controller does not know the command; upgrade it"))
             }

@@ -1,4 +1,17 @@
 //! What may be asked. Commands are entries of the Raft log: fields are only ever added.
+//!
+//! Where a command has a path it may have a base, an inode: the path is then relative to it, without a leading slash,
+//! and an empty path is that inode itself. Base 0: the path is absolute.
+
+mod entry;
+mod space;
+mod writer;
+
+pub use entry::{
+    Link, MakeDirectory, MakeSymlink, Only, Remove, RemoveXattr, Rename, SetAttributes, SetXattr, Sweep,
+};
+pub use space::{Expire, Purge, PurgeTrash, SetQuota, SetSpace, Undelete};
+pub use writer::{CloseFile, CommitFile, OpenFile, Truncate};
 
 /// One request: who asks, when the leader took it, and what.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -13,7 +26,10 @@ pub struct Command {
     #[prost(uint64, tag = "3")]
     pub at_ms: u64,
     /// What is asked.
-    #[prost(oneof = "Op", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18")]
+    #[prost(
+        oneof = "Op",
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33"
+    )]
     pub op: Option<Op>,
 }
 
@@ -47,6 +63,51 @@ pub enum Op {
     /// Blocks that no longer exist anywhere.
     #[prost(message, tag = "18")]
     Collected(Collected),
+    /// Opens a file for writing.
+    #[prost(message, tag = "19")]
+    OpenFile(OpenFile),
+    /// Makes written data visible.
+    #[prost(message, tag = "20")]
+    CommitFile(CommitFile),
+    /// Gives up the writer's place.
+    #[prost(message, tag = "21")]
+    CloseFile(CloseFile),
+    /// Changes a file's length.
+    #[prost(message, tag = "22")]
+    Truncate(Truncate),
+    /// Changes mode, owner, times.
+    #[prost(message, tag = "23")]
+    SetAttributes(SetAttributes),
+    /// Gives a file one more name.
+    #[prost(message, tag = "24")]
+    Link(Link),
+    /// Makes a symbolic link.
+    #[prost(message, tag = "25")]
+    MakeSymlink(MakeSymlink),
+    /// Sets an extended attribute.
+    #[prost(message, tag = "26")]
+    SetXattr(SetXattr),
+    /// Removes an extended attribute.
+    #[prost(message, tag = "27")]
+    RemoveXattr(RemoveXattr),
+    /// Bounds what lies below a directory.
+    #[prost(message, tag = "28")]
+    SetQuota(SetQuota),
+    /// Changes the policy of a namespace.
+    #[prost(message, tag = "29")]
+    SetSpace(SetSpace),
+    /// Takes something out of the trash, back into the tree.
+    #[prost(message, tag = "30")]
+    Undelete(Undelete),
+    /// Lets something in the trash go before its time.
+    #[prost(message, tag = "31")]
+    PurgeTrash(PurgeTrash),
+    /// Lets go what was in the trash for its time.
+    #[prost(message, tag = "32")]
+    Purge(Purge),
+    /// Removes files whose retention is over.
+    #[prost(message, tag = "33")]
+    Expire(Expire),
 }
 
 /// Opens a writer session.
@@ -99,7 +160,7 @@ pub struct Publish {
 /// A file to publish.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct NewFile {
-    /// Where, absolute.
+    /// Where.
     #[prost(string, tag = "1")]
     pub path: String,
     /// Permission bits, kept for the client.
@@ -117,6 +178,18 @@ pub struct NewFile {
     /// SHA-256 of the whole plaintext, or empty.
     #[prost(bytes = "vec", tag = "6")]
     pub sha256: Vec<u8>,
+    /// What the path is relative to.
+    #[prost(uint64, tag = "7")]
+    pub base: u64,
+    /// Owner.
+    #[prost(uint32, tag = "8")]
+    pub uid: u32,
+    /// Group of the owner.
+    #[prost(uint32, tag = "9")]
+    pub gid: u32,
+    /// Counts instead of `modified_ms` when it is not 0.
+    #[prost(uint64, tag = "10")]
+    pub modified_ns: u64,
 }
 
 /// A block of a file, as its edge sealed it.
@@ -134,7 +207,7 @@ pub struct Block {
     /// The writer's turn on it.
     #[prost(uint32, tag = "4")]
     pub generation: u32,
-    /// 16 bytes, of the writer session at the edge.
+    /// In logs of older controllers; not kept, because every unit record has its own.
     #[prost(bytes = "vec", tag = "5")]
     pub salt: Vec<u8>,
     /// Its unit is `1 << unit_log2` bytes.
@@ -152,59 +225,24 @@ pub struct Block {
     /// Where in the file it begins.
     #[prost(uint64, tag = "10")]
     pub offset: u64,
+    /// What is missing reads as zeros; it has no root.
+    #[prost(bool, tag = "11")]
+    pub sparse: bool,
 }
 
-/// Makes a directory. Directly under the root it is a namespace with the default policy.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct MakeDirectory {
-    /// Where, absolute.
-    #[prost(string, tag = "1")]
-    pub path: String,
-    /// Permission bits.
-    #[prost(uint32, tag = "2")]
-    pub mode: u32,
-    /// Makes missing ones on the way, and is content when it exists.
-    #[prost(bool, tag = "3")]
-    pub parents: bool,
-}
-
-/// Moves an entry, whole and at once.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct Rename {
-    /// From.
-    #[prost(string, tag = "1")]
-    pub source: String,
-    /// To: the new full path.
-    #[prost(string, tag = "2")]
-    pub target: String,
-    /// A file, or an empty directory for a directory, makes room.
-    #[prost(bool, tag = "3")]
-    pub replace: bool,
-}
-
-/// Removes an entry: at once out of sight, whatever its size; `Sweep` takes a tree apart afterwards.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct Remove {
-    /// What.
-    #[prost(string, tag = "1")]
-    pub path: String,
-    /// With everything below it.
-    #[prost(bool, tag = "2")]
-    pub recursive: bool,
-}
-
-/// Takes removed trees apart, a bounded number of entries a command.
-#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
-pub struct Sweep {
-    /// At most this many entries, 1 to `SWEEP_ENTRIES_MAX`.
-    #[prost(uint32, tag = "1")]
-    pub limit: u32,
-}
-
-/// Orphans whose blocks no longer exist in any group.
+/// Orphans whose blocks no longer exist in any group, and what was deleted for them.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Collected {
     /// First block of each orphan.
     #[prost(uint64, repeated, tag = "1")]
     pub first_blocks: Vec<u64>,
+    /// Blocks that were held and are deleted.
+    #[prost(uint64, tag = "2")]
+    pub blocks: u64,
+    /// Sealed bytes that each member held of them.
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+    /// When a full pass ended, in milliseconds since 1970; 0: none did.
+    #[prost(uint64, tag = "4")]
+    pub full_pass_ms: u64,
 }

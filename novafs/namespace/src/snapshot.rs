@@ -6,26 +6,31 @@
 //! | 4 | version, little-endian |
 //! | .. | pieces, each a message behind its length (varint); the last one holds the counts of what came before |
 //!
-//! Entries are not stored: every inode knows its parent and its name. A piece holds at most [`ROWS_PER_PIECE`] rows.
+//! Entries are not stored: every inode knows its names. A piece holds at most [`ROWS_PER_PIECE`] rows.
+//!
+//! Version 2 added what files need to be reopened: times in nanoseconds, owners, turns, several names, attributes,
+//! symbolic links, writers, quotas, the trash. Version 1 is still read; what it lacks gets its default.
+
+mod inode;
 
 use core::time::Duration;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use nova_units::{BlockId, Generation, GroupId, InodeId, SessionId, Timestamp};
+use nova_units::{BlockId, GroupId, InodeId, SessionId, Timestamp};
 use prost::Message;
 
+use self::inode::{InodeRow, TotalsRow};
 use crate::answer::Answer;
-use crate::apply::optional_digest;
 use crate::model::{
-    Client, Directory, File, Inode, Name, Namespace, Node, Orphan, ROOT, Reservation, Session, Space,
-    StoredBlock, Totals,
+    Client, Collection, File, Namespace, Node, Orphan, ROOT, Reservation, Session, Space, Totals, Trashed,
 };
+use crate::tree::NOWHERE;
 
 /// First bytes of a snapshot.
 pub const SNAPSHOT_MAGIC: [u8; 8] = *b"NOVANAME";
 /// The version written; older ones stay readable.
-pub const SNAPSHOT_VERSION: u32 = 1;
+pub const SNAPSHOT_VERSION: u32 = 2;
 /// Rows of one piece: what is held twice in memory while a snapshot is written.
 const ROWS_PER_PIECE: usize = 512;
 
@@ -59,9 +64,11 @@ struct Piece {
     #[prost(message, repeated, tag = "5")]
     orphans: Vec<RunRow>,
     #[prost(uint64, repeated, tag = "6")]
-    trash: Vec<u64>,
+    sweep: Vec<u64>,
     #[prost(message, repeated, tag = "7")]
     clients: Vec<ClientRow>,
+    #[prost(message, repeated, tag = "8")]
+    trash: Vec<TrashRow>,
     #[prost(message, optional, tag = "15")]
     end: Option<End>,
 }
@@ -80,6 +87,16 @@ struct Head {
     clock_ms: u64,
     #[prost(uint64, tag = "6")]
     inodes_max: u64,
+    #[prost(uint64, tag = "20")]
+    collected_blocks: u64,
+    #[prost(uint64, tag = "21")]
+    collected_bytes: u64,
+    #[prost(uint64, tag = "22")]
+    full_pass_ms: u64,
+    #[prost(uint64, tag = "7")]
+    next_trashed: u64,
+    #[prost(uint64, tag = "8")]
+    purge_below: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -92,76 +109,8 @@ struct End {
     orphans: u64,
     #[prost(uint64, tag = "4")]
     clients: u64,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct InodeRow {
-    #[prost(uint64, tag = "1")]
-    id: u64,
-    #[prost(uint64, tag = "2")]
-    parent: u64,
-    #[prost(string, tag = "3")]
-    name: String,
-    #[prost(uint32, tag = "4")]
-    mode: u32,
     #[prost(uint64, tag = "5")]
-    modified_ms: u64,
-    #[prost(uint64, tag = "6")]
-    created_ms: u64,
-    #[prost(message, optional, tag = "7")]
-    file: Option<FileRow>,
-    #[prost(message, optional, tag = "8")]
-    directory: Option<DirectoryRow>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct FileRow {
-    #[prost(uint64, tag = "1")]
-    bytes: u64,
-    #[prost(bytes = "vec", tag = "2")]
-    sha256: Vec<u8>,
-    #[prost(message, repeated, tag = "3")]
-    blocks: Vec<BlockRow>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct BlockRow {
-    #[prost(uint64, tag = "1")]
-    block: u64,
-    #[prost(uint32, tag = "2")]
-    group: u32,
-    #[prost(uint64, tag = "3")]
-    offset: u64,
-    #[prost(uint32, tag = "4")]
-    bytes: u32,
-    #[prost(uint32, tag = "5")]
-    generation: u32,
-    #[prost(bytes = "vec", tag = "6")]
-    salt: Vec<u8>,
-    #[prost(uint32, tag = "7")]
-    unit_log2: u32,
-    #[prost(uint32, tag = "8")]
-    key_domain: u32,
-    #[prost(uint32, tag = "9")]
-    key_version: u32,
-    #[prost(bytes = "vec", tag = "10")]
-    root: Vec<u8>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct DirectoryRow {
-    #[prost(uint64, tag = "1")]
-    children: u64,
-    #[prost(uint64, tag = "2")]
-    files: u64,
-    #[prost(uint64, tag = "3")]
-    directories: u64,
-    #[prost(uint64, tag = "4")]
-    bytes: u64,
-    #[prost(uint64, tag = "5")]
-    blocks: u64,
-    #[prost(uint32, tag = "6")]
-    height: u32,
+    trash: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -174,6 +123,28 @@ struct SpaceRow {
     replicas: u32,
     #[prost(uint64, optional, tag = "4")]
     retention_ms: Option<u64>,
+    #[prost(uint64, optional, tag = "5")]
+    undelete_ms: Option<u64>,
+    #[prost(uint32, optional, tag = "6")]
+    unit_log2: Option<u32>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct TrashRow {
+    #[prost(uint64, tag = "1")]
+    number: u64,
+    #[prost(uint64, tag = "2")]
+    root: u64,
+    #[prost(string, tag = "3")]
+    path: String,
+    #[prost(uint64, tag = "4")]
+    space: u64,
+    #[prost(uint64, tag = "5")]
+    removed_ms: u64,
+    #[prost(uint64, tag = "6")]
+    purge_ms: u64,
+    #[prost(message, optional, tag = "7")]
+    weight: Option<TotalsRow>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -188,6 +159,8 @@ struct SessionRow {
     opened_ms: u64,
     #[prost(message, repeated, tag = "5")]
     reserved: Vec<RunRow>,
+    #[prost(uint64, repeated, tag = "6")]
+    writing: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -236,11 +209,16 @@ impl Namespace {
                 next_block: self.next_block,
                 clock_ms: self.clock.0,
                 inodes_max: self.inodes_max,
+                collected_blocks: self.collection.blocks,
+                collected_bytes: self.collection.bytes,
+                full_pass_ms: self.collection.full_pass.0,
+                next_trashed: self.next_trashed,
+                purge_below: self.purge_below,
             }),
             spaces: self.spaces.iter().map(|(id, space)| space_row(*id, space)).collect(),
             ..Piece::default()
         });
-        for inodes in rows(self.inodes.iter().map(|(id, inode)| inode_row(*id, inode))) {
+        for inodes in rows(self.inodes.iter().map(|(id, inode)| inode::row(*id, inode))) {
             write(Piece { inodes, ..Piece::default() });
         }
         for sessions in rows(self.sessions.iter().map(|(id, session)| session_row(*id, session))) {
@@ -253,7 +231,10 @@ impl Namespace {
         ) {
             write(Piece { orphans, ..Piece::default() });
         }
-        for trash in rows(self.trash.keys().map(|id| id.0)) {
+        for sweep in rows(self.sweep.keys().map(|id| id.0)) {
+            write(Piece { sweep, ..Piece::default() });
+        }
+        for trash in rows(self.trash.iter().map(|(number, trashed)| trash_row(*number, trashed))) {
             write(Piece { trash, ..Piece::default() });
         }
         for (id, client) in &self.clients {
@@ -265,6 +246,7 @@ impl Namespace {
                 sessions: self.sessions.len() as u64,
                 orphans: self.orphans.len() as u64,
                 clients: self.clients.len() as u64,
+                trash: self.trash.len() as u64,
             }),
             ..Piece::default()
         });
@@ -278,13 +260,10 @@ impl Namespace {
         let rest = bytes.strip_prefix(&SNAPSHOT_MAGIC).ok_or(SnapshotError::Magic)?;
         let (version, mut rest) = rest.split_first_chunk::<4>().ok_or(SnapshotError::Truncated)?;
         let version = u32::from_le_bytes(*version);
-        if version != SNAPSHOT_VERSION {
+        if !(1..=SNAPSHOT_VERSION).contains(&version) {
             return Err(SnapshotError::Version(version));
         }
-        let mut namespace = Self::new(0);
-        namespace.inodes.clear();
-        namespace.entries.clear();
-        namespace.spaces.clear();
+        let mut namespace = Self::empty(0);
         loop {
             if rest.is_empty() {
                 return Err(SnapshotError::Truncated);
@@ -295,7 +274,11 @@ impl Namespace {
                 if !rest.is_empty() {
                     return Err(SnapshotError::Damaged("something follows its last piece"));
                 }
+                namespace.enter_names()?;
                 namespace.check(&end)?;
+                if version == 1 {
+                    namespace.recount_bytes();
+                }
                 return Ok(namespace);
             }
         }
@@ -309,22 +292,29 @@ impl Namespace {
             self.next_block = head.next_block;
             self.clock = Timestamp(head.clock_ms);
             self.inodes_max = head.inodes_max;
+            self.collection = Collection {
+                blocks: head.collected_blocks,
+                bytes: head.collected_bytes,
+                full_pass: Timestamp(head.full_pass_ms),
+            };
+            self.next_trashed = head.next_trashed.max(1);
+            self.purge_below = head.purge_below;
         }
         for row in piece.spaces {
+            let default = Space::default();
+            let unit_log2 = row.unit_log2.map_or(Ok(default.unit_log2), u8::try_from);
             let space = Space {
                 key_domain: row.key_domain,
                 replicas: row.replicas,
                 retention: row.retention_ms.map(Duration::from_millis),
+                undelete: row.undelete_ms.map_or(default.undelete, Duration::from_millis),
+                unit_log2: unit_log2.map_err(|_| SnapshotError::Damaged("a namespace"))?,
             };
             self.spaces.insert(InodeId(row.inode), space);
         }
         for row in piece.inodes {
-            let id = InodeId(row.id);
-            let inode = inode_of(row)?;
-            if inode.parent != InodeId(0) && id != ROOT {
-                self.entries.insert((inode.parent, Arc::clone(&inode.name)), id);
-            }
-            self.inodes.insert(id, inode);
+            let (id, inode) = inode::read(row)?;
+            self.inodes.insert(id, Arc::new(inode));
         }
         for row in piece.sessions {
             let mut session = Session {
@@ -333,7 +323,9 @@ impl Namespace {
                 opened: Timestamp(row.opened_ms),
                 reserved: OrdMap::new(),
                 outstanding: 0,
+                writing: row.writing.iter().map(|id| (InodeId(*id), ())).collect(),
             };
+            self.writers.extend(row.writing.iter().map(|id| (InodeId(*id), SessionId(row.id))));
             for run in row.reserved {
                 session.outstanding = session.outstanding.saturating_add(run.count);
                 let reservation = Reservation { count: run.count, groups: groups_of(&run.groups) };
@@ -346,7 +338,25 @@ impl Namespace {
                 Orphan { count: row.count, groups: groups_of(&row.groups), since: Timestamp(row.since_ms) };
             self.orphans.insert(BlockId(row.first), orphan);
         }
-        self.trash.extend(piece.trash.into_iter().map(|id| (InodeId(id), ())));
+        self.sweep.extend(piece.sweep.into_iter().map(|id| (InodeId(id), ())));
+        for row in piece.trash {
+            let weight = row.weight.map(inode::totals).unwrap_or_default();
+            let (sum, over) = self.trash_totals.overflowing_add(weight);
+            if over {
+                return Err(SnapshotError::Damaged("the trash"));
+            }
+            self.trash_totals = sum;
+            self.trash_due.insert((row.purge_ms, row.number), ());
+            let trashed = Trashed {
+                root: InodeId(row.root),
+                path: row.path.into(),
+                space: InodeId(row.space),
+                removed: Timestamp(row.removed_ms),
+                purge: Timestamp(row.purge_ms),
+                weight,
+            };
+            self.trash.insert(row.number, trashed);
+        }
         for row in piece.clients {
             let mut client = Client { last_index: row.last_index, floor: row.floor, ..Client::default() };
             for answer in row.answers {
@@ -360,39 +370,84 @@ impl Namespace {
         Ok(piece.end)
     }
 
-    /// Every inode has its entry, every parent is a directory and counts its children: what `apply` relies on.
-    fn check(&self, end: &End) -> Result<(), SnapshotError> {
-        let counts = (self.inodes.len(), self.sessions.len(), self.orphans.len(), self.clients.len());
-        let expected = (end.inodes, end.sessions, end.orphans, end.clients);
-        if (counts.0 as u64, counts.1 as u64, counts.2 as u64, counts.3 as u64) != expected {
-            return Err(SnapshotError::Damaged("its counts"));
+    /// Entries and cookies, from what the inodes know.
+    fn enter_names(&mut self) -> Result<(), SnapshotError> {
+        let mut names = 0;
+        for (id, inode) in self.inodes.iter().filter(|(id, _)| **id != ROOT) {
+            let first =
+                (inode.parent != NOWHERE).then(|| (inode.parent, &inode.name, self.first_cookie(*id)));
+            let others = inode.other_names().iter().map(|other| (other.parent, &other.name, other.cookie));
+            for (parent, name, cookie) in first.into_iter().chain(others) {
+                self.entries.insert((parent, Arc::clone(name)), *id);
+                self.cookies.insert((parent, cookie), *id);
+                names += 1;
+            }
         }
-        if self.entries.len() + self.trash.len() + 1 != self.inodes.len() {
+        if names != self.entries.len() || names != self.cookies.len() {
             return Err(SnapshotError::Damaged("an entry"));
         }
+        Ok(())
+    }
+
+    /// Version 1 counted holes as bytes.
+    fn recount_bytes(&mut self) {
+        let ids: Vec<InodeId> = self.inodes.keys().copied().collect();
+        for id in &ids {
+            if let Node::Directory(directory) = &mut self.inode_mut(*id).node {
+                directory.totals.bytes = 0;
+            }
+        }
+        for id in ids {
+            let inode = self.inode(id);
+            let (parent, file) = (inode.parent, inode.file());
+            if let Some(bytes) = file.map(File::stored_bytes).filter(|_| parent != NOWHERE) {
+                self.account(parent, Totals { bytes, ..Totals::default() }, Totals::default());
+            }
+        }
+    }
+
+    /// Every parent is a directory and counts its children, and what has no name is in the trash or swept: what
+    /// `apply` relies on.
+    fn check(&self, end: &End) -> Result<(), SnapshotError> {
+        let counts = [
+            self.inodes.len(),
+            self.sessions.len(),
+            self.orphans.len(),
+            self.clients.len(),
+            self.trash.len(),
+        ];
+        if counts.map(|count| count as u64) != [end.inodes, end.sessions, end.orphans, end.clients, end.trash]
+        {
+            return Err(SnapshotError::Damaged("its counts"));
+        }
         let mut children = 0_u64;
+        let mut nameless = 0;
         for (id, inode) in &self.inodes {
             if *id >= InodeId(self.next_inode) {
                 return Err(SnapshotError::Damaged("the next inode"));
             }
-            if let Node::Directory(directory) = &inode.node {
-                children = children.saturating_add(directory.children);
-            }
-            let known = *id == ROOT
-                || self.trash.contains_key(id)
-                || matches!(
-                    self.inodes.get(&inode.parent).map(|parent| &parent.node),
-                    Some(Node::Directory(_))
-                );
-            if !known {
-                return Err(SnapshotError::Damaged("a parent"));
-            }
+            children = children.saturating_add(inode.as_directory().map_or(0, |it| it.children));
+            nameless += usize::from(inode.parent == NOWHERE);
         }
-        let root = matches!(self.inodes.get(&ROOT).map(|root| &root.node), Some(Node::Directory(_)));
-        if !root || children != self.entries.len() as u64 {
+        if self.entries.keys().any(|(parent, _)| !self.is_directory(*parent)) {
+            return Err(SnapshotError::Damaged("a parent"));
+        }
+        if !self.is_directory(ROOT) || children != self.entries.len() as u64 {
             return Err(SnapshotError::Damaged("the tree"));
         }
+        let roots = self.trash.values().map(|trashed| trashed.root).chain(self.sweep.keys().copied());
+        let nowhere = |id| self.inodes.get(&id).is_some_and(|inode| inode.parent == NOWHERE);
+        if nameless != self.trash.len() + self.sweep.len() || !roots.into_iter().all(nowhere) {
+            return Err(SnapshotError::Damaged("the trash"));
+        }
+        if self.writers.keys().any(|id| self.inodes.get(id).is_none_or(|inode| inode.file().is_none())) {
+            return Err(SnapshotError::Damaged("a writer"));
+        }
         Ok(())
+    }
+
+    fn is_directory(&self, id: InodeId) -> bool {
+        self.inodes.get(&id).is_some_and(|inode| inode.as_directory().is_some())
     }
 }
 
@@ -422,6 +477,8 @@ fn space_row(id: InodeId, space: &Space) -> SpaceRow {
         key_domain: space.key_domain,
         replicas: space.replicas,
         retention_ms: space.retention.map(millis),
+        undelete_ms: Some(millis(space.undelete)),
+        unit_log2: Some(space.unit_log2.into()),
     }
 }
 
@@ -436,6 +493,19 @@ fn session_row(id: SessionId, session: &Session) -> SessionRow {
             .iter()
             .map(|(first, run)| run_row(*first, run.count, &run.groups, Timestamp(0)))
             .collect(),
+        writing: session.writing.keys().map(|id| id.0).collect(),
+    }
+}
+
+fn trash_row(number: u64, trashed: &Trashed) -> TrashRow {
+    TrashRow {
+        number,
+        root: trashed.root.0,
+        path: trashed.path.to_string(),
+        space: trashed.space.0,
+        removed_ms: trashed.removed.0,
+        purge_ms: trashed.purge.0,
+        weight: Some(inode::totals_row(trashed.weight)),
     }
 }
 
@@ -450,101 +520,4 @@ fn client_row(id: u64, client: &Client) -> ClientRow {
             .map(|(sequence, answer)| AnswerRow { sequence: *sequence, answer: Some(Answer::clone(answer)) })
             .collect(),
     }
-}
-
-fn digest_row(digest: Option<[u8; 32]>) -> Vec<u8> {
-    digest.map_or_else(Vec::new, |digest| digest.to_vec())
-}
-
-fn inode_row(id: InodeId, inode: &Inode) -> InodeRow {
-    let mut row = InodeRow {
-        id: id.0,
-        parent: inode.parent.0,
-        name: inode.name.to_string(),
-        mode: inode.mode,
-        modified_ms: inode.modified.0,
-        created_ms: inode.created.0,
-        file: None,
-        directory: None,
-    };
-    match &inode.node {
-        Node::File(file) => {
-            row.file = Some(FileRow {
-                bytes: file.bytes,
-                sha256: digest_row(file.sha256),
-                blocks: file.blocks.iter().map(block_row).collect(),
-            });
-        }
-        Node::Directory(directory) => {
-            row.directory = Some(DirectoryRow {
-                children: directory.children,
-                files: directory.totals.files,
-                directories: directory.totals.directories,
-                bytes: directory.totals.bytes,
-                blocks: directory.totals.blocks,
-                height: directory.height,
-            });
-        }
-    }
-    row
-}
-
-fn block_row(block: &StoredBlock) -> BlockRow {
-    BlockRow {
-        block: block.block.0,
-        group: block.group.0,
-        offset: block.offset,
-        bytes: block.bytes,
-        generation: block.generation.0,
-        salt: block.salt.to_vec(),
-        unit_log2: block.unit_log2.into(),
-        key_domain: block.key_domain,
-        key_version: block.key_version,
-        root: digest_row(block.root),
-    }
-}
-
-fn inode_of(row: InodeRow) -> Result<Inode, SnapshotError> {
-    let node = match (row.file, row.directory) {
-        (Some(file), None) => Node::File(Arc::new(File {
-            bytes: file.bytes,
-            sha256: optional_digest(&file.sha256).ok_or(SnapshotError::Damaged("a digest"))?,
-            blocks: file.blocks.into_iter().map(block_of).collect::<Result<_, _>>()?,
-        })),
-        (None, Some(directory)) => Node::Directory(Directory {
-            children: directory.children,
-            totals: Totals {
-                files: directory.files,
-                directories: directory.directories,
-                bytes: directory.bytes,
-                blocks: directory.blocks,
-            },
-            height: directory.height,
-        }),
-        _ => return Err(SnapshotError::Damaged("an inode")),
-    };
-    Ok(Inode {
-        parent: InodeId(row.parent),
-        name: Name::from(row.name),
-        mode: row.mode,
-        modified: Timestamp(row.modified_ms),
-        created: Timestamp(row.created_ms),
-        node,
-    })
-}
-
-fn block_of(row: BlockRow) -> Result<StoredBlock, SnapshotError> {
-    let damaged = SnapshotError::Damaged("a block");
-    Ok(StoredBlock {
-        block: BlockId(row.block),
-        group: GroupId(row.group),
-        offset: row.offset,
-        bytes: row.bytes,
-        generation: Generation(row.generation),
-        salt: row.salt.as_slice().try_into().map_err(|_| damaged.clone())?,
-        unit_log2: u8::try_from(row.unit_log2).map_err(|_| damaged.clone())?,
-        key_domain: row.key_domain,
-        key_version: row.key_version,
-        root: optional_digest(&row.root).ok_or(damaged)?,
-    })
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use nova_units::{BlockId, CommitPoint, Epoch, Generation, GroupId, Incarnation, NodeId, Seq, UnitIndex};
-use novafs_format::LogEntry;
+use novafs_format::{Cut, LogEntry};
 
-use crate::{Answer, Configuration, Message, Report, Versioned};
+use crate::{Answer, BlockFence, Configuration, Message, Report, Versioned};
 
 /// A request that waits for its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -141,7 +141,7 @@ pub enum StoreRequest<B> {
         /// Its sealed units.
         body: Option<B>,
     },
-    /// The committed versions of these units and the fences of their blocks.
+    /// The committed versions of these units, and the fences and cuts of their blocks.
     Lookup {
         /// Group.
         group: GroupId,
@@ -166,8 +166,8 @@ pub enum StoreRequest<B> {
     PutPage {
         /// Group.
         group: GroupId,
-        /// Fences in force.
-        fences: Vec<(BlockId, Generation)>,
+        /// Fences and cuts in force.
+        fences: Vec<BlockFence>,
         /// Units.
         units: Vec<Versioned>,
         /// Their sealed bytes.
@@ -203,8 +203,8 @@ pub enum Stored<B> {
         units: Vec<Versioned>,
         /// Their sealed bytes.
         body: Option<B>,
-        /// Fences in force, at most [`crate::message::FENCES_MAX`]; a deleted block has the highest there is.
-        fences: Vec<(BlockId, Generation)>,
+        /// Fences and cuts in force, at most [`crate::message::FENCES_MAX`].
+        fences: Vec<BlockFence>,
         /// Where the next page begins; `None` after the last one.
         next: Option<ScanFrom>,
     },
@@ -217,6 +217,8 @@ pub struct KnownUnit {
     pub version: Option<Version>,
     /// The fence of its block.
     pub fence: Option<Generation>,
+    /// The latest cut of its block; [`Cut::default`] when it was never cut.
+    pub cut: Cut,
 }
 
 /// A version of a unit.
@@ -226,6 +228,8 @@ pub struct Version {
     pub generation: Generation,
     /// Its counter within that generation.
     pub counter: u64,
+    /// Salt of the writer session that sealed it.
+    pub salt: [u8; 16],
     /// Digest of its sealed bytes.
     pub digest: [u8; 32],
     /// Number of the entry that wrote it.

@@ -96,7 +96,7 @@ pub(crate) enum CallFor {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StreamCall {
-    Open,
+    Open { opened: u64 },
     Prepare { opened: u64, seq: Seq },
     Page { opened: u64, next: Option<ScanFrom> },
     Fetch,

@@ -7,14 +7,14 @@
 use nova_units::{
     BlockId, BootId, CommitPoint, DeviceId, Epoch, Generation, GroupId, NodeId, Seq, UnitIndex,
 };
-use novafs_format::{ENTRY_BODY_BYTES_MAX, ENTRY_UNITS_MAX, LogEntry, SealedUnit};
+use novafs_format::{Cut, ENTRY_BODY_BYTES_MAX, ENTRY_UNITS_MAX, LogEntry, SealedUnit};
 
 mod answer;
 mod request;
 mod wire;
 
 /// First byte of every head.
-pub const HEAD_VERSION: u8 = 1;
+pub const HEAD_VERSION: u8 = 2;
 /// Longest head that is decoded.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Most units in one message.
@@ -22,7 +22,7 @@ pub const UNITS_MAX: usize = ENTRY_UNITS_MAX;
 /// Most bytes of sealed units in one message.
 pub const BODY_BYTES_MAX: usize = ENTRY_BODY_BYTES_MAX;
 /// Most fences in one page.
-pub const FENCES_MAX: usize = 2_048;
+pub const FENCES_MAX: usize = 1_024;
 /// Most groups in one ping or one round of commits; a pair of hosts that shares more sends several.
 pub const PULSES_MAX: usize = 2_048;
 
@@ -109,9 +109,8 @@ pub enum Message {
         last: bool,
         /// The log goes on after this number.
         through: Seq,
-        /// Fences in force, at most [`FENCES_MAX`]; a deleted block has the highest generation there is. Pages of
-        /// fences come before those of units.
-        fences: Vec<(BlockId, Generation)>,
+        /// Fences and cuts in force, at most [`FENCES_MAX`]. Pages of fences come before those of units.
+        fences: Vec<BlockFence>,
         /// The units, in key order.
         units: Vec<Versioned>,
     },
@@ -299,6 +298,18 @@ pub struct Grant {
     pub boot: BootId,
     /// Counts within that start.
     pub number: u64,
+}
+
+/// What late writes to a block are judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockFence {
+    /// The block.
+    pub block: BlockId,
+    /// Lowest generation that may still write; the highest there is when the block was deleted, 0 when it was never
+    /// fenced.
+    pub generation: Generation,
+    /// Its latest cut; [`Cut::default`] when it was never cut.
+    pub cut: Cut,
 }
 
 /// A sealed unit and the entry that wrote it.

@@ -10,7 +10,7 @@ pub enum Report {
     Silence {
         /// The silent host.
         peer: NodeId,
-        /// Its start, as far as it is known.
+        /// Its start that is silent, as far as it is known.
         boot: Option<BootId>,
         /// Groups shared with it, in the reporter's epochs.
         groups: Vec<(GroupId, Epoch)>,

@@ -8,10 +8,19 @@ use crate::error::StoreError;
 use crate::pins::Freed;
 use crate::state::State;
 use crate::tree::merge::Merge;
-use nova_device::Shard;
 use nova_device::sync::oneshot;
+use nova_device::{Clock as _, Shard};
+use nova_units::TaskClass;
 use novafs_format::Superblock;
+use std::cell::Cell;
 use std::rc::Rc;
+
+/// The checkpoint that gives back what deletes have freed.
+#[derive(Debug, Default)]
+pub(crate) struct Reclaim {
+    /// One will be asked for.
+    asked: Cell<bool>,
+}
 
 impl<S: Shard> Core<S> {
     /// The task that makes checkpoints.
@@ -36,7 +45,26 @@ impl<S: Shard> Core<S> {
             self.checkpoints.done.set(asked);
             self.checkpoints.finished.notify_all();
             self.queue.work.notify_all();
+            self.discard_empty_slots().await;
         }
+    }
+
+    /// Asks for a checkpoint in a while when blocks were cut or deleted since the last one began. Changes in between
+    /// share it.
+    pub(crate) fn reclaim_later(self: &Rc<Self>) {
+        if self.reclaim.asked.get() || !self.state.borrow().active.hides() {
+            return;
+        }
+        self.reclaim.asked.set(true);
+        let core = Rc::clone(self);
+        self.shard.spawn(TaskClass::Background, async move {
+            let clock = core.shard.clock();
+            clock.sleep_until(clock.now() + core.options.reclaim_after).await;
+            core.reclaim.asked.set(false);
+            if core.check_usable().is_ok() && core.state.borrow().active.hides() {
+                core.ask_checkpoint_if_none();
+            }
+        });
     }
 
     pub(crate) fn checkpoint_is_due(&self, state: &State) -> bool {

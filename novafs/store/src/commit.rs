@@ -38,6 +38,15 @@ impl CellWrites {
     }
 }
 
+/// Why a committed unit comes out of order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fact {
+    /// Another member had it and this one did not.
+    Backfill,
+    /// Its bytes were bad here.
+    Repair,
+}
+
 /// What waits for the log.
 #[derive(Debug)]
 pub(crate) enum Op {
@@ -62,6 +71,7 @@ pub(crate) enum Op {
         group: GroupId,
         placed: Prepared,
         writes: Rc<CellWrites>,
+        fact: Fact,
     },
     /// Carried over from the log before a checkpoint.
     Carry(WalRecord),
@@ -74,12 +84,14 @@ impl Op {
             Self::Discard { group, above } => WalRecord::Discard { group: *group, above: *above },
             Self::Group { group, record } => WalRecord::Group { group: *group, record: *record },
             Self::Drop { group } => WalRecord::Drop { group: *group },
-            Self::Install { group, placed, .. } => WalRecord::Install {
-                group: *group,
-                at: placed.at,
-                entry: (*placed.entry).clone(),
-                cells: placed.cells.to_vec(),
-            },
+            Self::Install { group, placed, fact, .. } => {
+                let (group, at) = (*group, placed.at);
+                let (entry, cells) = ((*placed.entry).clone(), placed.cells.to_vec());
+                match fact {
+                    Fact::Backfill => WalRecord::Install { group, at, entry, cells },
+                    Fact::Repair => WalRecord::Repair { group, at, entry, cells },
+                }
+            }
             Self::Carry(record) => record.clone(),
         }
     }
@@ -223,6 +235,7 @@ impl<S: Shard> Core<S> {
                 self.refuse_all();
                 return;
             }
+            self.reclaim_later();
         }
     }
 
@@ -388,7 +401,7 @@ impl<S: Shard> Core<S> {
             Op::Discard { group, above } => self.state.borrow_mut().discard(group, above),
             Op::Group { group, record } => self.state.borrow_mut().set_group(group, record),
             Op::Drop { group } => self.state.borrow_mut().drop_group(group),
-            Op::Install { group, placed, .. } => return self.apply_install(group, placed).await,
+            Op::Install { group, placed, fact, .. } => return self.apply_install(group, placed, fact).await,
             Op::Carry(_) => {}
         }
         Ok(true)
@@ -396,7 +409,7 @@ impl<S: Shard> Core<S> {
 
     /// Compares with what the tree has, and applies in the same turn, so that nothing newer can slip from memory into
     /// the tree in between.
-    async fn apply_install(&self, group: GroupId, placed: Prepared) -> Result<bool, StoreError> {
+    async fn apply_install(&self, group: GroupId, placed: Prepared, fact: Fact) -> Result<bool, StoreError> {
         let Prepared { at, entry, cells } = placed;
         let _pin = self.pin();
         loop {
@@ -411,7 +424,10 @@ impl<S: Shard> Core<S> {
                     return Err(error);
                 }
             };
-            return Ok(state.install(group, at, &entry, &cells, &beneath));
+            return Ok(match fact {
+                Fact::Backfill => state.install(group, at, &entry, &cells, &beneath),
+                Fact::Repair => state.repair(group, at, &entry, &cells, &beneath),
+            });
         }
     }
 }
@@ -426,4 +442,4 @@ struct Batch {
 }
 
 const _: () =
-    assert!(BATCH_HEADER_BYTES + 24 + 16 + 256 * (144 + 8) <= 64 << 10, "a record fits the smallest batch");
+    assert!(BATCH_HEADER_BYTES + 24 + 16 + 256 * (160 + 8) <= 64 << 10, "a record fits the smallest batch");

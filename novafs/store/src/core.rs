@@ -1,6 +1,8 @@
 //! What the parts of a store share.
 
+use crate::checkpoint::Reclaim;
 use crate::commit::Queue;
+use crate::discard::Discards;
 use crate::error::StoreError;
 use crate::options::OpenOptions;
 use crate::pins::{Freed, Pin, Pins};
@@ -39,6 +41,8 @@ pub struct Counters {
     pub units_corrupt: u64,
     /// Units that repair or back-fill put in place.
     pub units_installed: u64,
+    /// Bytes of empty slots that the device was told of.
+    pub bytes_discarded: u64,
 }
 
 /// Who checkpoints, and for whom.
@@ -63,6 +67,8 @@ pub(crate) struct Core<S: Shard> {
     pub(crate) counters: Cell<Counters>,
     pub(crate) queue: Queue,
     pub(crate) checkpoints: CheckpointTurns,
+    pub(crate) reclaim: Reclaim,
+    pub(crate) discards: Discards,
     /// One writer of superblocks at a time.
     pub(crate) superblock_turn: Semaphore,
     failed: Cell<bool>,
@@ -82,6 +88,8 @@ impl<S: Shard> Core<S> {
             counters: Cell::default(),
             queue: Queue::default(),
             checkpoints: CheckpointTurns::default(),
+            reclaim: Reclaim::default(),
+            discards: Discards::default(),
             superblock_turn: Semaphore::new(1, SUPERBLOCK_WRITERS_MAX),
             failed: Cell::new(false),
             closed: Cell::new(false),
@@ -134,7 +142,9 @@ impl<S: Shard> Core<S> {
         for Freed { cells, pages } in self.pins.drain() {
             let mut state = self.state.borrow_mut();
             for cell in cells {
-                state.slots.free(cell);
+                if let Some(slot) = state.slots.free(cell) {
+                    self.discards.queue(slot);
+                }
             }
             for page in pages {
                 state.pages.free(page);

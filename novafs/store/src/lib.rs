@@ -8,7 +8,9 @@
 mod checkpoint;
 mod commit;
 mod core;
+mod discard;
 mod error;
+mod held;
 mod options;
 mod overlay;
 mod pages;
@@ -23,6 +25,7 @@ mod tree;
 
 pub use crate::core::Counters;
 pub use error::{ReadError, StoreError};
+pub use held::{Held, HeldPage};
 pub use options::{DEVICE_BYTES_MIN, FormatOptions, OpenOptions, SLOT_LOG2_MAX, WAL_BYTES_MIN};
 pub use read::{Found, Run};
 pub use recover::Suspect;

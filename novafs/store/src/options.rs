@@ -1,6 +1,7 @@
 //! How a device is laid out and how its store behaves.
 
 use crate::error::StoreError;
+use core::time::Duration;
 use nova_units::{DeviceId, MIB};
 use novafs_format::{Geometry, PAGE, SUPERBLOCK_AREA_BYTES};
 
@@ -93,6 +94,10 @@ pub struct OpenOptions {
     pub checkpoint_wal_percent: u64,
     /// A checkpoint begins when this many changes wait for it.
     pub checkpoint_changes: usize,
+    /// A checkpoint begins when this long ago a block was cut or deleted: their cells are free only after it.
+    pub reclaim_after: Duration,
+    /// Whether the device is told of slots that have become empty. A preallocated file keeps its space in any case.
+    pub discard: bool,
 }
 
 impl Default for OpenOptions {
@@ -103,6 +108,8 @@ impl Default for OpenOptions {
             appends_waiting_max: 4096,
             checkpoint_wal_percent: 40,
             checkpoint_changes: 100_000,
+            reclaim_after: Duration::from_secs(2),
+            discard: true,
         }
     }
 }

@@ -82,6 +82,29 @@ impl Overlay {
         self.values.range((from, to))
     }
 
+    /// Those of [`Overlay::hidden`] that may hide a unit between two keys of one group, both included.
+    ///
+    /// # Panics
+    /// When the keys are of two groups.
+    pub(crate) fn hidden_between(&self, from: &Key, to: &Key) -> Vec<(Key, Key)> {
+        assert_eq!(from.group, to.group, "a range of one group");
+        let group = from.group;
+        if self.drops.contains(&group) {
+            return vec![group_range(group).into_inner()];
+        }
+        let block = |key: &Key, of_group: BlockId| match key.place {
+            Place::Unit(block, _) | Place::Block(block) => block,
+            Place::Group => of_group,
+        };
+        let (first, last) = (block(from, BlockId(0)), block(to, BlockId(u64::MAX)));
+        let trims = self.trims.range((group, first)..=(group, last));
+        trims
+            .map(|((group, block), from)| {
+                (Key::unit(*group, *block, *from), Key::unit(*group, *block, UnitIndex(u16::MAX)))
+            })
+            .collect()
+    }
+
     /// Ranges of keys hidden beneath, in ascending order and apart from each other.
     pub(crate) fn hidden(&self) -> Vec<(Key, Key)> {
         let mut ranges: Vec<(Key, Key)> =

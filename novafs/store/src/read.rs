@@ -164,13 +164,14 @@ impl<S: Shard> Core<S> {
                     }
                 }
             }
-            (state.root, state.active.hidden(), state.frozen.clone())
+            (state.root, state.active.hidden_between(&from, &to), state.frozen.clone())
         };
         let hides = |ranges: &[(Key, Key)], key: &Key| {
             let index = ranges.partition_point(|(_, end)| end < key);
             ranges.get(index).is_some_and(|(start, _)| start <= key)
         };
-        let frozen_hidden = frozen.as_deref().map(crate::overlay::Overlay::hidden).unwrap_or_default();
+        let frozen_hidden =
+            frozen.as_deref().map(|frozen| frozen.hidden_between(&from, &to)).unwrap_or_default();
         // A value of the frozen overlay may be hidden by the active one.
         if let Some(frozen) = &frozen {
             let state = self.state.borrow();
@@ -223,13 +224,14 @@ impl<S: Shard> Core<S> {
         let mut filled = 0;
         for run in runs {
             let bytes: usize = run.iter().map(|(sealed, ..)| sealed.padded_bytes()).sum();
-            let part = self.read_run_checked(run, bytes, class).await?;
             if bytes == total {
-                return Ok(part);
+                return self.read_run_checked(run, bytes, class).await;
             }
+            // The larger buffer first, as everywhere: whoever holds a small one waits for no other.
             if whole.is_none() {
                 whole = Some(self.shard.pool().take(total).await);
             }
+            let part = self.read_run_checked(run, bytes, class).await?;
             let whole = whole.as_mut().expect("taken above");
             whole[filled..filled + bytes].copy_from_slice(&part);
             filled += bytes;

@@ -265,7 +265,9 @@ impl<S: Shard> Core<S> {
                 WalRecord::Append { group, entry, cells, .. } => {
                     !broken.contains(group) && self.bodies_are_there(entry, cells).await
                 }
-                WalRecord::Install { entry, cells, .. } => self.bodies_are_there(entry, cells).await,
+                WalRecord::Install { entry, cells, .. } | WalRecord::Repair { entry, cells, .. } => {
+                    self.bodies_are_there(entry, cells).await
+                }
                 _ => true,
             };
             match record {
@@ -274,8 +276,10 @@ impl<S: Shard> Core<S> {
                     suspects.push(Suspect::DroppedEntry { group, at });
                 }
                 WalRecord::Install { group, at, .. } if !whole => {
-                    suspects.push(Suspect::DroppedEntry { group, at })
+                    suspects.push(Suspect::DroppedEntry { group, at });
                 }
+                // The unit still has the cell whose bytes are bad: that is found again by whoever reads it.
+                WalRecord::Repair { .. } if !whole => {}
                 record => kept.push(record),
             }
         }
@@ -334,6 +338,11 @@ impl<S: Shard> Core<S> {
                     self.mark_cells(&cells)?;
                     let beneath = self.commits_in_tree(group, &entry).await?;
                     self.state.borrow_mut().install(group, at, &entry, &cells, &beneath);
+                }
+                WalRecord::Repair { group, at, entry, cells } => {
+                    self.mark_cells(&cells)?;
+                    let beneath = self.commits_in_tree(group, &entry).await?;
+                    self.state.borrow_mut().repair(group, at, &entry, &cells, &beneath);
                 }
             }
         }

@@ -9,6 +9,8 @@ use std::rc::Rc;
 
 /// Slots with free cells that one allocation looks through before it takes a fresh slot or scattered cells.
 const SLOTS_SEARCHED_MAX: usize = 8;
+/// Empty slots that are never taken out of use to be discarded, besides the share kept for repair.
+const EMPTY_SLOTS_KEPT: usize = 2;
 const CLASSES: usize = CellClass::ALL.len();
 
 /// Cells wanted or held, by class.
@@ -218,11 +220,11 @@ impl Slots {
         true
     }
 
-    /// Gives a cell back. An empty slot may take another class.
+    /// Gives a cell back; answers the slot when it is empty now. An empty slot may take another class.
     ///
     /// # Panics
     /// When the cell is not in use: something was freed twice.
-    pub(crate) fn free(&mut self, cell: Cell) {
+    pub(crate) fn free(&mut self, cell: Cell) -> Option<usize> {
         let (slot, index) = self.locate(cell).expect("only cells of this device are freed");
         let class = cell.class as usize;
         assert!(
@@ -237,7 +239,23 @@ impl Slots {
             self.open[class].remove(&slot);
             self.slots[slot].class = None;
             self.fresh.insert(slot);
+            return Some(slot);
         }
+        None
+    }
+
+    /// Takes an empty slot out of use, and answers where it lies and how long it is. `None` when it is in use again,
+    /// or one of the last that are empty: room comes first.
+    pub(crate) fn begin_discard(&mut self, slot: usize) -> Option<(u64, u64)> {
+        if self.fresh.len() <= self.floor + EMPTY_SLOTS_KEPT || !self.fresh.remove(&slot) {
+            return None;
+        }
+        Some((self.position + ((slot as u64) << self.slot_log2), 1 << self.slot_log2))
+    }
+
+    /// A slot that [`Slots::begin_discard`] took out of use is empty again.
+    pub(crate) fn end_discard(&mut self, slot: usize) {
+        self.fresh.insert(slot);
     }
 }
 
@@ -351,6 +369,27 @@ mod tests {
         }
         assert_eq!(slots.bytes_free(), 1 << 20);
         assert!(slots.take(&[CellClass::K4; 256], Purpose::Client).is_some());
+    }
+
+    #[test]
+    fn an_empty_slot_is_out_of_use_while_it_is_discarded_unless_room_is_short() {
+        let mut slots = slots(5);
+        let cells = slots.take(&[CellClass::K64; 16], Purpose::Client).unwrap();
+        let emptied: Vec<_> = cells.iter().filter_map(|cell| slots.free(*cell)).collect();
+        assert_eq!(emptied, [0], "the last cell empties the slot");
+        assert_eq!(slots.begin_discard(0), Some((1 << 20, 1 << 20)));
+        assert_eq!(slots.begin_discard(0), None, "it is being discarded");
+        let next = slots.take(&[CellClass::K64], Purpose::Client).unwrap();
+        assert_eq!(next[0].position, 2 << 20, "not the slot that is being discarded");
+        slots.end_discard(0);
+        assert_eq!(slots.begin_discard(1), None, "it is in use again");
+        let more = slots.take(&[CellClass::K4], Purpose::Client).unwrap();
+        assert_eq!(more[0].position, 1 << 20);
+        assert_eq!(
+            slots.begin_discard(2),
+            None,
+            "three empty slots are left: one for repair, two to write to"
+        );
     }
 
     #[test]

@@ -7,8 +7,8 @@ use crate::ring::Ring;
 use crate::slots::Slots;
 use nova_units::{BlockId, CommitPoint, Epoch, Generation, GroupId, Seq, UnitIndex};
 use novafs_format::{
-    BlockRecord, Cell, GroupRecord, Key, LogEntry, Root, StoredGroup, Superblock, UnitRecord, Value,
-    WalRecord,
+    BlockRecord, Cell, GroupRecord, Key, LogEntry, Root, SealedUnit, StoredGroup, Superblock, UnitRecord,
+    Value, WalRecord,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -68,7 +68,7 @@ impl Group {
     pub(crate) fn newer_prepared(&self, block: BlockId, unit: UnitIndex) -> Option<CommitPoint> {
         let touches = |entry: &LogEntry| match entry {
             LogEntry::Units(units) => units.iter().any(|sealed| (sealed.block, sealed.unit) == (block, unit)),
-            LogEntry::Trim { block: of, from_unit } => *of == block && *from_unit <= unit,
+            LogEntry::Trim { block: of, from_unit, .. } => *of == block && *from_unit <= unit,
             LogEntry::Delete { block: of } => *of == block,
             LogEntry::Fence { .. } => false,
         };
@@ -176,8 +176,13 @@ impl State {
                     self.put_unit(group, UnitRecord { sealed: *sealed, commit: at, cell: *cell });
                 }
             }
-            LogEntry::Trim { block, from_unit } => {
-                self.active.trim(group, *block, *from_unit, &mut self.retired)
+            LogEntry::Trim { block, from_unit, cut } => {
+                self.active.trim(group, *block, *from_unit, &mut self.retired);
+                self.change_block(group, *block, at, |record| {
+                    if cut.is_later_than(&record.cut) {
+                        record.cut = *cut;
+                    }
+                });
             }
             LogEntry::Fence { block, generation } => {
                 self.change_block(group, *block, at, |record| record.fence = record.fence.max(*generation));
@@ -214,6 +219,9 @@ impl State {
 
     /// A committed fact that came out of order: units only where nothing newer is known. `beneath` says for each
     /// unit of the entry which version the tree has.
+    ///
+    /// A unit that was cut off leaves nothing that would be newer. Who installs sees to it that the fact is no older
+    /// than what this group's log has told: a primary fills a joiner with what is committed only.
     pub(crate) fn install(
         &mut self,
         group: GroupId,
@@ -229,11 +237,7 @@ impl State {
         };
         let mut installed = false;
         for ((sealed, cell), beneath) in units.iter().zip(cells).zip(beneath) {
-            let newest = match self.see(&Key::unit(group, sealed.block, sealed.unit)) {
-                Ok(Some(Value::Unit(record))) => Some(record.commit),
-                Ok(_) => None,
-                Err(()) => *beneath,
-            };
+            let newest = self.newest(group, sealed, *beneath);
             if newest.is_some_and(|newest| newest > at) || self.is_deleted(group, sealed.block) {
                 self.retired.push(*cell);
             } else {
@@ -242,6 +246,41 @@ impl State {
             }
         }
         installed
+    }
+
+    /// The same versions in other cells, where they still are the committed ones.
+    pub(crate) fn repair(
+        &mut self,
+        group: GroupId,
+        at: CommitPoint,
+        entry: &LogEntry,
+        cells: &[Cell],
+        beneath: &[Option<CommitPoint>],
+    ) -> bool {
+        let mut repaired = false;
+        for ((sealed, cell), beneath) in entry.units().iter().zip(cells).zip(beneath) {
+            if self.newest(group, sealed, *beneath) == Some(at) {
+                self.put_unit(group, UnitRecord { sealed: *sealed, commit: at, cell: *cell });
+                repaired = true;
+            } else {
+                self.retired.push(*cell);
+            }
+        }
+        repaired
+    }
+
+    /// The entry that wrote the committed version of a unit; the tree has `beneath`.
+    fn newest(
+        &self,
+        group: GroupId,
+        sealed: &SealedUnit,
+        beneath: Option<CommitPoint>,
+    ) -> Option<CommitPoint> {
+        match self.see(&Key::unit(group, sealed.block, sealed.unit)) {
+            Ok(Some(Value::Unit(record))) => Some(record.commit),
+            Ok(_) => None,
+            Err(()) => beneath,
+        }
     }
 
     pub(crate) fn is_deleted(&self, group: GroupId, block: BlockId) -> bool {

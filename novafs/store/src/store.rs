@@ -1,6 +1,6 @@
 //! The store of one device: what members of replica groups ask of it.
 
-use crate::commit::{CellWrites, Op};
+use crate::commit::{CellWrites, Fact, Op};
 use crate::core::{Core, Counters};
 use crate::error::{ReadError, StoreError};
 use crate::options::{FormatOptions, OpenOptions};
@@ -262,6 +262,7 @@ impl<S: Shard> Store<S> {
         state.commit(group, seq);
         let due = self.core.checkpoint_is_due(&state);
         drop(state);
+        self.core.reclaim_later();
         if due {
             self.core.ask_checkpoint_if_none();
         }
@@ -353,9 +354,9 @@ impl<S: Shard> Store<S> {
         body.map(Some)
     }
 
-    /// Puts one unit's version into a new cell: the same version again after rot, or one that back-fill brought.
-    /// Never over something newer, nor into a deleted block: then it answers `false`. When no cell is left at all, the
-    /// same version is written again where it is: what is there is bad already.
+    /// Puts the committed version of a unit into a new cell, for the bytes in its cell are bad. Only while it is the
+    /// committed version: when it was replaced or cut off meanwhile, the answer is `false`. When no cell is left at
+    /// all, it is written again where it is: what is there is bad already.
     ///
     /// # Errors
     /// As [`Store::append`]; repair may use the space that clients cannot.
@@ -366,7 +367,8 @@ impl<S: Shard> Store<S> {
         commit: CommitPoint,
         body: SharedBuf,
     ) -> Result<bool, StoreError> {
-        match self.install(group, commit, &LogEntry::Units(vec![record]), Some(body.clone())).await {
+        let entry = LogEntry::Units(vec![record]);
+        match self.place(group, commit, &entry, Some(body.clone()), Fact::Repair).await {
             Err(StoreError::Full { .. }) => {}
             done => return done,
         }
@@ -383,6 +385,9 @@ impl<S: Shard> Store<S> {
     /// Takes in a committed entry out of order, for back-fill: units where nothing newer is here, trims, fences and
     /// deletes as they are. Durable and visible on return; answers whether anything changed.
     ///
+    /// A unit that was cut off leaves nothing behind that would be newer: the caller brings only what is no older than
+    /// the trims this device has committed.
+    ///
     /// # Errors
     /// As [`Store::append`]; it may use the space that clients cannot.
     pub async fn install(
@@ -392,13 +397,24 @@ impl<S: Shard> Store<S> {
         entry: &LogEntry,
         body: Option<SharedBuf>,
     ) -> Result<bool, StoreError> {
+        self.place(group, at, entry, body, Fact::Backfill).await
+    }
+
+    async fn place(
+        &self,
+        group: GroupId,
+        at: CommitPoint,
+        entry: &LogEntry,
+        body: Option<SharedBuf>,
+        fact: Fact,
+    ) -> Result<bool, StoreError> {
         check_body(entry, body.as_ref())?;
         let _permit = self.appends.acquire(1).await.map_err(|_| StoreError::Busy)?;
         self.core.check_usable()?;
         let cells = self.take_cells(entry, Purpose::Repair).await?;
         let writes = self.write_cells(entry, &cells, body.as_ref(), IoClass::Repair);
         let placed = Prepared { at, entry: Rc::new(entry.clone()), cells: cells.into() };
-        let changed = self.core.submit(Op::Install { group, placed, writes }).await?;
+        let changed = self.core.submit(Op::Install { group, placed, writes, fact }).await?;
         self.core
             .count(|counters| counters.units_installed += entry.units().len() as u64 * u64::from(changed));
         Ok(changed)
@@ -446,8 +462,20 @@ impl<S: Shard> Store<S> {
             },
         };
         let to = Key::unit(group, BlockId(u64::MAX), UnitIndex(u16::MAX));
+        self.units_between(from, to, limit.max(1), IoClass::Background).await
+    }
+
+    /// Committed units between two keys of one group, both included: at least `limit` if there are that many.
+    pub(crate) async fn units_between(
+        &self,
+        from: Key,
+        to: Key,
+        limit: usize,
+        class: IoClass,
+    ) -> Result<Vec<UnitRecord>, StoreError> {
+        self.core.check_usable()?;
         let pin = self.core.pin();
-        let records = self.core.records_between(from, to, limit.max(1), IoClass::Background).await;
+        let records = self.core.records_between(from, to, limit, class).await;
         drop(pin);
         self.core.release_freed();
         records
@@ -457,12 +485,16 @@ impl<S: Shard> Store<S> {
     /// was deleted.
     #[must_use]
     pub fn fence_of(&self, group: GroupId, block: BlockId) -> Option<Generation> {
-        let state = self.core.state.borrow();
-        let record = state.groups.get(&group)?.blocks.get(&block)?;
-        Some(record.fence)
+        self.block_of(group, block).map(|record| record.fence).filter(|fence| *fence > Generation(0))
     }
 
-    /// Fences and deletions of a group's blocks, in order of blocks.
+    /// What is known of a block besides its units: fence, deletion, latest cut.
+    #[must_use]
+    pub fn block_of(&self, group: GroupId, block: BlockId) -> Option<BlockRecord> {
+        self.core.state.borrow().groups.get(&group)?.blocks.get(&block).copied()
+    }
+
+    /// Fences, deletions and cuts of a group's blocks, in order of blocks.
     #[must_use]
     pub fn fences(&self, group: GroupId) -> Vec<(BlockId, BlockRecord)> {
         let state = self.core.state.borrow();
@@ -514,6 +546,7 @@ impl<S: Shard> Store<S> {
         self.core.check_usable()?;
         let done = self.core.checkpoint_now().await;
         self.stop();
+        self.core.discards.finished().await;
         done
     }
 

@@ -11,6 +11,8 @@ mod full;
 mod model;
 #[path = "all/real.rs"]
 mod real;
+#[path = "all/reclaim.rs"]
+mod reclaim;
 #[path = "all/rig.rs"]
 mod rig;
 #[path = "all/round_trip.rs"]

@@ -35,13 +35,21 @@ impl Rig {
         let nova = Nova::new(&bins(), &folder.path().join("region"), Interrupt::default()).unwrap();
         let logs = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.logs"));
         let _ = fs::remove_dir_all(&logs);
-        let region = Region::up(nova, &bins(), Size::standard(device_mib), &logs).unwrap();
+        let region = Region::up(nova, &bins(), &Size::standard(device_mib), &logs).unwrap();
         region.wait_in_sync(3, IN_SYNC_TIMEOUT).unwrap();
         Self { region, folder }
     }
 
     pub(crate) fn nova(&self) -> &Nova {
         self.region.nova()
+    }
+
+    /// Compares the file metadata with what is stored; everything must agree.
+    pub(crate) fn assert_no_findings(&self) -> answer::Checked {
+        let checked = self.nova().call(["fs", "fsck"]).finish().unwrap();
+        let found: answer::Checked = checked.answer().unwrap_or_else(|error| panic!("{checked}: {error:#}"));
+        assert!(checked.code == Some(0) && found.findings.is_empty(), "{checked}: {found:?}");
+        found
     }
 
     /// Makes a folder below the test's own.

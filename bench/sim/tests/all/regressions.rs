@@ -34,6 +34,17 @@ fn a_bad_copy_on_a_full_disk_is_repaired() {
 }
 
 #[test]
+fn a_program_is_given_blocks_as_soon_as_a_group_is_writable_again() {
+    passes(17);
+    passes(42);
+}
+
+#[test]
 fn bad_copies_that_nobody_read_are_repaired_too() {
     passes(112);
+}
+
+#[test]
+fn a_joiner_is_filled_with_small_units_although_the_primary_has_few_buffers() {
+    passes(291);
 }

@@ -7,7 +7,12 @@ fn a_few_seeds_pass() {
         eprintln!("{trouble}");
     }
     assert!(report.troubles.is_empty());
-    assert!(report.counts.writes_acked > 100 && report.counts.reads > 100, "{:?}", report.counts);
+    let counts = report.counts;
+    assert!(counts.writes_acked > 100 && counts.reads > 100, "{counts:?}");
+    assert!(counts.files > 50 && counts.files_read > 50 && counts.listings > 20, "{counts:?}");
+    assert!(counts.moved > 10 && counts.removed > 5 && counts.files_fenced > 5, "{counts:?}");
+    assert!(counts.sessions_ended > 5 && counts.edges_killed > 0, "{counts:?}");
+    assert!(counts.repeats > 10 && counts.snapshots > 5, "{counts:?}");
 }
 
 #[test]

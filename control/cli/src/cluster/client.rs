@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use nova_api::cluster::check_reply::Reply;
 use nova_api::cluster::cluster_client::ClusterClient;
-use nova_api::cluster::{StatusRequest, StatusResponse};
+use nova_api::cluster::{CheckRequest, StatusRequest, StatusResponse};
 use nova_security::{Credentials, Role};
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
@@ -20,6 +21,8 @@ const LEADER_KEY: &str = "nova-leader";
 const ATTEMPT: Duration = Duration::from_secs(2);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
+/// A check that says nothing this long has broken off; a member that is silent takes 15 seconds.
+const QUIET_MAX: Duration = Duration::from_secs(60);
 /// Largest answer: the map of a large region.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
@@ -60,20 +63,53 @@ impl Controllers {
 
     /// What the controllers know. Asks one after the other until one answers, for `patience` at most.
     pub(super) fn status(&mut self, patience: Duration) -> anyhow::Result<StatusResponse> {
+        let status = async |mut client: ClusterClient<Channel>| client.status(StatusRequest {}).await;
+        self.ask(patience, status)
+    }
+
+    /// Lets the leading controller compare the file metadata with what is stored; gives `each` reply to a function as
+    /// it comes. It may take `patience` until it begins, and [`QUIET_MAX`] between two replies.
+    pub(super) fn check(&mut self, patience: Duration, mut each: impl FnMut(Reply)) -> anyhow::Result<()> {
+        let check = async |mut client: ClusterClient<Channel>| client.check(CheckRequest {}).await;
+        let mut replies = self.ask(patience, check)?;
+        self.runtime.block_on(async {
+            loop {
+                match tokio::time::timeout(QUIET_MAX, replies.message()).await {
+                    Ok(Ok(Some(reply))) => reply.reply.into_iter().for_each(&mut each),
+                    Ok(Ok(None)) => return Ok(()),
+                    Ok(Err(refusal)) => {
+                        return Err(Stop::unavailable(format!("the check broke off: {}", said(&refusal))));
+                    }
+                    Err(_) => {
+                        return Err(Stop::unavailable(
+                            "the check broke off: the controller says nothing any more",
+                        ));
+                    }
+                }
+            }
+        })
+    }
+
+    /// Asks one controller after the other until one answers, for `patience` at most.
+    fn ask<T>(
+        &mut self,
+        patience: Duration,
+        ask: impl AsyncFn(ClusterClient<Channel>) -> Result<tonic::Response<T>, Status>,
+    ) -> anyhow::Result<T> {
         let begun = Instant::now();
         let mut asked = 0;
         loop {
             let left = patience.saturating_sub(begun.elapsed());
             let (address, channel) = &self.channels[self.next];
-            let mut client = ClusterClient::new(channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
+            let client = ClusterClient::new(channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
             let answer = self.runtime.block_on(async {
-                match tokio::time::timeout(ATTEMPT.min(left), client.status(StatusRequest {})).await {
+                match tokio::time::timeout(ATTEMPT.min(left), ask(client)).await {
                     Ok(answer) => answer.map(tonic::Response::into_inner),
                     Err(_) => Err(Status::deadline_exceeded("no answer in time")),
                 }
             });
             let refusal = match answer {
-                Ok(status) => return Ok(status),
+                Ok(answer) => return Ok(answer),
                 Err(refusal) => refusal,
             };
             asked += 1;

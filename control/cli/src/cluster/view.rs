@@ -19,7 +19,47 @@ pub(super) struct StatusView {
     groups: Vec<GroupView>,
     groups_in_sync: usize,
     groups_total: usize,
+    collection: CollectionView,
     notes: Vec<String>,
+}
+
+/// How space of removed files comes back.
+#[derive(Debug, Serialize)]
+struct CollectionView {
+    /// Ids that wait; most ids of an ended session were never written.
+    blocks_waiting: u64,
+    blocks_collected: u64,
+    /// Sealed bytes that each member held of them.
+    bytes_collected: u64,
+    /// When the last full pass ended; 0: none yet.
+    full_pass_ms: u64,
+    full_pass_running: bool,
+}
+
+impl CollectionView {
+    fn of(collection: &api::Collection) -> Self {
+        Self {
+            blocks_waiting: collection.blocks_waiting,
+            blocks_collected: collection.blocks,
+            bytes_collected: collection.bytes,
+            full_pass_ms: collection.full_pass_ms,
+            full_pass_running: collection.full_pass_running,
+        }
+    }
+
+    fn text(&self) -> String {
+        let pass = match (self.full_pass_running, self.full_pass_ms) {
+            (true, _) => "a full pass is under way".to_owned(),
+            (false, 0) => "no full pass yet".to_owned(),
+            (false, ms) => format!("last full pass {} UTC", output::utc(ms)),
+        };
+        format!(
+            "collection: {} blocks ({} on each member) collected, {} ids wait, {pass}",
+            self.blocks_collected,
+            output::bytes(self.bytes_collected),
+            self.blocks_waiting
+        )
+    }
 }
 
 /// `nova node ls`.
@@ -207,6 +247,7 @@ impl StatusView {
                         .collect(),
                 })
                 .collect(),
+            collection: CollectionView::of(&status.collection.unwrap_or_default()),
             notes: status.notes.clone(),
         }
     }
@@ -265,6 +306,7 @@ impl StatusView {
         text.push_str(&output::table(["GROUP", "EPOCH", "STATE", "PRIMARY", "MEMBERS"], &[0, 1], &groups));
         writeln!(text, "\n{} of {} groups are in sync", self.groups_in_sync, self.groups_total)
             .expect("writing to a String does not fail");
+        writeln!(text, "{}", self.collection.text()).expect("writing to a String does not fail");
         for note in &self.notes {
             writeln!(text, "note: {note}").expect("writing to a String does not fail");
         }
@@ -307,6 +349,13 @@ mod tests {
             controllers: vec![api::Controller { id: 1, addr: "127.0.0.1:7401".into(), reachable: true }],
             raft: vec![api::RaftGroup { name: "files".into(), leader: 1, term: 2, committed: 9, applied: 8 }],
             notes: vec!["a group is frozen".into()],
+            collection: Some(api::Collection {
+                blocks_waiting: 3,
+                blocks: 20,
+                bytes: 5 << 20,
+                full_pass_ms: 951_782_399_000,
+                full_pass_running: false,
+            }),
         }
     }
 
@@ -321,6 +370,8 @@ mod tests {
         assert_eq!(json["groups"][0]["members"][1]["role"], "joining");
         assert_eq!(json["groups"][0]["frozen"], true);
         assert_eq!((&json["groups_in_sync"], &json["groups_total"]), (&0.into(), &1.into()));
+        assert_eq!(json["collection"]["blocks_waiting"], 3);
+        assert_eq!(json["collection"]["bytes_collected"], 5 << 20);
         assert_eq!(json["notes"][0], "a group is frozen");
     }
 
@@ -329,7 +380,23 @@ mod tests {
         let text = StatusView::of(&status(), &region_in(Path::new("/r"))).text();
         assert!(text.contains("controller-1  127.0.0.1:7401  reachable  files"), "{text}");
         assert!(text.contains("frozen  storage-1  storage-1 node 5 (joining)"), "{text}");
-        assert!(text.contains("0 of 1 groups are in sync\nnote: a group is frozen"), "{text}");
+        assert!(
+            text.contains(
+                "0 of 1 groups are in sync\ncollection: 20 blocks (5.00 MiB on each member) collected"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_text_tells_how_collection_stands() {
+        let mut collection = status().collection.unwrap();
+        let text = |collection: &api::Collection| CollectionView::of(collection).text();
+        assert!(text(&collection).ends_with("3 ids wait, last full pass 2000-02-28 23:59:59 UTC"));
+        collection.full_pass_ms = 0;
+        assert!(text(&collection).ends_with("no full pass yet"));
+        collection.full_pass_running = true;
+        assert!(text(&collection).ends_with("a full pass is under way"));
     }
 
     #[test]

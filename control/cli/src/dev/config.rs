@@ -18,6 +18,9 @@ pub(crate) const OPERATOR: &str = "operator";
 /// Key domain of the region key, and the version it begins with.
 const KEY_DOMAIN: u32 = 1;
 const KEY_VERSION: u32 = 1;
+/// Who starts a region here wants to see space come back: blocks of removed files are collected after this, not after
+/// the minute that is the default elsewhere.
+const COLLECT_AFTER_SECONDS: u32 = 2;
 /// Longest path of a Unix socket: `sun_path` of unix(7) has 108 bytes, the last of them 0.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Ports are looked for from here up to where the kernel takes those of outgoing connections, so that a host that
@@ -175,8 +178,13 @@ fn control_config(region: &Region, controller: &Controller) -> anyhow::Result<St
         id: u64,
         listen: &'a str,
         folder: PathBuf,
+        collection: Collection,
         tls: Tls,
         peers: Vec<Peer<'a>>,
+    }
+    #[derive(Serialize)]
+    struct Collection {
+        after_seconds: u32,
     }
     #[derive(Serialize)]
     struct Peer<'a> {
@@ -188,6 +196,7 @@ fn control_config(region: &Region, controller: &Controller) -> anyhow::Result<St
         region: &region.name,
         id: controller.id,
         listen: &controller.address,
+        collection: Collection { after_seconds: COLLECT_AFTER_SECONDS },
         tls: Tls::of(&home, "control"),
         peers: region.controllers.iter().map(|peer| Peer { id: peer.id, address: &peer.address }).collect(),
         folder: home.join("data"),
@@ -368,6 +377,7 @@ mod tests {
         assert_eq!(control["id"].as_integer(), Some(2));
         let peers = control["peers"].as_array().unwrap();
         assert_eq!(peers[1]["address"].as_str(), Some(text(&control, "listen")));
+        assert_eq!(control["collection"]["after_seconds"].as_integer(), Some(2));
         let addresses: Vec<_> = peers.iter().map(|peer| peer["address"].as_str().unwrap()).collect();
 
         let (novad, agent) =

@@ -62,10 +62,11 @@ struct UsageView {
     blocks: u64,
 }
 
-fn kind(entry: &Entry) -> &'static str {
+pub(super) fn kind(entry: &Entry) -> &'static str {
     match entry.kind() {
         EntryKind::File => "file",
         EntryKind::Directory => "directory",
+        EntryKind::Symlink => "symlink",
         EntryKind::Unspecified => "unknown",
     }
 }
@@ -73,7 +74,11 @@ fn kind(entry: &Entry) -> &'static str {
 /// `drwxr-xr-x`, as ls(1) shows it.
 fn mode_text(kind: &str, mode: u32) -> String {
     let letters = ['r', 'w', 'x'];
-    let mut text = String::from(if kind == "directory" { "d" } else { "-" });
+    let mut text = String::from(match kind {
+        "directory" => "d",
+        "symlink" => "l",
+        _ => "-",
+    });
     for bit in (0..9).rev() {
         text.push(if mode >> bit & 1 == 1 { letters[(8 - bit) % 3] } else { '-' });
     }

@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use crate::exit::Stop;
 
 /// An absolute path with single slashes and none at its end; `/` is the root.
-pub(super) fn checked(text: &str) -> anyhow::Result<String> {
+pub(crate) fn checked(text: &str) -> anyhow::Result<String> {
     if !text.starts_with('/') {
         return Err(Stop::usage(format!("{text:?} is no path in NovaFS: those begin with /")));
     }

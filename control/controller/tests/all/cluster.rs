@@ -49,7 +49,7 @@ async fn groups_are_made_a_silent_host_leaves_within_a_second_and_joins_again() 
     assert_eq!(hosts[0].acknowledged(beat).await, 25_000, "an acknowledged heartbeat carries the lease");
 
     let lost = hosts[1].id;
-    let silence = pb::Silence { silent: vec![lost], heard: vec![] };
+    let silence = pb::Silence { silent: vec![lost], ..pb::Silence::default() };
     let reported = Instant::now();
     hosts[0].report(Report::Silence(silence.clone())).await;
     hosts[2].report(Report::Silence(silence)).await;
@@ -83,6 +83,19 @@ async fn groups_are_made_a_silent_host_leaves_within_a_second_and_joins_again() 
     let whole = |map: &pb::ClusterMap| map.groups.iter().all(|group| in_sync(group).len() == 3);
     maps.until("it to be in sync", whole).await;
 
+    // What was said of its earlier start comes late, and then what is true of another host.
+    let silence = |silent: u64, boot: u64| {
+        let (silent, silent_boots) = (vec![silent], vec![boot]);
+        Report::Silence(pb::Silence { silent, silent_boots, ..pb::Silence::default() })
+    };
+    let (earlier, third, third_boot) = (hosts[1].boot - 1000, hosts[2].id, hosts[2].boot);
+    hosts[0].report(silence(lost, earlier)).await;
+    hosts[0].report(silence(third, third_boot)).await;
+    let without_third =
+        |map: &pb::ClusterMap| map.groups.iter().all(|group| !in_sync(group).contains(&third));
+    let map = maps.until("the third host to leave", without_third).await;
+    assert!(map.groups.iter().all(|group| in_sync(group).contains(&lost)), "it has not been silent since");
+
     let status = region.status().await;
     let node = status.map.unwrap().nodes.into_iter().find(|node| node.node == hosts[0].id).unwrap();
     assert_eq!((node.bytes_total, node.bytes_free), (1 << 30, 400));
@@ -107,7 +120,7 @@ async fn after_the_leader_was_killed_hosts_keep_their_ids_and_groups_their_membe
     assert!(map.version >= before.version);
     assert_eq!(map.groups, before.groups);
 
-    let silence = pb::Silence { silent: vec![hosts[0].id], heard: vec![] };
+    let silence = pb::Silence { silent: vec![hosts[0].id], ..pb::Silence::default() };
     hosts[1].report(Report::Silence(silence)).await;
     let left = |map: &pb::ClusterMap| map.groups.iter().all(|group| in_sync(group).len() == 2);
     maps.until("the silent host to leave", left).await;

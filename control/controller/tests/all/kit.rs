@@ -89,7 +89,9 @@ impl Region {
             .map(|(id, addr)| format!("[[peers]]\nid = {id}\naddress = {addr:?}\n"))
             .collect();
         let (listen, folder) = (&self.members[&id], path(format!("c{id}")));
-        format!("region = \"test\"\nid = {id}\nlisten = {listen:?}\nfolder = {folder:?}\n\n{tls}\n{peers}")
+        format!(
+            "region = \"test\"\nid = {id}\nlisten = {listen:?}\nfolder = {folder:?}\n\n[collection]\nafter_seconds = 0\n\n{tls}\n{peers}"
+        )
     }
 
     pub(crate) fn spawn(&mut self, id: u64) {

@@ -37,7 +37,8 @@ fn a_certificate_of_another_role_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_stops_cleanly_and_a_restarted_region_knows_everything() {
     let mut region = Region::start();
-    let make = Ask::MakeDirectory(pb::MakeDirectory { path: "/hot/kept".into(), mode: 0, parents: false });
+    let make =
+        Ask::MakeDirectory(pb::MakeDirectory { path: "/hot/kept".into(), ..pb::MakeDirectory::default() });
     assert_eq!(region.files(1, 1, make).await.1, Told::Done(pb::Done {}));
     for id in 1..=3 {
         assert_eq!(region.terminate(id), Some(0), "{}", region.logs());
@@ -45,7 +46,7 @@ async fn sigterm_stops_cleanly_and_a_restarted_region_knows_everything() {
     for id in 1..=3 {
         region.spawn(id);
     }
-    let stat = Ask::Stat(pb::Stat { path: "/hot/kept".into() });
+    let stat = Ask::Stat(pb::Stat { path: "/hot/kept".into(), ..pb::Stat::default() });
     let told = region.files(0, 0, stat).await.1;
     assert!(matches!(&told, Told::Entry(entry) if entry.name == "kept"), "{told:?}");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nova_groups::{GATHER, Op, REPLACE_AFTER, REPORT_FRESH, ReadyReport, Role};
-use nova_units::{GroupId, NodeId};
+use nova_units::{BootId, GroupId, NodeId};
 
 use crate::kit::{Region, secs};
 
@@ -172,12 +172,50 @@ fn a_lost_lone_survivor_is_replaced_only_after_its_lease_ran_out() {
 }
 
 #[test]
+fn silence_of_an_earlier_start_does_not_drop_a_host_that_has_joined_again() {
+    let mut region = Region::new(3, 1);
+    let earlier = region.observed.heard[&NodeId(2)].boot;
+    region.report(1, &[2]);
+    region.pass(GATHER, &[1, 3]);
+    region.round();
+    region.start(2, 2001);
+    region.pass(REPORT_FRESH, &[1, 2, 3]);
+    region.settle();
+    assert_eq!(region.group(1).member(NodeId(2)).unwrap().role, Role::Joining);
+    // An agent that was cut off says now what its data plane said then.
+    region.observed.silences.clear();
+    region.report_start(1, 2, Some(earlier));
+    region.pass(GATHER, &[1, 2, 3]);
+    assert!(region.round().is_empty());
+    // Silence of the present start counts, and of a host that was never heard.
+    for boot in [Some(BootId(2001)), None] {
+        let mut region = region.clone();
+        region.report_start(3, 2, boot);
+        region.pass(GATHER, &[1, 2, 3]);
+        region.round();
+        assert!(region.group(1).member(NodeId(2)).is_none(), "{boot:?}");
+    }
+}
+
+#[test]
+fn what_an_earlier_start_reported_drops_nobody() {
+    let mut region = Region::new(3, 1);
+    region.report(1, &[2]);
+    region.start(1, 1001);
+    region.settle();
+    region.pass(GATHER, &[1, 2, 3]);
+    let ops = region.round();
+    assert!(!ops.iter().any(|op| matches!(op, Op::Drop(_))), "{ops:?}");
+    assert!(region.in_sync(1).contains(&2));
+}
+
+#[test]
 fn what_was_said_about_a_host_before_it_joined_does_not_drop_it() {
     let mut region = Region::new(3, 1);
     region.report(1, &[2]);
     region.pass(GATHER, &[1, 3]);
     region.round();
-    region.start(2, 2001);
+    region.observed.heard.get_mut(&NodeId(2)).unwrap().last = region.observed.now;
     let ops = region.settle();
     assert!(!ops.iter().any(|op| matches!(op, Op::AddJoining(_))), "the report is 50 ms old: {ops:?}");
     region.pass(REPORT_FRESH, &[1, 2, 3]);

@@ -75,16 +75,25 @@ impl Region {
         self.observed.mounts.push(MountReport { mount, first: now });
     }
 
-    /// `reporter` has not heard `silent`.
+    /// `reporter` has not heard `silent`, as they run now, and hears the others again.
     pub(crate) fn report(&mut self, reporter: u64, silent: &[u64]) {
-        let now = self.observed.now;
         self.observed.silences.retain(|report| report.reporter != NodeId(reporter));
+        for silent in silent {
+            let boot = self.observed.heard.get(&NodeId(*silent)).map(|heard| heard.boot);
+            self.report_start(reporter, *silent, boot);
+        }
+    }
+
+    /// `reporter` has not heard the start `boot` of `silent`.
+    pub(crate) fn report_start(&mut self, reporter: u64, silent: u64, boot: Option<BootId>) {
+        let now = self.observed.now;
         self.observed.silences.push(SilenceReport {
             reporter: NodeId(reporter),
             boot: self.observed.heard[&NodeId(reporter)].boot,
+            silent: NodeId(silent),
+            silent_boot: boot,
             first: now,
             last: now,
-            silent: silent.iter().copied().map(NodeId).collect(),
         });
     }
 

@@ -1,19 +1,22 @@
 //! Slots between the host's agent and its data plane.
 
-use nova_units::{DeviceId, Epoch, GroupId, Incarnation, NodeId};
+use nova_units::{BlockId, BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId};
 
 use super::BadSlot;
 use super::fields::{Field, Put, Take, slots};
 use crate::layout::SNAPSHOT_BYTES;
 
 /// Peers in one report; more hosts take more slots.
-pub const PEERS_MAX: usize = 12;
+pub const PEERS_MAX: usize = 7;
 
 /// A host that members here ping, and whether it was heard within the silence limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeerHeard {
     /// The host.
     pub node: NodeId,
+    /// Of one that is silent: its start that is not heard, when that is known. An answer to it says nothing of a
+    /// later start.
+    pub boot: Option<BootId>,
     /// Whether it answers.
     pub heard: bool,
 }
@@ -45,7 +48,7 @@ impl PeersHeard {
 }
 
 impl Field for PeersHeard {
-    // Count as u8, heard as a bit each in u16, a zero byte, then a node as u64 each.
+    // Count as u8, heard as a bit each in u16, a zero byte, then a node as u64 and its start as u64 each, 0 when unknown.
     fn put(&self, out: &mut Put) {
         let mut heard = 0u16;
         for (bit, peer) in self.as_slice().iter().enumerate() {
@@ -56,6 +59,7 @@ impl Field for PeersHeard {
         0u8.put(out);
         for peer in self.as_slice() {
             peer.node.put(out);
+            peer.boot.unwrap_or_default().put(out);
         }
     }
 
@@ -68,9 +72,134 @@ impl Field for PeersHeard {
         }
         let mut found = Self { count, peers: [PeerHeard::default(); PEERS_MAX] };
         for (bit, peer) in found.peers.iter_mut().take(usize::from(count)).enumerate() {
-            *peer = PeerHeard { node: NodeId::take(from, name)?, heard: heard >> bit & 1 == 1 };
+            let (node, boot) = (NodeId::take(from, name)?, BootId::take(from, name)?);
+            let boot = (boot != BootId(0)).then_some(boot);
+            *peer = PeerHeard { node, boot, heard: heard >> bit & 1 == 1 };
         }
         Ok(found)
+    }
+}
+
+/// Runs of block ids in one slot; a batch takes as many slots as it needs.
+pub const RUNS_MAX: usize = 8;
+/// Block ids in one slot of an answer.
+pub const HELD_MAX: usize = 12;
+/// Ids of one run.
+pub const RUN_BLOCKS_MAX: u32 = 1 << 20;
+/// Blocks of one page of [`AgentCommand::ListBlocks`].
+pub const PAGE_BLOCKS_MAX: u16 = 4096;
+
+/// Neighbouring block ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlockRun {
+    /// The first.
+    pub first: BlockId,
+    /// How many, 1..=[`RUN_BLOCKS_MAX`].
+    pub count: u32,
+}
+
+/// One to [`RUNS_MAX`] runs of block ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockRuns {
+    count: u8,
+    runs: [BlockRun; RUNS_MAX],
+}
+
+impl BlockRuns {
+    /// The first [`RUNS_MAX`] of `runs`.
+    #[must_use]
+    pub fn new(runs: &[BlockRun]) -> Self {
+        let mut found = Self { count: 0, runs: [BlockRun::default(); RUNS_MAX] };
+        for (slot, run) in found.runs.iter_mut().zip(runs) {
+            *slot = *run;
+            found.count += 1;
+        }
+        found
+    }
+
+    /// The runs.
+    #[must_use]
+    pub fn as_slice(&self) -> &[BlockRun] {
+        &self.runs[..usize::from(self.count)]
+    }
+}
+
+impl Field for BlockRuns {
+    // Count as u8, then first as u64 and count as u32 each.
+    fn put(&self, out: &mut Put) {
+        self.count.put(out);
+        for run in self.as_slice() {
+            run.first.put(out);
+            run.count.put(out);
+        }
+    }
+
+    fn take(from: &mut Take<'_>, name: &'static str) -> Result<Self, BadSlot> {
+        let count = u8::take(from, name)?;
+        if !(1..=RUNS_MAX).contains(&usize::from(count)) {
+            return Err(BadSlot::Range(name));
+        }
+        let mut found = Self { count, runs: [BlockRun::default(); RUNS_MAX] };
+        for run in found.runs.iter_mut().take(usize::from(count)) {
+            *run = BlockRun { first: BlockId::take(from, name)?, count: u32::take(from, name)? };
+            let ends = run.first.0.checked_add(u64::from(run.count));
+            if !(1..=RUN_BLOCKS_MAX).contains(&run.count) || ends.is_none() {
+                return Err(BadSlot::Range(name));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Up to [`HELD_MAX`] block ids in ascending order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldBlocks {
+    count: u8,
+    blocks: [BlockId; HELD_MAX],
+}
+
+impl HeldBlocks {
+    /// The first [`HELD_MAX`] of `blocks`.
+    #[must_use]
+    pub fn new(blocks: &[BlockId]) -> Self {
+        let mut found = Self { count: 0, blocks: [BlockId(0); HELD_MAX] };
+        for (slot, block) in found.blocks.iter_mut().zip(blocks) {
+            *slot = *block;
+            found.count += 1;
+        }
+        found
+    }
+
+    /// The ids.
+    #[must_use]
+    pub fn as_slice(&self) -> &[BlockId] {
+        &self.blocks[..usize::from(self.count)]
+    }
+}
+
+impl Field for HeldBlocks {
+    // Count as u8, then a block as u64 each.
+    fn put(&self, out: &mut Put) {
+        self.count.put(out);
+        for block in self.as_slice() {
+            block.put(out);
+        }
+    }
+
+    fn take(from: &mut Take<'_>, name: &'static str) -> Result<Self, BadSlot> {
+        let count = u8::take(from, name)?;
+        if usize::from(count) > HELD_MAX {
+            return Err(BadSlot::Range(name));
+        }
+        let mut found = Self { count, blocks: [BlockId(0); HELD_MAX] };
+        for block in found.blocks.iter_mut().take(usize::from(count)) {
+            *block = BlockId::take(from, name)?;
+        }
+        if found.as_slice().is_sorted_by(|one, next| one < next) {
+            Ok(found)
+        } else {
+            Err(BadSlot::Range(name))
+        }
     }
 }
 
@@ -114,6 +243,26 @@ slots! {
         }
         /// Go down: finish what is in flight, make a checkpoint, leave.
         5 => Stop {}
+        /// Nothing refers to these blocks any more and nothing ever will: the group forgets them. Answered by
+        /// `BlocksDeleted` once the group holds none of them, and not at all when that cannot be said now; the
+        /// controllers ask again.
+        20 => DeleteBlocks {
+            /// The group; its primary is here.
+            group: GroupId,
+            /// The blocks.
+            runs: BlockRuns,
+        }
+        /// Which blocks does the device here hold? Answered by `BlocksHeld`.
+        21 => ListBlocks {
+            /// Named in the answer.
+            request: u64,
+            /// The group.
+            group: GroupId,
+            /// The first id that may be in the answer.
+            from: BlockId,
+            /// Most ids in the answer, 1..=[`PAGE_BLOCKS_MAX`].
+            limit: u16,
+        }
     }
 }
 
@@ -122,6 +271,9 @@ impl AgentCommand {
         match *self {
             Self::Configure { buffer, .. } if buffer > 1 => Err(BadSlot::Range("buffer")),
             Self::Configure { bytes, .. } if bytes > SNAPSHOT_BYTES => Err(BadSlot::Range("bytes")),
+            Self::ListBlocks { limit, .. } if !(1..=PAGE_BLOCKS_MAX).contains(&limit) => {
+                Err(BadSlot::Range("limit"))
+            }
             _ => Ok(()),
         }
     }
@@ -178,6 +330,30 @@ slots! {
         70 => Serving {
             /// Whether it serves.
             serving: bool,
+        }
+        /// The group holds none of these blocks any more. Still true when it is said again, or late.
+        80 => BlocksDeleted {
+            /// The group.
+            group: GroupId,
+            /// How many of the blocks were there and were deleted now.
+            deleted: u32,
+            /// Sealed bytes that each member held of them.
+            bytes: u64,
+            /// The blocks, as they were named.
+            runs: BlockRuns,
+        }
+        /// A part of the answer to `ListBlocks`. Parts come in order; one that is missing makes the answer void.
+        81 => BlocksHeld {
+            /// Of the command.
+            request: u64,
+            /// Counts the parts of one answer, from 0.
+            part: u16,
+            /// The last part.
+            last: bool,
+            /// More blocks follow behind those of this answer.
+            more: bool,
+            /// The ids.
+            blocks: HeldBlocks,
         }
     }
 }

@@ -17,13 +17,21 @@ pub const DETAIL_BYTES: usize = 64;
 slots! {
     /// Program to data plane. `request` is the program's own number; the answer carries it back.
     ClientCommand {
-        /// A writer session of this edge: its salt seals every block that it writes.
+        /// A writer of this edge: it has a salt of its own, so none of its keys was ever used before.
         1 => OpenWriter {
             /// Number of this request.
             request: u64,
         }
-        /// Plaintext in the arena, to be sealed and made durable on every member of the group. `bytes` are whole units
-        /// from `first_unit` on, except that the block's last unit may be short.
+        /// Plaintext in the arena, to be sealed and made durable on every member of the group: any range of a block.
+        ///
+        /// A unit that is covered only partly is read, merged and sealed anew, if it may hold data before `block_bytes`
+        /// that the range does not cover; what lies between `block_bytes` and `offset` becomes zeros. Whole units are
+        /// never read. Writes to one unit take effect in the order of their commands; the bytes in the arena must stay
+        /// as they are until the answer. After `Ok` every later read sees it, through any edge.
+        ///
+        /// `Fenced`: another session took the block over, or the writer of this generation is not this one any more
+        /// (its host's data plane was restarted). Open the file anew. After `Unavailable` or `TimedOut` the units may
+        /// or may not be stored; writing them again is safe.
         2 => Write {
             /// Number of this request.
             request: u64,
@@ -31,20 +39,22 @@ slots! {
             writer: u64,
             /// Group of the block.
             group: GroupId,
-            /// Block, from the session's reserve.
+            /// The block; one that had an earlier generation was fenced for this one before.
             block: BlockId,
             /// Generation of the writer session on this block.
             generation: Generation,
             /// Unit size of the block, 12..=16.
             unit_log2: u8,
-            /// First unit written.
-            first_unit: u16,
+            /// First byte written, counted in the block.
+            offset: u32,
+            /// How many; 1..=[`IO_BYTES_MAX`]. The range ends within 128 MiB.
+            bytes: u32,
+            /// How far the block held data before this write, those of earlier commands included; at most 128 MiB.
+            block_bytes: u32,
             /// Where the bytes begin in the arena.
             arena_offset: u64,
-            /// How many; 1..=[`IO_BYTES_MAX`].
-            bytes: u32,
         }
-        /// No more writes to the block; the answer has its root.
+        /// No more writes to a block that this writer alone wrote, whole units without a gap; the answer has its root.
         3 => CloseBlock {
             /// Number of this request.
             request: u64,
@@ -72,10 +82,6 @@ slots! {
             group: GroupId,
             /// Block.
             block: BlockId,
-            /// Generation that wrote it.
-            generation: Generation,
-            /// Salt of that generation.
-            salt: [u8; 16],
             /// Key domain of the block.
             key_domain: u32,
             /// Version of that domain's key.
@@ -90,6 +96,9 @@ slots! {
             bytes: u32,
             /// Where they go in the arena.
             arena_offset: u64,
+            /// A unit that was never written, and what a unit lacks before `block_bytes`, is zeros. Otherwise it is
+            /// `NotFound`: a published block has no holes.
+            sparse: bool,
         }
         /// Where units lie: the answer is a `Located` message in the arena (see [`crate::snapshot::Located`]).
         6 => Locate {
@@ -108,6 +117,48 @@ slots! {
             /// Room for it; 1..=[`LOCATE_BYTES_MAX`].
             arena_bytes: u32,
         }
+        /// No more writes to the block: it is forgotten, without a root. Writes in flight are still carried out.
+        7 => ReleaseBlock {
+            /// Number of this request.
+            request: u64,
+            /// Writer that sealed it.
+            writer: u64,
+            /// Block.
+            block: BlockId,
+            /// Generation of the writer session on this block.
+            generation: Generation,
+        }
+        /// From the answer `Ok` on no lower generation writes the block, and what it wrote before is visible. `Fenced`:
+        /// a higher one is in force. Asking again is safe.
+        8 => Fence {
+            /// Number of this request.
+            request: u64,
+            /// Group of the block.
+            group: GroupId,
+            /// Block.
+            block: BlockId,
+            /// Lowest generation that may still write; at least 1.
+            generation: Generation,
+        }
+        /// The block ends at `from_bytes`: the unit that is cut is sealed anew, those behind it are gone. Waits for the
+        /// writer's earlier writes to the block, and later ones wait for it. After `Unavailable` or `TimedOut` the block
+        /// takes no write of this writer until a trim of it ended `Ok`.
+        9 => Trim {
+            /// Number of this request.
+            request: u64,
+            /// Writer that cuts.
+            writer: u64,
+            /// Group of the block.
+            group: GroupId,
+            /// Block.
+            block: BlockId,
+            /// Generation of the writer session on this block.
+            generation: Generation,
+            /// Unit size of the block, 12..=16.
+            unit_log2: u8,
+            /// Plaintext bytes that stay; at most 128 MiB.
+            from_bytes: u32,
+        }
     }
 }
 
@@ -121,18 +172,26 @@ impl ClientCommand {
             | Self::CloseBlock { request, .. }
             | Self::CloseWriter { request, .. }
             | Self::Read { request, .. }
-            | Self::Locate { request, .. } => request,
+            | Self::Locate { request, .. }
+            | Self::ReleaseBlock { request, .. }
+            | Self::Fence { request, .. }
+            | Self::Trim { request, .. } => request,
         }
     }
 
     fn check(&self) -> Result<(), BadSlot> {
         match *self {
-            Self::OpenWriter { .. } | Self::CloseWriter { .. } => Ok(()),
-            Self::Write { unit_log2, first_unit, bytes, .. } => {
+            Self::OpenWriter { .. } | Self::CloseWriter { .. } | Self::ReleaseBlock { .. } => Ok(()),
+            Self::Write { unit_log2, offset, bytes, block_bytes, .. } => {
                 check_unit(unit_log2)?;
                 check_range((1..=IO_BYTES_MAX).contains(&bytes), "bytes")?;
-                let end = (u64::from(first_unit) << unit_log2) + u64::from(bytes);
-                check_range(end <= BLOCK_BYTES_MAX, "first_unit")
+                check_range(u64::from(block_bytes) <= BLOCK_BYTES_MAX, "block_bytes")?;
+                check_range(u64::from(offset) + u64::from(bytes) <= BLOCK_BYTES_MAX, "offset")
+            }
+            Self::Fence { generation, .. } => check_range(generation > Generation(0), "generation"),
+            Self::Trim { unit_log2, from_bytes, .. } => {
+                check_unit(unit_log2)?;
+                check_range(u64::from(from_bytes) <= BLOCK_BYTES_MAX, "from_bytes")
             }
             Self::CloseBlock { plain_bytes, .. } => {
                 check_range(u64::from(plain_bytes) <= BLOCK_BYTES_MAX, "plain_bytes")
@@ -319,8 +378,6 @@ impl Answer {
 pub struct OpenedWriter {
     /// Its number at this edge.
     pub writer: u64,
-    /// Salt of every block it seals; goes into the file's metadata.
-    pub salt: [u8; 16],
     /// Key domain it seals under.
     pub key_domain: u32,
     /// Version of that domain's key.
@@ -328,14 +385,13 @@ pub struct OpenedWriter {
 }
 
 impl OpenedWriter {
-    /// As an answer carries it: writer, salt, domain, version.
+    /// As an answer carries it: writer, domain, version.
     #[must_use]
     pub fn encode(&self) -> Detail {
         let mut out = [0; DETAIL_BYTES];
         out[..8].copy_from_slice(&self.writer.to_le_bytes());
-        out[8..24].copy_from_slice(&self.salt);
-        out[24..28].copy_from_slice(&self.key_domain.to_le_bytes());
-        out[28..32].copy_from_slice(&self.key_version.to_le_bytes());
+        out[8..12].copy_from_slice(&self.key_domain.to_le_bytes());
+        out[12..16].copy_from_slice(&self.key_version.to_le_bytes());
         Detail(out)
     }
 
@@ -345,9 +401,8 @@ impl OpenedWriter {
         let bytes = &detail.0;
         Self {
             writer: u64::from_le_bytes(chunk(bytes, 0)),
-            salt: chunk(bytes, 8),
-            key_domain: u32::from_le_bytes(chunk(bytes, 24)),
-            key_version: u32::from_le_bytes(chunk(bytes, 28)),
+            key_domain: u32::from_le_bytes(chunk(bytes, 8)),
+            key_version: u32::from_le_bytes(chunk(bytes, 12)),
         }
     }
 }

@@ -60,7 +60,7 @@ fn every_slot_decodes_to_what_was_encoded() {
 
 #[test]
 fn details_decode_to_what_was_encoded() {
-    let opened = OpenedWriter { writer: 7, salt: [3; 16], key_domain: 1, key_version: 2 };
+    let opened = OpenedWriter { writer: 7, key_domain: 1, key_version: 2 };
     assert_eq!(OpenedWriter::decode(&opened.encode()), opened);
     let closed = ClosedBlock { root: [9; 32], units: 2048 };
     assert_eq!(ClosedBlock::decode(&closed.encode()), closed);

@@ -23,7 +23,7 @@ fn recoded(slot: &Slot) -> Vec<Slot> {
 
 proptest! {
     #[test]
-    fn what_decodes_encodes_to_the_same_slot(kind in 0u16..80, fields in prop::collection::vec(any::<u8>(), 0..120)) {
+    fn what_decodes_encodes_to_the_same_slot(kind in 0u16..96, fields in prop::collection::vec(any::<u8>(), 0..120)) {
         let mut bytes = [0; SLOT_BYTES];
         bytes[..2].copy_from_slice(&kind.to_le_bytes());
         bytes[8..8 + fields.len()].copy_from_slice(&fields);
@@ -38,12 +38,25 @@ proptest! {
         block_bytes in 0u32..(140 << 20), offset in 0u32..(140 << 20), bytes in 0u32..(2 << 20), unit_log2 in 10u8..20,
     ) {
         let read = ClientCommand::Read {
-            request: 1, group: GroupId(2), block: BlockId(3), generation: Generation(4), salt: [5; 16], key_domain: 6,
-            key_version: 7, unit_log2, block_bytes, offset, bytes, arena_offset: 8,
+            request: 1, group: GroupId(2), block: BlockId(3), key_domain: 6, key_version: 7, unit_log2, block_bytes,
+            offset, bytes, arena_offset: 8, sparse: false,
         };
         let inside = (12..=16).contains(&unit_log2) && block_bytes <= 128 << 20 && (1..=1 << 20).contains(&bytes)
             && u64::from(offset) + u64::from(bytes) <= u64::from(block_bytes);
         prop_assert_eq!(ClientCommand::decode(&read.encode()).is_ok(), inside);
+    }
+
+    #[test]
+    fn a_write_is_taken_exactly_when_it_ends_within_128_mib(
+        block_bytes in 0u32..(140 << 20), offset in 0u32..(140 << 20), bytes in 0u32..(2 << 20), unit_log2 in 10u8..20,
+    ) {
+        let write = ClientCommand::Write {
+            request: 1, writer: 2, group: GroupId(2), block: BlockId(3), generation: Generation(4), unit_log2, offset,
+            bytes, block_bytes, arena_offset: 8,
+        };
+        let inside = (12..=16).contains(&unit_log2) && block_bytes <= 128 << 20 && (1..=1 << 20).contains(&bytes)
+            && offset + bytes <= 128 << 20;
+        prop_assert_eq!(ClientCommand::decode(&write.encode()).is_ok(), inside);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! One of each slot, with fields that differ from each other in every byte where they can.
 use nova_ring::abi::{
-    AgentCommand, AgentEvent, Answer, ClientCommand, ClosedBlock, MetadataReply, MetadataRequest,
-    OpenedWriter, PeerHeard, PeersHeard, RetryAfter, Slot, Status,
+    AgentCommand, AgentEvent, Answer, BlockRun, BlockRuns, ClientCommand, ClosedBlock, HeldBlocks,
+    MetadataReply, MetadataRequest, OpenedWriter, PeerHeard, PeersHeard, RetryAfter, Slot, Status,
 };
-use nova_units::{BlockId, DeviceId, Epoch, Generation, GroupId, Incarnation, NodeId};
+use nova_units::{BlockId, BootId, DeviceId, Epoch, Generation, GroupId, Incarnation, NodeId};
 
 fn salt(first: u8) -> [u8; 16] {
     std::array::from_fn(|index| first + u8::try_from(index).unwrap())
@@ -23,9 +23,10 @@ pub(super) fn client_commands() -> Vec<(&'static str, ClientCommand)> {
                 block,
                 generation,
                 unit_log2: 16,
-                first_unit: 0x031f,
-                arena_offset: 0x3132_3334_3536,
+                offset: 0x0031_3233,
                 bytes: 0x000f_4142,
+                block_bytes: 0x0043_4445,
+                arena_offset: 0x3132_3334_3536,
             },
         ),
         (
@@ -39,8 +40,6 @@ pub(super) fn client_commands() -> Vec<(&'static str, ClientCommand)> {
                 request: 7,
                 group,
                 block,
-                generation,
-                salt: salt(0x50),
                 key_domain: 0x6162_6364,
                 key_version: 0x6566_6768,
                 unit_log2: 12,
@@ -48,6 +47,7 @@ pub(super) fn client_commands() -> Vec<(&'static str, ClientCommand)> {
                 offset: 0x0010_8182,
                 bytes: 0x0009_9192,
                 arena_offset: 0xa1a2_a3a4_a5a6,
+                sparse: true,
             },
         ),
         (
@@ -62,11 +62,25 @@ pub(super) fn client_commands() -> Vec<(&'static str, ClientCommand)> {
                 arena_bytes: 65_536,
             },
         ),
+        ("release_block", ClientCommand::ReleaseBlock { request: 10, writer: 0x2122, block, generation }),
+        ("fence", ClientCommand::Fence { request: 11, group, block, generation }),
+        (
+            "trim",
+            ClientCommand::Trim {
+                request: 12,
+                writer: 0x2122,
+                group,
+                block,
+                generation,
+                unit_log2: 16,
+                from_bytes: 0x0051_5253,
+            },
+        ),
     ]
 }
 
 pub(super) fn answers() -> Vec<(&'static str, Answer)> {
-    let opened = OpenedWriter { writer: 0x0102, salt: salt(0x10), key_domain: 0x3132, key_version: 0x4142 };
+    let opened = OpenedWriter { writer: 0x0102, key_domain: 0x3132, key_version: 0x4142 };
     let closed =
         ClosedBlock { root: std::array::from_fn(|index| u8::try_from(index).unwrap()), units: 0x0506 };
     vec![
@@ -80,6 +94,12 @@ pub(super) fn answers() -> Vec<(&'static str, Answer)> {
     ]
 }
 
+fn runs(count: u32) -> BlockRuns {
+    let run =
+        |index: u32| BlockRun { first: BlockId::new(5, 0x4142 + u64::from(index)), count: 0x0301 + index };
+    BlockRuns::new(&(0..count).map(run).collect::<Vec<_>>())
+}
+
 pub(super) fn agent_commands() -> Vec<(&'static str, AgentCommand)> {
     let device = DeviceId(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
     vec![
@@ -88,13 +108,28 @@ pub(super) fn agent_commands() -> Vec<(&'static str, AgentCommand)> {
         ("lease", AgentCommand::Lease { sent_boottime_ms: 0x0004_4142_4344, lease_ms: 25_000 }),
         ("incarnate", AgentCommand::Incarnate { device, incarnation: Incarnation(0x5152), wipe: true }),
         ("stop", AgentCommand::Stop {}),
+        ("delete_blocks", AgentCommand::DeleteBlocks { group: GroupId(0x0102_0304), runs: runs(8) }),
+        (
+            "list_blocks",
+            AgentCommand::ListBlocks {
+                request: 0x1112_1314_1516_1718,
+                group: GroupId(0x2122_2324),
+                from: BlockId(0x3132_3334_3536_3738),
+                limit: 0x0142,
+            },
+        ),
     ]
 }
 
 pub(super) fn agent_events() -> Vec<(&'static str, AgentEvent)> {
     let device = DeviceId(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
-    let peers: Vec<PeerHeard> =
-        (1..=12).map(|node| PeerHeard { node: NodeId(0x1100 + node), heard: node % 3 == 0 }).collect();
+    let peers: Vec<PeerHeard> = (1..=7)
+        .map(|node| PeerHeard {
+            node: NodeId(0x1100 + node),
+            boot: (node != 2).then_some(BootId(0x2100 + node)),
+            heard: node % 3 == 0,
+        })
+        .collect();
     vec![
         (
             "mounted",
@@ -115,6 +150,25 @@ pub(super) fn agent_events() -> Vec<(&'static str, AgentEvent)> {
         ("configured", AgentEvent::Configured { version: 0x6162 }),
         ("usage", AgentEvent::Usage { bytes_total: 1 << 41, bytes_free: 1 << 39 }),
         ("serving", AgentEvent::Serving { serving: true }),
+        (
+            "blocks_deleted",
+            AgentEvent::BlocksDeleted {
+                group: GroupId(0x0102_0304),
+                deleted: 0x1112_1314,
+                bytes: 0x2122_2324_2526_2728,
+                runs: runs(2),
+            },
+        ),
+        (
+            "blocks_held",
+            AgentEvent::BlocksHeld {
+                request: 0x0a0b,
+                part: 0x0c0d,
+                last: true,
+                more: true,
+                blocks: HeldBlocks::new(&(1..=12).map(|id| BlockId::new(7, 0x1100 + id)).collect::<Vec<_>>()),
+            },
+        ),
     ]
 }
 

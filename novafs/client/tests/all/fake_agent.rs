@@ -15,6 +15,8 @@ use nova_ring::snapshot::DataRoute;
 use nova_ring::{Acceptor, Admission, Kind, Link, Terms};
 use prost::Message;
 
+use super::fake_inodes::Inodes;
+
 /// The metadata, and what it is told to do wrong.
 #[derive(Default)]
 pub(super) struct State {
@@ -33,6 +35,10 @@ pub(super) struct State {
     pub(super) lost_replies: u32,
     /// Sessions to end when their next publish comes.
     pub(super) fence_next_publish: bool,
+    /// Questions for the blocks of one file.
+    pub(super) resolves: u32,
+    /// Files that were made by being opened.
+    pub(super) inodes: Inodes,
 }
 
 struct Door {
@@ -139,7 +145,7 @@ impl Host {
     }
 }
 
-fn failure(code: Code, path: &str, message: &str) -> Answer {
+pub(super) fn failure(code: Code, path: &str, message: &str) -> Answer {
     Answer::Failure(api::Failure { code: code.into(), path: path.into(), message: message.into() })
 }
 
@@ -148,6 +154,12 @@ fn name_of(path: &str) -> String {
 }
 
 impl State {
+    /// Ends every writer session, as if its lease had run out.
+    pub(super) fn end_sessions(&mut self) {
+        self.sessions.clear();
+        self.inodes.end_writers();
+    }
+
     /// `None`: carried out, and the link ends before the reply.
     fn execute(&mut self, request: Request) -> Option<Answer> {
         let Request { client, sequence, op } = request;
@@ -173,6 +185,9 @@ impl State {
     }
 
     fn apply(&mut self, op: Op) -> Answer {
+        if let Some(answer) = self.inodes.apply(&op, &self.sessions) {
+            return answer;
+        }
         match op {
             Op::OpenSession(_) => {
                 let session = self.next_session;
@@ -193,6 +208,7 @@ impl State {
                     first_block,
                     count: ask.count,
                     groups: vec![4, 5, 6],
+                    ..api::BlocksReserved::default()
                 })
             }
             Op::Publish(ask) => self.publish(ask),
@@ -204,7 +220,7 @@ impl State {
                 || failure(Code::NotFound, &ask.path, "no such file or directory"),
                 Answer::Entry,
             ),
-            Op::Resolve(ask) => match self.files.get(&ask.path) {
+            Op::Resolve(ask) => match self.files.get(&ask.path).inspect(|_| self.resolves += 1) {
                 None => failure(Code::NotFound, &ask.path, "no such file or directory"),
                 Some(file) => Answer::Resolved(api::Resolved {
                     entry: self.entry(&ask.path),
@@ -222,7 +238,14 @@ impl State {
                 // Two a page, whatever is asked for: pages are what this is about.
                 let more = names.len() > 2;
                 names.truncate(2);
-                Answer::Listing(api::Listing { entries: names, more })
+                let map = |entry: &Entry| {
+                    let file = self.files.get(&format!("{prefix}{}", entry.name));
+                    let blocks = file.map(|file| file.blocks.clone()).unwrap_or_default();
+                    // The largest are left out, as by controllers.
+                    api::BlockMap { left_out: entry.bytes > 1 << 20, blocks }
+                };
+                let maps = if ask.with_blocks { names.iter().map(map).collect() } else { Vec::new() };
+                Answer::Listing(api::Listing { entries: names, more, maps })
             }
             other => panic!("the client asked for {other:?}"),
         }
@@ -252,8 +275,9 @@ impl State {
                 self.folders.insert(parent.to_owned());
                 folder = parent;
             }
+            let inode = self.inodes.publish(&file);
             self.files.insert(file.path.clone(), file);
-            outcomes.push(api::PublishOutcome { inode: self.files.len() as u64, failure: None });
+            outcomes.push(api::PublishOutcome { inode, failure: None });
         }
         Answer::Published(api::Published { outcomes })
     }

@@ -11,11 +11,21 @@ use nova_ring::snapshot::{Located, LocatedUnit};
 use nova_ring::{Acceptor, Admission, Kind, Link, Terms};
 use prost::Message;
 
+/// A block as its group keeps it: units, each as long as it was sealed.
+#[derive(Clone, Default)]
+pub(super) struct Stored {
+    pub(super) units: BTreeMap<u32, Vec<u8>>,
+    /// Lower generations are refused.
+    pub(super) fence: u32,
+    /// Writer of the newest generation: another one would seal with other keys and counters.
+    writer: Option<u64>,
+}
+
 /// What survives a restart of the process.
 #[derive(Default)]
 pub(super) struct Disk {
-    /// Salt and plaintext by group and block.
-    pub(super) blocks: BTreeMap<(u32, u64), ([u8; 16], Vec<u8>)>,
+    /// By group and block.
+    pub(super) blocks: BTreeMap<(u32, u64), Stored>,
     /// Writes to answer with Unavailable first.
     pub(super) unavailable: u32,
     /// Writes after which the process dies; `None`: never.
@@ -23,6 +33,52 @@ pub(super) struct Disk {
     /// Whether every replica is full.
     pub(super) full: bool,
     pub(super) writes: u32,
+    pub(super) fences: u32,
+    pub(super) trims: u32,
+}
+
+/// All test blocks have units of this size.
+const UNIT: usize = 1 << 16;
+
+impl Stored {
+    /// As an edge does it: a unit that is covered partly keeps what it held before `block_bytes`.
+    fn write(&mut self, offset: usize, block_bytes: usize, plain: &[u8]) {
+        for unit in offset / UNIT..=(offset + plain.len() - 1) / UNIT {
+            let begin = unit * UNIT;
+            let (from, to) = (offset.max(begin), (offset + plain.len()).min(begin + UNIT));
+            let index = u32::try_from(unit).unwrap();
+            let mut kept = self.units.remove(&index).unwrap_or_default();
+            kept.truncate(block_bytes.saturating_sub(begin));
+            kept.resize(kept.len().max(to - begin), 0);
+            kept[from - begin..to - begin].copy_from_slice(&plain[from - offset..to - offset]);
+            self.units.insert(index, kept);
+        }
+    }
+
+    /// `None`: a unit is missing where none may.
+    pub(super) fn read(&self, offset: usize, bytes: usize, sparse: bool) -> Option<Vec<u8>> {
+        let mut found = vec![0; bytes];
+        for (at, byte) in (offset..).zip(&mut found) {
+            let unit = self.units.get(&u32::try_from(at / UNIT).unwrap());
+            match unit.and_then(|unit| unit.get(at % UNIT)) {
+                Some(kept) => *byte = *kept,
+                None if sparse => {}
+                None => return None,
+            }
+        }
+        Some(found)
+    }
+
+    fn trim(&mut self, from_bytes: usize) {
+        self.units.retain(|unit, _| (*unit as usize) * UNIT < from_bytes);
+        if let Some(last) = self.units.get_mut(&u32::try_from(from_bytes / UNIT).unwrap()) {
+            last.truncate(from_bytes % UNIT);
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.units.last_key_value().map_or(0, |(unit, plain)| (*unit as usize) * UNIT + plain.len())
+    }
 }
 
 pub(super) struct FakeNovad {
@@ -62,7 +118,7 @@ impl FakeNovad {
             while let Ok(link) = links.recv() {
                 let (disk, stopped) = (Arc::clone(&disk), Arc::clone(&stopped));
                 std::thread::spawn(move || {
-                    Process { disk, writers: BTreeMap::new(), open: HashSet::new() }.serve(link, &stopped)
+                    Process { disk, writers: HashSet::new(), open: HashSet::new() }.serve(link, &stopped)
                 });
             }
         });
@@ -83,7 +139,7 @@ impl Drop for FakeNovad {
 /// What dies with the process.
 struct Process {
     disk: Arc<Mutex<Disk>>,
-    writers: BTreeMap<u64, [u8; 16]>,
+    writers: HashSet<u64>,
     open: HashSet<u64>,
 }
 
@@ -117,13 +173,19 @@ impl Process {
         match command {
             ClientCommand::OpenWriter { .. } => {
                 let writer = WRITERS.fetch_add(1, Ordering::Relaxed);
-                let mut salt = [1; 16];
-                salt[..8].copy_from_slice(&writer.to_le_bytes());
-                self.writers.insert(writer, salt);
-                answer.detail = OpenedWriter { writer, salt, key_domain: 3, key_version: 2 }.encode();
+                self.writers.insert(writer);
+                answer.detail = OpenedWriter { writer, key_domain: 3, key_version: 2 }.encode();
             }
             ClientCommand::Write {
-                writer, group, block, unit_log2, first_unit, arena_offset, bytes, ..
+                writer,
+                group,
+                block,
+                generation,
+                offset,
+                block_bytes,
+                arena_offset,
+                bytes,
+                ..
             } => {
                 disk.writes += 1;
                 if disk.full {
@@ -136,44 +198,69 @@ impl Process {
                 if let Some(left) = &mut disk.dies_after_writes {
                     *left = left.saturating_sub(1);
                 }
-                let Some(salt) = self.writers.get(&writer) else {
+                if !self.writers.contains(&writer) {
                     return Answer::new(command.request(), Status::Invalid);
-                };
+                }
                 let mut plain = vec![0; bytes as usize];
                 link.area.copy_out(arena_offset, &mut plain).unwrap();
-                let at = usize::from(first_unit) << unit_log2;
-                let kept = disk.blocks.entry((group.0, block.0)).or_insert_with(|| (*salt, Vec::new()));
-                assert_eq!(kept.0, *salt, "a block has one writer");
-                assert!(self.open.contains(&block.0) || kept.1.is_empty(), "a block id is used once");
+                let kept = disk.blocks.entry((group.0, block.0)).or_default();
+                if generation.0 < kept.fence {
+                    return Answer::new(command.request(), Status::Fenced);
+                }
+                let turned = generation.0 > kept.fence;
+                assert!(!turned || kept.fence == 0, "a block that exists is fenced before it is written");
+                assert!(turned || kept.writer.is_none_or(|old| old == writer), "two keys in one generation");
+                (kept.fence, kept.writer) = (generation.0, Some(writer));
+                kept.write(offset as usize, block_bytes as usize, &plain);
                 self.open.insert(block.0);
-                let end = kept.1.len().max(at + plain.len());
-                kept.1.resize(end, 0);
-                kept.1[at..at + plain.len()].copy_from_slice(&plain);
                 answer.bytes = bytes;
+            }
+            ClientCommand::Fence { group, block, generation, .. } => {
+                disk.fences += 1;
+                let kept = disk.blocks.entry((group.0, block.0)).or_default();
+                if generation.0 < kept.fence {
+                    answer.status = Status::Fenced;
+                } else if generation.0 > kept.fence {
+                    (kept.fence, kept.writer) = (generation.0, None);
+                }
+            }
+            ClientCommand::Trim { writer, group, block, generation, from_bytes, .. } => {
+                disk.trims += 1;
+                let kept = disk.blocks.get_mut(&(group.0, block.0)).unwrap();
+                assert!(self.writers.contains(&writer) && kept.fence == generation.0);
+                kept.writer = Some(writer);
+                kept.trim(from_bytes as usize);
+            }
+            ClientCommand::ReleaseBlock { block, .. } => {
+                self.open.remove(&block.0);
             }
             ClientCommand::CloseBlock { block, plain_bytes, .. } => {
                 let found = disk.blocks.iter().find(|((_, id), _)| *id == block.0);
                 match found {
-                    Some((_, (_, plain))) if self.open.remove(&block.0) => {
-                        assert_eq!(plain.len(), plain_bytes as usize);
-                        let units = u32::try_from(plain.len().div_ceil(1 << 16)).unwrap();
+                    Some((_, kept)) if self.open.remove(&block.0) => {
+                        assert_eq!(kept.len(), plain_bytes as usize);
+                        let units = u32::try_from(kept.len().div_ceil(UNIT)).unwrap();
                         answer.detail = ClosedBlock { root: [9; 32], units }.encode();
                     }
                     _ => answer.status = Status::Invalid,
                 }
             }
             ClientCommand::CloseWriter { .. } => {}
-            ClientCommand::Read { group, block, salt, block_bytes, offset, bytes, arena_offset, .. } => {
-                match disk.blocks.get(&(group.0, block.0)) {
-                    None => answer.status = Status::NotFound,
-                    Some((kept, plain)) => {
-                        assert_eq!(*kept, salt);
-                        assert_eq!(plain.len(), block_bytes as usize);
-                        link.area.copy_in(arena_offset, &plain[offset as usize..][..bytes as usize]).unwrap();
-                        answer.bytes = bytes;
+            ClientCommand::Read {
+                group, block, block_bytes, sparse, offset, bytes, arena_offset, ..
+            } => match disk.blocks.get(&(group.0, block.0)) {
+                None => answer.status = Status::NotFound,
+                Some(kept) => {
+                    assert!(sparse || kept.len() == block_bytes as usize);
+                    match kept.read(offset as usize, bytes as usize, sparse) {
+                        None => answer.status = Status::NotFound,
+                        Some(plain) => {
+                            link.area.copy_in(arena_offset, &plain).unwrap();
+                            answer.bytes = bytes;
+                        }
                     }
                 }
-            }
+            },
             ClientCommand::Locate { first_unit, count, arena_offset, .. } => {
                 let mut located = Located { replicas: Vec::new(), silent_nodes: vec![33] };
                 for unit in first_unit..first_unit + count {

@@ -86,6 +86,7 @@ fn a_tree_is_fetched_whole_with_modes_and_times() {
     let out = region.folder.path().join("out");
     let report = client.get("/hot", &out, &GetOptions::default(), &Progress::default()).unwrap();
     assert_eq!((report.files, report.failed), (8, 0));
+    assert_eq!(region.metadata().resolves, 1, "only the file that is too large for a page is asked for");
     assert_eq!(names_below(&out).len(), 8, "no temporary file is left");
     for (source, content) in &files {
         let place = out.join(source.target.strip_prefix("/hot/").unwrap());

@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use nova_device::mem::MemShard;
 use nova_device::{PeerError, Peers, Reply, Request, Shard};
-use nova_units::{BlockId, CommitPoint, Epoch, GroupId, Incarnation, NodeId, Seq, UnitIndex};
-use novafs_format::LogEntry;
+use nova_units::{BlockId, CommitPoint, Epoch, Generation, GroupId, Incarnation, NodeId, Seq, UnitIndex};
+use novafs_format::{Cut, LogEntry};
 use novafs_replica::{Answer, Configuration, GroupView, MemberView, Message, NodeView, Role, Versioned};
 
 pub(crate) const GROUP: GroupId = GroupId(1);
@@ -23,6 +23,8 @@ pub(crate) struct FakeHosts {
 #[derive(Default)]
 pub(crate) struct Seen {
     pub(crate) stored: RefCell<Stored>,
+    /// Fence and latest cut of each block.
+    pub(crate) fences: RefCell<BTreeMap<BlockId, (Generation, Cut)>>,
     /// Head and body of every write that arrived, answered well or not.
     pub(crate) writes: RefCell<Vec<(LogEntry, Vec<u8>)>>,
     /// Answers to give to the next writes instead of storing them.
@@ -56,7 +58,7 @@ impl Peers for FakeHosts {
         }
         let (answer, bytes) = match Message::decode(&request.head).expect("the edge sends sound heads") {
             Message::Write { epoch, entry, .. } => {
-                (self.write(epoch, &entry, &request.body.expect("a body"))?, None)
+                (self.write(epoch, &entry, request.body.as_deref().unwrap_or_default())?, None)
             }
             Message::Read { block, first, count, .. } => self.read(to, block, first, count),
             other => panic!("not asked for here: {other:?}"),
@@ -77,6 +79,9 @@ impl FakeHosts {
         if let Some(refusal) = refusal {
             return refusal;
         }
+        if let Some(answer) = self.refused(entry) {
+            return Ok(answer);
+        }
         let commit = CommitPoint { epoch, seq: Seq(self.seen.writes.borrow().len() as u64) };
         let mut at = 0;
         for sealed in entry.units() {
@@ -87,7 +92,40 @@ impl FakeHosts {
             self.seen.stored.borrow_mut().insert((sealed.block, sealed.unit), (versioned, bytes));
         }
         assert_eq!(at, body.len(), "nothing beyond the units");
+        match *entry {
+            LogEntry::Fence { block, generation } => {
+                self.seen.fences.borrow_mut().entry(block).or_default().0 = generation;
+            }
+            LogEntry::Trim { block, from_unit, cut } => {
+                self.seen.fences.borrow_mut().entry(block).or_default().1 = cut;
+                self.seen.stored.borrow_mut().retain(|(of, unit), _| *of != block || *unit < from_unit);
+            }
+            LogEntry::Units(_) | LogEntry::Delete { .. } => {}
+        }
         Ok(Answer::Written { epoch, seq: commit.seq })
+    }
+
+    /// What a primary would say instead of ordering the entry.
+    fn refused(&self, entry: &LogEntry) -> Option<Answer> {
+        let fences = self.seen.fences.borrow();
+        let known = |block| fences.get(&block).copied().unwrap_or_default();
+        let fenced = |block, generation| {
+            let fence = known(block).0;
+            (generation < fence).then_some(Answer::Fenced { generation: fence })
+        };
+        match *entry {
+            LogEntry::Units(ref units) => units.iter().find_map(|unit| {
+                let cut = known(unit.block).1;
+                assert!(
+                    unit.generation != cut.generation || unit.counter > cut.counter,
+                    "an edge waits for its writes before it cuts"
+                );
+                fenced(unit.block, unit.generation)
+            }),
+            LogEntry::Fence { block, generation } => fenced(block, generation),
+            LogEntry::Trim { block, cut, .. } => fenced(block, cut.generation),
+            LogEntry::Delete { .. } => None,
+        }
     }
 
     fn read(&self, host: NodeId, block: BlockId, first: UnitIndex, count: u16) -> (Answer, Option<Vec<u8>>) {
@@ -95,7 +133,7 @@ impl FakeHosts {
         let last = UnitIndex(first.0 + count - 1);
         let found: Vec<_> = stored.range((block, first)..=(block, last)).map(|(_, found)| found).collect();
         let mut body: Vec<u8> = found.iter().flat_map(|(_, bytes)| bytes).copied().collect();
-        if self.seen.rotten.borrow().contains(&host) {
+        if self.seen.rotten.borrow().contains(&host) && body.len() > 5000 {
             body[5000] ^= 1;
         }
         let units = found.iter().map(|(versioned, _)| versioned.clone()).collect();

@@ -42,7 +42,8 @@ fn write(writer: &WriterOpened, block: u64, first_unit: u16, plain: Vec<u8>) -> 
         block: BlockId(block),
         generation: Generation(1),
         unit_log2: 16,
-        first_unit: UnitIndex(first_unit),
+        offset: u64::from(first_unit) << 16,
+        block_bytes: 0,
         source: Rc::new(plain),
     }
 }
@@ -51,13 +52,12 @@ fn read(writer: &WriterOpened, block: u64, block_bytes: u64, offset: u64, bytes:
     ReadRequest {
         group: GROUP,
         block: BlockId(block),
-        generation: Generation(1),
-        salt: writer.salt,
         key: writer.key,
         unit_log2: 16,
         block_bytes,
         offset,
         bytes,
+        sparse: false,
     }
 }
 
@@ -163,6 +163,15 @@ fn bytes_that_fail_their_sums_are_taken_from_another_member_and_never_given_out(
             assert!(back == content(200_000, 1));
         }
         assert!(edge.counters().bad_replies > 0, "some of the reads began at a rotten member");
+        // Where one member has a bad copy the others are looked at too.
+        seen.rotten.replace(vec![NodeId(1)]);
+        for _ in 0..5 {
+            read_all(&edge, read(&writer, 1, 200_000, 0, 200_000)).await.unwrap();
+        }
+        for _ in 0..100 {
+            futures_lite::future::yield_now().await;
+        }
+        assert!(edge.counters().looks > 0);
         seen.rotten.replace(vec![NodeId(1), NodeId(2), NodeId(3)]);
         let lost = read_all(&edge, read(&writer, 1, 200_000, 0, 200_000)).await;
         assert_eq!(lost, Err(EdgeError::Corrupt { block: BlockId(1), unit: UnitIndex(0) }));
@@ -197,12 +206,14 @@ fn a_group_that_stays_frozen_is_unavailable_after_the_deadline_and_says_why() {
 
 #[test]
 fn a_wrong_key_or_salt_opens_nothing() {
-    let Setup { world, shard, edge, .. } = setup(7);
+    let Setup { world, shard, hosts, edge } = setup(7);
     world.run(&shard, async move {
         let writer = edge.open_writer().unwrap();
         edge.write(write(&writer, 1, 0, content(5000, 1))).await.unwrap();
         let mut request = read(&writer, 1, 5000, 0, 5000);
-        request.salt[0] ^= 1;
+        for (versioned, _) in hosts.seen.stored.borrow_mut().values_mut() {
+            versioned.sealed.salt[0] ^= 1;
+        }
         assert!(matches!(read_all(&edge, request.clone()).await, Err(EdgeError::Corrupt { .. })));
         request.key = (1, 2);
         assert_eq!(read_all(&edge, request).await, Err(EdgeError::NoKey { domain: 1, version: 2 }));
@@ -218,6 +229,8 @@ fn requests_that_make_no_sense_are_refused() {
             write(&writer, 1, 0, Vec::new()),
             write(&writer, 1, 0, vec![0; MIB as usize + 1]),
             write(&writer, 1, 2047, vec![0; 65_537]),
+            WriteRequest { offset: u64::MAX, ..write(&writer, 1, 0, vec![1]) },
+            WriteRequest { block_bytes: (128 << 20) + 1, ..write(&writer, 1, 0, vec![1]) },
             WriteRequest { unit_log2: 17, ..write(&writer, 1, 0, vec![1]) },
             WriteRequest { unit_log2: 11, ..write(&writer, 1, 0, vec![1]) },
         ];

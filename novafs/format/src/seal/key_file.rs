@@ -1,6 +1,6 @@
 //! The region key file: the secret of a domain as a line of text that a person can keep in a safe.
 
-use super::DomainKey;
+use super::{CipherKind, DomainKey};
 use zeroize::Zeroizing;
 
 /// First word of the line.
@@ -34,7 +34,7 @@ impl DomainKey {
         let version = version.ok_or(wrong("the version is not a number from 1"))?;
         let secret = fields.next().and_then(hex32).ok_or(wrong("the key is not 64 digits of 0-9 and a-f"))?;
         match fields.next() {
-            None => Ok(Self { domain, version, secret }),
+            None => Ok(Self { domain, version, secret, cipher: CipherKind::default() }),
             Some(_) => Err(wrong("something follows the key")),
         }
     }

@@ -21,8 +21,8 @@ fn golden(name: &str, bytes: &[u8]) {
 #[test]
 fn a_sealed_unit_and_its_stored_bytes() {
     let (sealed, stored) = samples::sealed(1, 10_000);
-    golden("sealed-unit-v1.bin", &sealed.encode());
-    golden("stored-v1.bin", &stored);
+    golden("sealed-unit-v2.bin", &sealed.encode());
+    golden("stored-v2.bin", &stored);
     assert_eq!(SealedUnit::decode(&sealed.encode()), Ok(sealed));
     let domain = DomainKey::new(3, 1, core::array::from_fn(|index| u8::try_from(index).unwrap()));
     let key = BlockKey::derive(&domain, &[0xC3; 16], BlockId::new(1, 0x1234), Generation(5));
@@ -33,8 +33,8 @@ fn a_sealed_unit_and_its_stored_bytes() {
 fn a_unit_record() {
     let mut bytes = Vec::new();
     samples::unit_record(1, 10_000).encode(&mut bytes);
-    assert_eq!(bytes.len(), 80 + 4 * 3 + 24);
-    golden("unit-record-v1.bin", &bytes);
+    assert_eq!(bytes.len(), 96 + 4 * 3 + 24);
+    golden("unit-record-v2.bin", &bytes);
     assert_eq!(UnitRecord::decode(&bytes), Ok(samples::unit_record(1, 10_000)));
 }
 
@@ -43,7 +43,7 @@ fn log_entries_of_every_kind() {
     for (name, entry) in ["units", "trim", "fence", "delete"].iter().zip(samples::entries()) {
         let mut bytes = Vec::new();
         entry.encode(&mut bytes);
-        golden(&format!("entry-{name}-v1.bin"), &bytes);
+        golden(&format!("entry-{name}-v2.bin"), &bytes);
         assert_eq!(LogEntry::decode(&bytes), Ok(entry));
     }
 }
@@ -51,7 +51,7 @@ fn log_entries_of_every_kind() {
 #[test]
 fn a_log_batch_with_records_of_every_kind() {
     let bytes = samples::batch();
-    golden("batch-v1.bin", &bytes);
+    golden("batch-v2.bin", &bytes);
     assert_eq!(decode_batch(&bytes, samples::BATCH), Ok(samples::wal_records()));
     for record in samples::wal_records() {
         let mut bytes = Vec::new();
@@ -67,7 +67,7 @@ fn a_leaf_and_a_branch() {
         [("leaf", samples::leaf(), samples::LEAF), ("branch", samples::branch(), samples::BRANCH)]
     {
         let (bytes, crc) = page.encode(place);
-        golden(&format!("tree-{name}-v1.bin"), &bytes);
+        golden(&format!("tree-{name}-v2.bin"), &bytes);
         assert_eq!(TreePage::decode(&bytes, place, crc), Ok(page));
     }
 }
@@ -75,7 +75,7 @@ fn a_leaf_and_a_branch() {
 #[test]
 fn a_superblock() {
     let bytes = samples::superblock().encode(0x3FF_0000);
-    golden("superblock-v1.bin", &bytes);
+    golden("superblock-v2.bin", &bytes);
     assert_eq!(Superblock::decode(&bytes, 0x3FF_0000), Ok(samples::superblock()));
 }
 
@@ -93,6 +93,6 @@ fn the_root_of_a_block() {
     for (unit, bytes) in [(0, 65_536), (1, 10_000), (2047, 5)] {
         block.set(UnitIndex(unit), samples::sealed(unit, bytes).0.digest);
     }
-    golden("block-page-v1.bin", &block.page());
-    golden("block-root-v1.bin", &block.root());
+    golden("block-page-v2.bin", &block.page());
+    golden("block-root-v2.bin", &block.root());
 }

@@ -3,7 +3,7 @@
 use nova_units::{BlockId, CommitPoint, Epoch, Generation, GroupId, Seq, UnitIndex};
 use novafs_format::seal::{BlockKey, DomainKey};
 use novafs_format::{
-    BatchPlace, BatchWriter, BlockRecord, Cell, CellClass, Codec, GroupRecord, Key, LogEntry, PAGE,
+    BatchPlace, BatchWriter, BlockRecord, Cell, CellClass, Codec, Cut, GroupRecord, Key, LogEntry, PAGE,
     SealedUnit, StoredGroup, TREE_ENTRY_BYTES, TreePage, TreePlace, UnitRecord, Value, WalRecord,
     decode_batch,
 };
@@ -16,8 +16,12 @@ fn sealed() -> impl Strategy<Value = SealedUnit> {
     let sizes =
         (12_u8..=16).prop_flat_map(|log2| (Just(log2), 1_u32..=1 << log2, 0_u16..=(1 << (27 - log2)) - 1));
     let codec = prop_oneof![Just(Codec::Raw), Just(Codec::Lz4), Just(Codec::Zstd)];
-    (sizes, codec, any::<(u64, u32, u64, [u8; 16], [u8; 32], [u32; 16])>()).prop_map(
-        |((unit_log2, plain_bytes, unit), codec, (block, generation, counter, tag, digest, mut page_crc))| {
+    (sizes, codec, any::<(u64, u32, u64, [u8; 16], [u8; 16], [u8; 32], [u32; 16])>()).prop_map(
+        |(
+            (unit_log2, plain_bytes, unit),
+            codec,
+            (block, generation, counter, tag, salt, digest, mut page_crc),
+        )| {
             let codec = if plain_bytes == 1 { Codec::Raw } else { codec };
             let stored_bytes = if codec == Codec::Raw { plain_bytes } else { plain_bytes / 2 };
             let pages = usize::try_from(stored_bytes).unwrap().div_ceil(PAGE);
@@ -32,6 +36,7 @@ fn sealed() -> impl Strategy<Value = SealedUnit> {
                 codec,
                 unit_log2,
                 tag,
+                salt,
                 digest,
                 page_crc,
             }
@@ -43,6 +48,14 @@ fn cell_for(sealed: &SealedUnit, page: u32) -> Cell {
     Cell { position: u64::from(page) << 12, class: CellClass::for_pages(sealed.stored_pages()) }
 }
 
+fn cut() -> impl Strategy<Value = Cut> {
+    any::<(u32, u64, [u8; 16])>().prop_map(|(generation, counter, salt)| Cut {
+        generation: Generation(generation),
+        counter,
+        salt,
+    })
+}
+
 fn entry() -> impl Strategy<Value = LogEntry> {
     let units = vec(sealed(), 1..16).prop_map(|units| {
         let mut seen = std::collections::BTreeSet::new();
@@ -50,8 +63,11 @@ fn entry() -> impl Strategy<Value = LogEntry> {
     });
     prop_oneof![
         units,
-        any::<(u64, u16)>()
-            .prop_map(|(block, unit)| LogEntry::Trim { block: BlockId(block), from_unit: UnitIndex(unit) }),
+        (any::<(u64, u16)>(), cut()).prop_map(|((block, unit), cut)| LogEntry::Trim {
+            block: BlockId(block),
+            from_unit: UnitIndex(unit),
+            cut
+        }),
         any::<(u64, u32)>().prop_map(|(block, generation)| LogEntry::Fence {
             block: BlockId(block),
             generation: Generation(generation)
@@ -83,6 +99,7 @@ fn wal_record() -> impl Strategy<Value = WalRecord> {
     prop_oneof![
         placed().prop_map(|(group, at, entry, cells)| WalRecord::Append { group, at, entry, cells }),
         placed().prop_map(|(group, at, entry, cells)| WalRecord::Install { group, at, entry, cells }),
+        placed().prop_map(|(group, at, entry, cells)| WalRecord::Repair { group, at, entry, cells }),
         any::<(u32, u64)>()
             .prop_map(|(group, seq)| WalRecord::Commit { group: GroupId(group), seq: Seq(seq) }),
         any::<(u32, u64)>()
@@ -101,10 +118,12 @@ fn item() -> impl Strategy<Value = (Key, Value)> {
     let group = (any::<u32>(), group_record(), any::<u64>()).prop_map(|(group, record, epoch)| {
         (Key::group(GroupId(group)), Value::Group(StoredGroup { record, commit_epoch: Epoch(epoch) }))
     });
-    let block = (any::<(u32, u64, u32, bool)>(), point()).prop_map(|((group, block, fence, deleted), at)| {
-        let record = BlockRecord { fence: Generation(fence), deleted, at };
-        (Key::block(GroupId(group), BlockId(block)), Value::Block(record))
-    });
+    let block = (any::<(u32, u64, u32, bool)>(), cut(), point()).prop_map(
+        |((group, block, fence, deleted), cut, at)| {
+            let record = BlockRecord { fence: Generation(fence), deleted, cut, at };
+            (Key::block(GroupId(group), BlockId(block)), Value::Block(record))
+        },
+    );
     prop_oneof![unit, group, block]
 }
 

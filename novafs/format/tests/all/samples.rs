@@ -3,8 +3,8 @@
 use nova_units::{BlockId, CommitPoint, DeviceId, Epoch, Generation, GroupId, Incarnation, Seq, UnitIndex};
 use novafs_format::seal::{BlockKey, DomainKey};
 use novafs_format::{
-    BatchPlace, BatchWriter, BlockRecord, Cell, CellClass, Child, Geometry, GroupRecord, Key, LogEntry, PAGE,
-    Root, SealedUnit, StoredGroup, Superblock, TreePage, TreePlace, UnitRecord, Value, WalRecord,
+    BatchPlace, BatchWriter, BlockRecord, Cell, CellClass, Child, Cut, Geometry, GroupRecord, Key, LogEntry,
+    PAGE, Root, SealedUnit, StoredGroup, Superblock, TreePage, TreePlace, UnitRecord, Value, WalRecord,
 };
 
 pub(crate) const SALT: u64 = 0x5A17_5A17_5A17_5A17;
@@ -33,11 +33,15 @@ pub(crate) fn unit_record(unit: u16, bytes: usize) -> UnitRecord {
     UnitRecord { sealed, commit: point(21), cell: Cell { position, class } }
 }
 
+pub(crate) fn cut() -> Cut {
+    Cut { generation: Generation(5), counter: 0x0102_0304_0506_0708, salt: [0xC3; 16] }
+}
+
 pub(crate) fn entries() -> Vec<LogEntry> {
     let block = BlockId::new(1, 0x1234);
     vec![
         LogEntry::Units(vec![sealed(0, 65_536).0, sealed(1, 10_000).0]),
-        LogEntry::Trim { block, from_unit: UnitIndex(7) },
+        LogEntry::Trim { block, from_unit: UnitIndex(7), cut: cut() },
         LogEntry::Fence { block, generation: Generation(6) },
         LogEntry::Delete { block },
     ]
@@ -59,7 +63,8 @@ pub(crate) fn wal_records() -> Vec<WalRecord> {
         WalRecord::Discard { group, above: Seq(21) },
         WalRecord::Group { group, record: group_record() },
         WalRecord::Drop { group: GroupId(9) },
-        WalRecord::Install { group, at: point(3), entry: units, cells },
+        WalRecord::Install { group, at: point(3), entry: units.clone(), cells: cells.clone() },
+        WalRecord::Repair { group, at: point(3), entry: units, cells },
     ]
 }
 
@@ -74,7 +79,7 @@ pub(crate) fn batch() -> Vec<u8> {
 pub(crate) fn leaf() -> TreePage {
     let (group, block) = (GroupId(8), BlockId::new(1, 0x1234));
     let stored = StoredGroup { record: group_record(), commit_epoch: Epoch(8) };
-    let fence = BlockRecord { fence: Generation(6), deleted: false, at: point(22) };
+    let fence = BlockRecord { fence: Generation(6), deleted: false, cut: cut(), at: point(22) };
     let unit =
         |index, bytes| (Key::unit(group, block, UnitIndex(index)), Value::Unit(unit_record(index, bytes)));
     TreePage::Leaf(vec![

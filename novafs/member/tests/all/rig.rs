@@ -80,18 +80,24 @@ impl Drop for Rig {
 impl Rig {
     /// Hosts 1 to 3, in sync, past the time in which they acknowledge nothing.
     pub(crate) fn new(seed: u64) -> Self {
+        Self::with_pools(seed, HostOptions::default().pool_bytes)
+    }
+
+    /// The same, with pools of `pool_bytes` on the hosts.
+    pub(crate) fn with_pools(seed: u64, pool_bytes: u64) -> Self {
         let world = World::new(seed);
         let hosts = Hosts::default();
-        let bare = |node: u8, disks| {
+        let bare = |node: u8, disks, pool_bytes| {
             let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, node));
-            world.add_host(HostOptions { address, disks, ..HostOptions::default() })
+            world.add_host(HostOptions { address, disks, pool_bytes, ..HostOptions::default() })
         };
-        let edge = Wires { hosts: Rc::clone(&hosts), me: EDGE, shard: bare(9, Vec::new()) };
+        let edge_shard = bare(9, Vec::new(), HostOptions::default().pool_bytes);
+        let edge = Wires { hosts: Rc::clone(&hosts), me: EDGE, shard: edge_shard };
         let (mut members, mut disks) = (BTreeMap::new(), BTreeMap::new());
         for number in 1..=3_u8 {
             let node = NodeId(number.into());
             let disk = MemDisk::new(&world, DISK_BYTES);
-            let shard = bare(number, vec![disk.clone()]);
+            let shard = bare(number, vec![disk.clone()], pool_bytes);
             let opening = shard.clone();
             let opened = world.run(&shard, async move {
                 let options = FormatOptions::new(DeviceId(number.into()));
@@ -108,11 +114,17 @@ impl Rig {
             members.insert(node, member);
             disks.insert(node, disk);
         }
-        for (node, member) in &members {
-            member.configure(&configuration(*node));
+        let rig = Self { world, hosts, members, disks, edge };
+        rig.configure(configuration);
+        rig.world.run_for(Duration::from_millis(900));
+        rig
+    }
+
+    /// Gives every host its configuration.
+    pub(crate) fn configure(&self, of: impl Fn(NodeId) -> Configuration) {
+        for (node, member) in &self.members {
+            member.configure(&of(*node));
         }
-        world.run_for(Duration::from_millis(900));
-        Self { world, hosts, members, disks, edge }
     }
 
     pub(crate) fn ask(&self, node: u64, message: Message, body: Option<Vec<u8>>) -> (Answer, Vec<u8>) {

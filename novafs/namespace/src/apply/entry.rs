@@ -1,213 +1,183 @@
-//! Directories are made, entries moved and removed.
+//! Directories, links and removal.
 
 use nova_units::InodeId;
 
-use crate::answer::{Answer, Code, Done, Failure, Reply, Swept};
-use crate::command::{MakeDirectory, Remove, Rename, Sweep};
-use crate::limits::{DEPTH_MAX, SWEEP_ENTRIES_MAX};
-use crate::model::{Kind, Name, Namespace, Node, ROOT, Space, Totals};
+use crate::answer::{Answer, Code, Done, Failure, Reply, Touched};
+use crate::command::{Link, MakeDirectory, MakeSymlink, Only, Remove};
+use crate::limits::{LINKS_MAX, SYMLINK_BYTES_MAX};
+use crate::model::{Inode, Kind, Name, Namespace, Node, ROOT, STANDARD_SPACES, Space, Totals};
 use crate::path::Path;
 
-/// No directory: the parent of what was removed.
-const NOWHERE: InodeId = InodeId(0);
+/// Permission bits of directories that are made on the way.
+pub(super) const MODE_ON_THE_WAY: u32 = 0o755;
 
 impl Namespace {
     pub(super) fn make_directory(&mut self, make: &MakeDirectory) -> Result<Answer, Failure> {
-        let path = Path::parse(&make.path)?;
-        if self.inodes.len() + path.names().len() > usize::try_from(self.inodes_max).unwrap_or(usize::MAX) {
-            return Err(Failure::new(
-                Code::Full,
-                &make.path,
-                "the region has as many files as its metadata can hold",
-            ));
-        }
+        let path = Path::parse_at(make.base, &make.path)?;
+        let rights = (make.mode, make.uid, make.gid);
         if make.parents {
-            self.make_folders(&path, path.names(), make.mode)?;
+            self.make_folders(&path, path.names(), rights, (Totals::default(), 0))?;
             return Ok(Done {}.into());
         }
-        let Some((folders, name)) = path.split_last() else {
-            return Err(Failure::new(Code::AlreadyExists, &make.path, "the root is always there"));
-        };
-        let parent = self.resolve_folders(&path, folders)?;
-        if self.child(parent, name).is_some() {
-            return Err(Failure::new(Code::AlreadyExists, &make.path, "the name is taken"));
+        if path.names().is_empty() {
+            return Err(Failure::new(Code::AlreadyExists, &make.path, "it is there"));
         }
-        self.make_folder(parent, name, make.mode);
+        let (parent, name) = self.place(&path)?;
+        self.check_free(parent, name, &path)?;
+        self.check_room(&make.path, 1)?;
+        self.check_depth(parent, 1, &path)?;
+        self.check_quota(parent, &[], (Totals::DIRECTORY, Totals::default()), &make.path)?;
+        self.make_folder(parent, name, rights);
         Ok(Done {}.into())
     }
 
-    /// Walks `folders` down from the root and makes those that are missing.
+    fn check_free(&self, parent: InodeId, name: &str, path: &Path<'_>) -> Result<(), Failure> {
+        match self.child(parent, name) {
+            Some(_) => Err(Failure::new(Code::AlreadyExists, path.text(), "the name is taken")),
+            None => Ok(()),
+        }
+    }
+
+    /// Walks `folders` down from the base of the path and makes those that are missing: all, or none when one cannot
+    /// be made. `coming`, of so many levels, is put there next; it counts when something is missing.
     pub(super) fn make_folders(
         &mut self,
         path: &Path<'_>,
         folders: &[&str],
-        mode: u32,
+        rights: (u32, u32, u32),
+        coming: (Totals, u32),
     ) -> Result<InodeId, Failure> {
-        let mut at = ROOT;
-        for name in folders {
-            at = match self.child(at, name) {
-                Some(child) if self.inode(child).kind() == Kind::Directory => child,
-                Some(_) => {
-                    return Err(Failure::new(
-                        Code::NotADirectory,
-                        path.text(),
-                        "a name on the way is a file",
-                    ));
-                }
-                None => self.make_folder(at, name, mode),
-            };
+        let mut at = self.resolve_folders(path, &[])?;
+        let mut found = 0;
+        while let Some(child) = folders.get(found).and_then(|name| self.child(at, name)) {
+            self.check_directory(child, path)?;
+            (at, found) = (child, found + 1);
+        }
+        let missing = &folders[found..];
+        if missing.is_empty() {
+            self.depth(at, path)?;
+            return Ok(at);
+        }
+        self.check_room(path.text(), missing.len())?;
+        let height = u32::try_from(missing.len()).expect("a path has at most 128 names");
+        self.check_depth(at, height.saturating_add(coming.1), path)?;
+        let mut added = coming.0;
+        added.directories += missing.len() as u64;
+        self.check_quota(at, &[], (added, Totals::default()), path.text())?;
+        for name in missing {
+            at = self.make_folder(at, name, rights);
         }
         Ok(at)
     }
 
-    fn make_folder(&mut self, parent: InodeId, name: &str, mode: u32) -> InodeId {
-        let id = self.add_directory(parent, name, mode);
+    fn make_folder(&mut self, parent: InodeId, name: &str, rights: (u32, u32, u32)) -> InodeId {
+        let id = self.add_directory(parent, name, rights);
         if parent == ROOT {
             self.spaces.insert(id, Space::default());
         }
         id
     }
 
-    pub(super) fn rename(&mut self, rename: &Rename) -> Result<Answer, Failure> {
-        let source_path = Path::parse(&rename.source)?;
-        let target_path = Path::parse(&rename.target)?;
+    pub(super) fn link(&mut self, link: &Link) -> Result<Answer, Failure> {
+        let source_path = Path::parse_at(link.source_base, &link.source)?;
+        let target_path = Path::parse_at(link.target_base, &link.target)?;
         let source = self.resolve(&source_path)?;
-        let below_root = |path: &Path<'_>| path.names().len() < 2;
-        if below_root(&source_path) || below_root(&target_path) {
-            return Err(Failure::new(
-                Code::Invalid,
-                &rename.source,
-                "a namespace cannot be moved, nor become one",
-            ));
+        if self.inode(source).kind() == Kind::Directory {
+            let message = "a directory has one name only; make a symbolic link";
+            return Err(Failure::new(Code::IsADirectory, &link.source, message));
         }
-        let (folders, name) = target_path.split_last().expect("it has two names");
-        let parent = self.resolve_folders(&target_path, folders)?;
-        let target = self.child(parent, name);
-        if target == Some(source) {
-            return Ok(Done {}.into());
+        if self.inode(source).parent == crate::tree::NOWHERE {
+            return Err(Failure::new(Code::NotFound, &link.source, "the file was removed"));
         }
+        let (parent, name) = self.place(&target_path)?;
+        self.check_not_root(parent, &target_path)?;
+        self.check_free(parent, name, &target_path)?;
+        if self.inode(source).other_names().len() + 1 >= LINKS_MAX {
+            return Err(Failure::new(Code::TooManyLinks, &link.source, "the file has 1,024 names"));
+        }
+        self.check_same_keys(source, parent, &link.target)?;
+        self.check_room(&link.target, 1)?;
+        self.check_depth(parent, 1, &target_path)?;
+        self.check_quota(parent, &[], (Totals::NAME, Totals::default()), &link.target)?;
+        let cookie = self.add_name(source, parent, name);
+        Ok(Reply::Touched(Touched { inode: source.0, cookie }).into())
+    }
+
+    pub(super) fn make_symlink(&mut self, make: &MakeSymlink) -> Result<Answer, Failure> {
+        let path = Path::parse_at(make.base, &make.path)?;
+        if make.target.is_empty() || make.target.contains('\0') {
+            let message = "a symbolic link says at least one byte, and no NUL";
+            return Err(Failure::new(Code::Invalid, &make.path, message));
+        }
+        if make.target.len() > SYMLINK_BYTES_MAX {
+            let message = "a symbolic link says at most 4,095 bytes";
+            return Err(Failure::new(Code::TooLarge, &make.path, message));
+        }
+        let (parent, name) = self.place(&path)?;
+        self.check_not_root(parent, &path)?;
+        self.check_free(parent, name, &path)?;
+        self.check_room(&make.path, 1)?;
+        self.check_depth(parent, 1, &path)?;
+        self.check_quota(parent, &[], (Totals::NAME, Totals::default()), &make.path)?;
+        let id = self.take_inode_id();
+        let node = Node::Symlink(make.target.as_str().into());
+        let mut inode = Inode::new(parent, name, 0o777, self.clock, node);
+        (inode.uid, inode.gid) = (make.uid, make.gid);
+        self.attach(id, inode);
+        self.account(parent, Totals::NAME, Totals::default());
+        Ok(Reply::Touched(Touched { inode: id.0, cookie: 0 }).into())
+    }
+
+    pub(super) fn check_not_root(&self, parent: InodeId, path: &Path<'_>) -> Result<(), Failure> {
+        if parent == ROOT {
+            return Err(Failure::new(Code::Invalid, path.text(), "files lie in a namespace such as /hot"));
+        }
+        Ok(())
+    }
+
+    /// What `source` is may also be in `parent`.
+    pub(super) fn check_same_keys(
+        &self,
+        source: InodeId,
+        parent: InodeId,
+        target: &str,
+    ) -> Result<(), Failure> {
         if self.space_of(source).key_domain != self.space_of(parent).key_domain {
             return Err(Failure::new(
                 Code::CrossDomain,
-                &rename.target,
+                target,
                 "the target has other keys: copy the file and remove the source",
             ));
         }
-        let moved = self.inode(source).clone();
-        if moved.kind() == Kind::Directory && self.is_within(parent, source) {
-            return Err(Failure::new(Code::Loop, &rename.target, "a directory cannot be moved below itself"));
-        }
-        let levels = folders.len() + usize::try_from(moved.height()).unwrap_or(usize::MAX);
-        if levels > DEPTH_MAX {
-            return Err(Failure::new(
-                Code::Invalid,
-                &rename.target,
-                "the moved tree would be deeper than 128 names",
-            ));
-        }
-        if let Some(target) = target {
-            self.check_replaceable(moved.kind(), target, rename)?;
-            self.unlink_whole(target);
-            self.forget(target);
-        }
-        self.unlink_whole(source);
-        let weight = moved.weight();
-        self.link(source, crate::model::Inode { parent, name: Name::from(name), ..moved });
-        self.account(parent, weight, Totals::default());
-        Ok(Done {}.into())
-    }
-
-    fn check_replaceable(&self, moved: Kind, target: InodeId, rename: &Rename) -> Result<(), Failure> {
-        let refused = |code, message| Err(Failure::new(code, &rename.target, message));
-        if !rename.replace {
-            return refused(Code::AlreadyExists, "the name is taken");
-        }
-        match (moved, &self.inode(target).node) {
-            (Kind::File, Node::Directory(_)) => refused(Code::IsADirectory, "a directory has this name"),
-            (Kind::Directory, Node::File(_)) => refused(Code::NotADirectory, "a file has this name"),
-            (Kind::Directory, Node::Directory(directory)) if directory.children > 0 => {
-                refused(Code::NotEmpty, "the directory of this name has entries")
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     pub(super) fn remove(&mut self, remove: &Remove) -> Result<Answer, Failure> {
-        let path = Path::parse(&remove.path)?;
-        let id = self.resolve(&path)?;
-        let standard = path.names().len() == 1
-            && crate::model::STANDARD_SPACES.iter().any(|standard| standard.name == path.names()[0]);
-        if id == ROOT || standard {
-            return Err(Failure::new(
-                Code::Invalid,
-                &remove.path,
-                "the root and the standard namespaces stay",
-            ));
+        let path = Path::parse_at(remove.base, &remove.path)?;
+        let refused = |code, message| Err(Failure::new(code, &remove.path, message));
+        if path.names().is_empty() && path.base() == ROOT {
+            return refused(Code::Invalid, "the root stays");
         }
-        if let Node::Directory(directory) = &self.inode(id).node
-            && directory.children > 0
-            && !remove.recursive
-        {
-            return Err(Failure::new(Code::NotEmpty, &remove.path, "the directory has entries"));
+        let (parent, name) = self.place(&path)?;
+        let Some(id) = self.child(parent, name) else {
+            return refused(Code::NotFound, "no such file or directory");
+        };
+        if parent == ROOT && STANDARD_SPACES.iter().any(|standard| standard.name == name) {
+            return refused(Code::Invalid, "the standard namespaces stay");
         }
-        self.unlink_whole(id);
-        self.spaces.remove(&id);
-        self.forget(id);
+        match (&self.inode(id).node, remove.only()) {
+            (Node::Directory(_), Only::NotDirectory) => {
+                return refused(Code::IsADirectory, "it is a directory");
+            }
+            (Node::File(_) | Node::Symlink(_), Only::Directory) => {
+                return refused(Code::NotADirectory, "it is no directory");
+            }
+            (Node::Directory(directory), _) if directory.children > 0 && !remove.recursive => {
+                return refused(Code::NotEmpty, "the directory has entries");
+            }
+            _ => {}
+        }
+        self.remove_name(parent, &Name::from(name));
         Ok(Done {}.into())
-    }
-
-    /// Takes an entry away, and its tree out of the totals above.
-    fn unlink_whole(&mut self, id: InodeId) {
-        let (parent, weight) = (self.inode(id).parent, self.inode(id).weight());
-        self.unlink(id);
-        self.account(parent, Totals::default(), weight);
-    }
-
-    /// Lets an unlinked inode go: a file and an empty directory at once, a tree by later sweeps.
-    fn forget(&mut self, id: InodeId) {
-        let inode = self.inodes.get_mut(&id).expect("the caller unlinked it");
-        match &inode.node {
-            Node::File(_) => self.orphan_file(id),
-            Node::Directory(directory) if directory.children == 0 => {
-                self.inodes.remove(&id);
-            }
-            Node::Directory(_) => {
-                inode.parent = NOWHERE;
-                self.trash.insert(id, ());
-            }
-        }
-    }
-
-    pub(super) fn sweep(&mut self, sweep: &Sweep) -> Answer {
-        let limit = sweep.limit.clamp(1, SWEEP_ENTRIES_MAX);
-        let mut entries = 0;
-        while entries < limit {
-            let Some((root, ())) = self.trash.get_min().copied() else { break };
-            let mut at = root;
-            while entries < limit {
-                if let Some(child) = self.first_child(at) {
-                    match self.inode(child).kind() {
-                        Kind::Directory => at = child,
-                        Kind::File => {
-                            self.unlink(child);
-                            self.orphan_file(child);
-                            entries += 1;
-                        }
-                    }
-                    continue;
-                }
-                entries += 1;
-                if at == root {
-                    self.trash.remove(&root);
-                    self.inodes.remove(&root);
-                    break;
-                }
-                let parent = self.inode(at).parent;
-                self.unlink(at);
-                self.inodes.remove(&at);
-                at = parent;
-            }
-        }
-        Reply::Swept(Swept { entries, more: !self.trash.is_empty() }).into()
     }
 }

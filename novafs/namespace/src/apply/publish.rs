@@ -1,20 +1,24 @@
 //! Files appear whole: inode, entry, blocks and length in one step.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use nova_units::{BLOCK_BYTES_MAX, BlockId, Generation, GroupId, InodeId, SessionId, Timestamp};
 use nova_units::{UNIT_LOG2_MAX, UNIT_LOG2_MIN};
 
+use super::entry::MODE_ON_THE_WAY;
 use super::session::fenced;
 use crate::answer::{Answer, Code, Failure, Outcome, Published, Reply};
 use crate::command::{Block, NewFile, Publish};
-use crate::limits::{BLOCKS_PER_FILE_MAX, FILES_PER_PUBLISH_MAX};
-use crate::model::{File, Inode, Name, Namespace, Node, StoredBlock, Totals};
+use crate::limits::{BLOCKS_PER_FILE_MAX, FILE_BYTES_MAX, FILES_PER_PUBLISH_MAX};
+use crate::model::{File, Inode, Kind, Name, Namespace, Node, ROOT, StoredBlock, Totals, nanoseconds};
 use crate::path::Path;
 
-/// What one command adds to and takes from each directory; the directories above learn it once, at the end.
-type Accounts = BTreeMap<InodeId, (Totals, Totals)>;
+/// What one command adds to each directory; the directories above learn it once, at the end.
+type Accounts = BTreeMap<InodeId, Totals>;
+
+/// Directories of one command by base and path: the inode, and whether a quota is to be kept there. None can go away
+/// within the command.
+type Parents<'a> = BTreeMap<(u64, &'a str), (InodeId, bool)>;
 
 impl Namespace {
     pub(super) fn publish(&mut self, publish: &Publish) -> Result<Answer, Failure> {
@@ -25,7 +29,7 @@ impl Namespace {
             return Err(fenced());
         }
         let mut accounts = Accounts::new();
-        let mut parents = BTreeMap::new();
+        let mut parents = Parents::new();
         let outcomes = publish
             .files
             .iter()
@@ -34,145 +38,161 @@ impl Namespace {
                 Err(failure) => Outcome { inode: 0, failure: Some(failure) },
             })
             .collect();
-        for (directory, (added, removed)) in accounts {
-            self.account(directory, added, removed);
-        }
+        self.settle(&mut accounts);
         Ok(Reply::Published(Published { outcomes }).into())
     }
 
-    /// Every check stands before the first change. `parents` remembers the directories of this command: none can
-    /// go away within it.
+    /// Tells the directories what the command has added so far.
+    fn settle(&mut self, accounts: &mut Accounts) {
+        for (directory, added) in core::mem::take(accounts) {
+            self.account(directory, added, Totals::default());
+        }
+    }
+
+    /// Every check stands before the first change.
     fn publish_file<'a>(
         &mut self,
         publish: &Publish,
         new: &'a NewFile,
-        parents: &mut BTreeMap<&'a str, InodeId>,
+        parents: &mut Parents<'a>,
         accounts: &mut Accounts,
     ) -> Result<InodeId, Failure> {
-        let path = Path::parse(&new.path)?;
-        let Some((folders, name)) = path.split_last().filter(|(folders, _)| !folders.is_empty()) else {
-            return Err(Failure::new(Code::Invalid, &new.path, "files lie in a namespace such as /hot"));
+        let path = Path::parse_at(new.base, &new.path)?;
+        let Some((folders, name)) = path.split_last() else {
+            return Err(Failure::new(Code::Invalid, &new.path, "a file needs a name"));
         };
         let file = file_of(new)?;
-        let session = self.sessions.get(&SessionId(publish.session)).expect("the caller found the session");
-        for block in &file.blocks {
-            let reservation = session.reservation_of(block.block).map(|(_, reservation)| reservation);
-            if !reservation.is_some_and(|r| r.groups.contains(&block.group)) {
-                return Err(Failure::new(
-                    Code::Invalid,
-                    &new.path,
-                    "a block is not reserved by this session for that group, or was published before",
-                ));
-            }
-        }
-        let room = if publish.make_parents { folders.len() as u64 + 1 } else { 1 };
-        if self.inodes.len() as u64 + room > self.inodes_max {
-            return Err(Failure::new(
-                Code::Full,
-                &new.path,
-                "the region has as many files as its metadata can hold",
-            ));
-        }
+        self.check_reserved(SessionId(publish.session), &file.blocks, &new.path)?;
+        let added = Totals { bytes: file.stored_bytes(), blocks: file.blocks.len() as u64, ..Totals::NAME };
+        let room = if publish.make_parents { folders.len() + 1 } else { 1 };
+        self.check_room(&new.path, room)?;
         let folder = (!new.path.ends_with('/')).then(|| &new.path[..new.path.len() - name.len()]);
-        let parent = match folder.and_then(|folder| parents.get(folder)) {
-            Some(parent) => *parent,
+        let (parent, quota) = match folder.and_then(|folder| parents.get(&(new.base, folder))) {
+            Some(known) => *known,
             None => {
-                let parent = self.parent_of(&path, folders, publish.make_parents)?;
-                parents.extend(folder.map(|folder| (folder, parent)));
-                parent
+                let parent = self.parent_of(&path, folders, publish.make_parents, added, accounts)?;
+                self.check_not_root(parent, &path)?;
+                self.check_depth(parent, 1, &path)?;
+                let known = (parent, self.has_quota(parent));
+                parents.extend(folder.map(|folder| ((new.base, folder), known)));
+                known
             }
         };
-
         let old = self.child(parent, name);
-        if let Some(old) = old {
-            match &self.inode(old).node {
-                Node::Directory(_) => {
-                    return Err(Failure::new(Code::IsADirectory, &new.path, "a directory has this name"));
-                }
-                Node::File(_) if !publish.replace => {
-                    return Err(Failure::new(Code::AlreadyExists, &new.path, "a file has this name"));
-                }
-                Node::File(_) => {}
+        match old.map(|old| self.inode(old).kind()) {
+            Some(Kind::Directory) => {
+                return Err(Failure::new(Code::IsADirectory, &new.path, "a directory has this name"));
             }
+            Some(_) if !publish.replace => {
+                return Err(Failure::new(Code::AlreadyExists, &new.path, "a file has this name"));
+            }
+            _ => {}
+        }
+        let turn = file.blocks.iter().map(|block| block.generation).max().unwrap_or(Generation(1));
+        let mut inode = Inode::new(parent, name, new.mode & 0o7777, self.clock, Node::File(file));
+        inode.turn = turn.max(Generation(1));
+        (inode.uid, inode.gid) = (new.uid, new.gid);
+        inode.modified_ns = match new.modified_ns {
+            0 => nanoseconds(Timestamp(new.modified_ms)),
+            ns => ns,
+        };
+        if quota || old.is_some() {
+            self.settle(accounts);
+            let removed = old.map_or(Totals::default(), |old| self.weight_of_name(old, parent, name));
+            self.check_quota(parent, &[], (added, removed), &new.path)?;
         }
 
-        let session =
-            self.sessions.get_mut(&SessionId(publish.session)).expect("the caller found the session");
-        for block in &file.blocks {
-            session.consume(block.block);
+        self.consume(SessionId(publish.session), &inode.file().expect("it was made one").blocks);
+        if old.is_some() {
+            self.remove_name(parent, &Name::from(name));
         }
-        let account = accounts.entry(parent).or_default();
-        if let Some(old) = old {
-            account.1.add(self.inode(old).weight());
-            self.unlink(old);
-            self.orphan_file(old);
-        }
-        let inode = Inode {
-            parent,
-            name: Name::from(name),
-            mode: new.mode,
-            modified: Timestamp(new.modified_ms),
-            created: self.clock,
-            node: Node::File(Arc::new(file)),
-        };
-        account.0.add(inode.weight());
+        accounts.entry(parent).or_default().add(added);
         let id = self.take_inode_id();
-        self.link(id, inode);
+        self.attach(id, inode);
         Ok(id)
     }
 
     /// The folder of `path`, made when asked for. A namespace is only made by `MakeDirectory`.
-    fn parent_of(&mut self, path: &Path<'_>, folders: &[&str], make: bool) -> Result<InodeId, Failure> {
-        if !make {
+    fn parent_of(
+        &mut self,
+        path: &Path<'_>,
+        folders: &[&str],
+        make: bool,
+        coming: Totals,
+        accounts: &mut Accounts,
+    ) -> Result<InodeId, Failure> {
+        if !make || folders.is_empty() {
             return self.resolve_folders(path, folders);
         }
-        self.resolve_folders(path, &folders[..1])?;
-        self.make_folders(path, folders, 0o755)
+        if path.base() == ROOT {
+            self.resolve_folders(path, &folders[..1])?;
+        }
+        self.settle(accounts);
+        self.make_folders(path, folders, (MODE_ON_THE_WAY, 0, 0), (coming, 1))
     }
 
-    /// Forgets an unlinked file; its blocks wait for collection.
-    pub(super) fn orphan_file(&mut self, id: InodeId) {
-        let inode = self.inodes.remove(&id).expect("the caller unlinked it");
-        let Node::File(file) = inode.node else { panic!("{id} is a directory") };
-        for block in &file.blocks {
-            self.orphans.insert(
-                block.block,
-                crate::model::Orphan { count: 1, groups: Arc::from([block.group]), since: self.clock },
-            );
+    /// The session was given these blocks for these groups, and has not used them yet.
+    pub(super) fn check_reserved(
+        &self,
+        session: SessionId,
+        blocks: &[StoredBlock],
+        path: &str,
+    ) -> Result<(), Failure> {
+        let session = self.sessions.get(&session).expect("the caller found the session");
+        for block in blocks {
+            let reservation = session.reservation_of(block.block).map(|(_, reservation)| reservation);
+            if !reservation.is_some_and(|it| it.groups.contains(&block.group)) {
+                let message =
+                    "a block is not reserved by this session for that group, or was published before";
+                return Err(Failure::new(Code::Invalid, path, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes blocks out of the reservation of the session: a file has them.
+    pub(super) fn consume(&mut self, session: SessionId, blocks: &[StoredBlock]) {
+        let session = self.sessions.get_mut(&session).expect("the caller found the session");
+        for block in blocks {
+            session.consume(block.block);
         }
     }
 }
 
 fn file_of(new: &NewFile) -> Result<File, Failure> {
     let invalid = |message: &str| Failure::new(Code::Invalid, &new.path, message);
-    if new.blocks.len() > BLOCKS_PER_FILE_MAX {
-        return Err(invalid("a file has at most 65,536 blocks"));
-    }
     let sha256 = optional_digest(&new.sha256).ok_or_else(|| invalid("sha256 has 32 bytes, or none"))?;
-    let mut blocks = Vec::with_capacity(new.blocks.len());
-    let mut end = 0_u64;
-    let mut ids = BTreeSet::new();
-    for block in &new.blocks {
-        let stored = block_of(block).map_err(invalid)?;
-        if stored.offset < end {
-            return Err(invalid("blocks come in the order of their offsets and do not overlap"));
-        }
-        end = stored
-            .offset
-            .checked_add(stored.bytes.into())
-            .ok_or_else(|| invalid("a block ends past 2^64"))?;
-        if !ids.insert(stored.block) {
-            return Err(invalid("a block is named twice"));
-        }
-        blocks.push(stored);
-    }
-    if end > new.bytes {
-        return Err(invalid("a block reaches past the end of the file"));
-    }
-    Ok(File { bytes: new.bytes, sha256, blocks: blocks.into() })
+    let stored = new.blocks.iter().map(block_of).collect::<Result<Vec<_>, _>>().map_err(invalid)?;
+    check_order(&stored, new.bytes).map_err(invalid)?;
+    Ok(File { bytes: new.bytes, sha256: sha256.map(Box::new), blocks: stored.into() })
 }
 
-fn block_of(block: &Block) -> Result<StoredBlock, &'static str> {
+/// Blocks of a file of `bytes` bytes: in the order of their offsets, apart from each other, none twice.
+pub(super) fn check_order(blocks: &[StoredBlock], bytes: u64) -> Result<(), &'static str> {
+    if blocks.len() > BLOCKS_PER_FILE_MAX {
+        return Err("a file has at most 65,536 blocks");
+    }
+    if bytes > FILE_BYTES_MAX {
+        return Err("a file has at most 2^63 - 1 bytes");
+    }
+    let mut end = 0_u64;
+    let mut ids = BTreeSet::new();
+    for block in blocks {
+        if block.offset < end {
+            return Err("blocks come in the order of their offsets and do not overlap");
+        }
+        end = block.offset.checked_add(block.bytes.into()).ok_or("a block ends past 2^64")?;
+        if !ids.insert(block.block) {
+            return Err("a block is named twice");
+        }
+    }
+    if end > bytes {
+        return Err("a block reaches past the end of the file");
+    }
+    Ok(())
+}
+
+pub(super) fn block_of(block: &Block) -> Result<StoredBlock, &'static str> {
     let unit_log2 = u8::try_from(block.unit_log2)
         .ok()
         .filter(|log2| (UNIT_LOG2_MIN..=UNIT_LOG2_MAX).contains(log2))
@@ -187,11 +207,14 @@ fn block_of(block: &Block) -> Result<StoredBlock, &'static str> {
         offset: block.offset,
         bytes,
         generation: Generation(block.generation),
-        salt: block.salt.as_slice().try_into().map_err(|_| "a block's salt has 16 bytes")?,
         unit_log2,
         key_domain: block.key_domain,
         key_version: block.key_version,
-        root: optional_digest(&block.root).ok_or("a block's root has 32 bytes, or none")?,
+        sparse: block.sparse,
+        trim_pending: false,
+        root: optional_digest(&block.root)
+            .ok_or("a block's root has 32 bytes, or none")?
+            .filter(|_| !block.sparse),
     })
 }
 

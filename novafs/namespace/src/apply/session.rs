@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use nova_units::{BlockId, GroupId, SessionId};
+use nova_units::{BlockId, GroupId, SessionId, Timestamp};
 
 use crate::answer::{Answer, BlocksReserved, Code, Done, Failure, Reply, SessionOpened};
 use crate::command::{Collected, EndSession, OpenSession, ReserveBlocks};
@@ -30,17 +30,27 @@ impl Namespace {
         };
         let id = SessionId(self.next_session);
         self.next_session += 1;
-        self.sessions.insert(
-            id,
-            Session { client, lease, opened: self.clock, reserved: OrdMap::new(), outstanding: 0 },
-        );
+        let session = Session {
+            client,
+            lease,
+            opened: self.clock,
+            reserved: OrdMap::new(),
+            outstanding: 0,
+            writing: OrdMap::new(),
+        };
+        self.sessions.insert(id, session);
         let lease_ms = u32::try_from(lease.as_millis()).expect("the longest lease is 600,000 ms");
         Ok(Reply::SessionOpened(SessionOpened { session: id.0, lease_ms, era: self.era.into() }).into())
     }
 
-    /// What the session reserved and never published may lie in the groups: it becomes orphans.
+    /// What the session reserved and never published may lie in the groups: it becomes orphans. It is no file's writer
+    /// any more.
     pub(super) fn end_session(&mut self, end: &EndSession) -> Result<Answer, Failure> {
         let session = self.sessions.remove(&SessionId(end.session)).ok_or_else(fenced)?;
+        for file in session.writing.keys() {
+            self.writers.remove(file);
+            self.leave_untrimmed(*file);
+        }
         for (first, reservation) in session.reserved {
             let orphan = Orphan { count: reservation.count, groups: reservation.groups, since: self.clock };
             self.orphans.insert(first, orphan);
@@ -87,6 +97,10 @@ impl Namespace {
         for first in &collected.first_blocks {
             self.orphans.remove(&BlockId(*first));
         }
+        let sum = &mut self.collection;
+        sum.blocks = sum.blocks.saturating_add(collected.blocks);
+        sum.bytes = sum.bytes.saturating_add(collected.bytes);
+        sum.full_pass = sum.full_pass.max(Timestamp(collected.full_pass_ms));
         Done {}.into()
     }
 }

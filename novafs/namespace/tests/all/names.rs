@@ -1,17 +1,19 @@
 //! Directories, moves and removal.
 
 use novafs_namespace::{
-    Code, DEPTH_MAX, Kind, MakeDirectory, Namespace, Op, Remove, Reply, STANDARD_SPACES, Sweep, Swept,
+    Code, DEPTH_MAX, Kind, ListAsk, MakeDirectory, Namespace, Op, Purge, PurgeTrash, Reply, STANDARD_SPACES,
+    Sweep, Swept,
 };
 
 use crate::kit::{Log, check, done, file};
 
 fn make(log: &mut Log, path: &str, parents: bool) -> Result<(), Code> {
-    done(&log.apply(Op::MakeDirectory(MakeDirectory { path: path.into(), mode: 0o700, parents })))
-}
-
-fn remove(log: &mut Log, path: &str, recursive: bool) -> Result<(), Code> {
-    done(&log.apply(Op::Remove(Remove { path: path.into(), recursive })))
+    done(&log.apply(Op::MakeDirectory(MakeDirectory {
+        path: path.into(),
+        mode: 0o700,
+        parents,
+        ..MakeDirectory::default()
+    })))
 }
 
 /// `/hot/a/b/one` (10 bytes), `/hot/a/two` (20), `/hot/three` (30).
@@ -31,15 +33,20 @@ fn small_tree() -> Log {
 #[test]
 fn the_standard_namespaces_are_there_from_the_start() {
     let namespace = Namespace::default();
-    let names: Vec<String> =
-        namespace.list("/", "", 0).unwrap().entries.iter().map(|entry| entry.name.to_string()).collect();
+    let names: Vec<String> = namespace
+        .list(&ListAsk { path: "/", ..ListAsk::default() })
+        .unwrap()
+        .entries
+        .iter()
+        .map(|entry| entry.name.to_string())
+        .collect();
     assert_eq!(names, ["cold", "hot", "scratch", "warm"]);
     for standard in STANDARD_SPACES {
         let space = namespace.space(standard.name).unwrap();
         assert_eq!((space.replicas, space.retention), (3, Some(standard.retention)));
     }
     let mut log = Log::default();
-    assert_eq!(remove(&mut log, "/hot", true), Err(Code::Invalid), "they stay");
+    assert_eq!(log.remove("/hot", true), Err(Code::Invalid), "they stay");
     assert_eq!(log.rename("/hot", "/warm/hot", false), Err(Code::Invalid));
 }
 
@@ -59,10 +66,10 @@ fn directories_are_made_one_by_one_or_with_parents() {
 fn a_moved_tree_takes_its_sums_along() {
     let mut log = small_tree();
     assert_eq!(log.rename("/hot/a", "/warm/moved", false), Ok(()));
-    assert_eq!(log.namespace.stat("/hot/a").unwrap_err().code(), Code::NotFound);
-    assert_eq!(log.namespace.usage("/warm").unwrap().bytes, 30);
-    assert_eq!(log.namespace.usage("/hot").unwrap().bytes, 30);
-    assert_eq!(log.namespace.stat("/warm/moved/b/one").unwrap().bytes, 10);
+    assert_eq!(log.namespace.stat(0, "/hot/a").unwrap_err().code(), Code::NotFound);
+    assert_eq!(log.namespace.usage(0, "/warm").unwrap().0.bytes, 30);
+    assert_eq!(log.namespace.usage(0, "/hot").unwrap().0.bytes, 30);
+    assert_eq!(log.namespace.stat(0, "/warm/moved/b/one").unwrap().bytes, 10);
     check(&log.namespace);
 }
 
@@ -85,10 +92,10 @@ fn a_move_over_an_entry_needs_replace_and_the_same_kind() {
     assert_eq!(log.rename("/hot/a", "/hot/full", true), Err(Code::NotEmpty));
     assert_eq!(log.namespace.orphans().count(), 0);
     assert_eq!(log.rename("/hot/three", "/hot/a/two", true), Ok(()));
-    assert_eq!(log.namespace.stat("/hot/a/two").unwrap().bytes, 30);
-    assert_eq!(log.namespace.orphans().count(), 1, "the block of the replaced file waits for collection");
+    assert_eq!(log.namespace.stat(0, "/hot/a/two").unwrap().bytes, 30);
+    assert_eq!(log.namespace.orphans().count(), 0, "the replaced file is in the trash");
     assert_eq!(log.rename("/hot/a", "/hot/full/x", true), Ok(()), "an empty directory makes room");
-    assert_eq!(log.namespace.stat("/hot/full/x/b").unwrap().kind, Kind::Directory);
+    assert_eq!(log.namespace.stat(0, "/hot/full/x/b").unwrap().kind, Kind::Directory);
     check(&log.namespace);
 }
 
@@ -111,11 +118,13 @@ fn no_path_grows_deeper_than_the_limit_by_moving() {
 #[test]
 fn a_removed_tree_is_out_of_sight_at_once_and_swept_in_bounded_steps() {
     let mut log = small_tree();
-    assert_eq!(remove(&mut log, "/hot/a", false), Err(Code::NotEmpty));
-    assert_eq!(remove(&mut log, "/hot/a", true), Ok(()));
-    assert_eq!(log.namespace.stat("/hot/a/b/one").unwrap_err().code(), Code::NotFound);
-    assert_eq!(log.namespace.usage("/hot").unwrap().bytes, 30);
+    assert_eq!(log.remove("/hot/a", false), Err(Code::NotEmpty));
+    assert_eq!(log.remove("/hot/a", true), Ok(()));
+    assert_eq!(log.namespace.stat(0, "/hot/a/b/one").unwrap_err().code(), Code::NotFound);
+    assert_eq!(log.namespace.usage(0, "/hot").unwrap().0.bytes, 30);
     check(&log.namespace);
+    assert_eq!(log.try_apply(Op::PurgeTrash(PurgeTrash { id: 0 })), Ok(()));
+    log.apply(Op::Purge(Purge { limit: 10, now_ms: 0, early: false }));
     let mut steps = 0;
     loop {
         steps += 1;
@@ -131,17 +140,21 @@ fn a_removed_tree_is_out_of_sight_at_once_and_swept_in_bounded_steps() {
     }
     assert_eq!(steps, 4, "a, b and two files");
     assert_eq!(log.namespace.orphans().count(), 2);
-    assert_eq!(remove(&mut log, "/hot/three", false), Ok(()), "a file needs no sweep");
+    assert_eq!(log.remove("/hot/three", false), Ok(()));
+    log.empty_trash();
     assert_eq!(log.namespace.orphans().count(), 3);
-    assert!(!log.namespace.has_trash());
+    assert!(!log.namespace.has_sweep());
 }
 
 #[test]
 fn a_file_on_the_way_is_said_to_be_one() {
     let log = small_tree();
-    let code = |path: &str| log.namespace.stat(path).unwrap_err().code();
+    let code = |path: &str| log.namespace.stat(0, path).unwrap_err().code();
     assert_eq!(code("/hot/three/x"), Code::NotADirectory);
     assert_eq!(code("/hot/none/x"), Code::NotFound);
-    assert_eq!(log.namespace.list("/hot/three", "", 0).unwrap_err().code(), Code::NotADirectory);
-    assert_eq!(log.namespace.open("/hot/a").unwrap_err().code(), Code::IsADirectory);
+    assert_eq!(
+        log.namespace.list(&ListAsk { path: "/hot/three", ..ListAsk::default() }).unwrap_err().code(),
+        Code::NotADirectory
+    );
+    assert_eq!(log.namespace.open(0, "/hot/a").unwrap_err().code(), Code::IsADirectory);
 }

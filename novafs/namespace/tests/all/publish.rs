@@ -78,9 +78,9 @@ fn blocks_lie_in_order_within_the_file() {
     refused(1 << 40, vec![block(first, 0, (128 << 20) + 1)]);
     refused(20, vec![block(first, 0, 0)]);
     refused(20, vec![block(first, u64::MAX, 10)]);
-    let mut salt = block(first, 0, 10);
-    salt.salt.pop();
-    refused(20, vec![salt]);
+    let mut root = block(first, 0, 10);
+    root.root.pop();
+    refused(20, vec![root]);
     let sparse = with(100, vec![block(first, 10, 10), block(first + 1, 50, 10)]);
     assert!(one(&mut log, session, sparse, false).is_ok(), "holes read as zeros");
     check(&log.namespace);
@@ -94,10 +94,11 @@ fn a_replaced_file_leaves_its_blocks_for_collection() {
     let old = one(&mut log, session, file("/hot/f", first, 10), false).unwrap();
     let new = one(&mut log, session, file("/hot/f", first + 1, 20), true).unwrap();
     assert_ne!(old, new);
-    assert_eq!(log.namespace.stat("/hot/f").unwrap().bytes, 20);
+    assert_eq!(log.namespace.stat(0, "/hot/f").unwrap().bytes, 20);
+    log.empty_trash();
     assert_eq!(log.namespace.orphans().map(|(first, _)| first.0).collect::<Vec<_>>(), [first]);
     check(&log.namespace);
-    let collected = novafs_namespace::Collected { first_blocks: vec![first] };
+    let collected = novafs_namespace::Collected { first_blocks: vec![first], ..Default::default() };
     log.apply(Op::Collected(collected));
     assert_eq!(log.namespace.orphans().count(), 0);
 }
@@ -115,13 +116,13 @@ fn a_session_that_ended_publishes_nothing() {
     assert_eq!(done(&log.apply(Op::EndSession(EndSession { session }))), Err(Code::Fenced));
     let left: u32 = log.namespace.orphans().map(|(_, orphan)| orphan.count).sum();
     assert_eq!(left, 3, "what it reserved and did not publish");
-    assert!(log.namespace.stat("/hot/before").is_ok());
+    assert!(log.namespace.stat(0, "/hot/before").is_ok());
     check(&log.namespace);
 }
 
 #[test]
 fn a_full_region_refuses_new_files_and_still_removes_old_ones() {
-    let mut log = Log { namespace: Namespace::default().with_inodes_max(8), index: 0 };
+    let mut log = Log { namespace: Namespace::default().with_inodes_max(8), ..Log::default() };
     let session = log.open();
     one(&mut log, session, file("/hot/a", 0, 0), false).unwrap();
     let publish = |path: &str| {
@@ -130,10 +131,9 @@ fn a_full_region_refuses_new_files_and_still_removes_old_ones() {
     log.apply(publish("/hot/b"));
     log.apply(publish("/hot/c"));
     assert_eq!(one(&mut log, session, file("/hot/d", 0, 0), false), Err(Code::Full));
-    let remove = novafs_namespace::Remove { path: "/hot/a".into(), recursive: false };
-    assert_eq!(done(&log.apply(Op::Remove(remove))), Ok(()));
+    assert_eq!(log.remove("/hot/a", false), Ok(()));
     log.apply(publish("/hot/d"));
-    assert!(log.namespace.stat("/hot/d").is_ok());
+    assert!(log.namespace.stat(0, "/hot/d").is_ok());
 }
 
 #[test]
@@ -153,10 +153,10 @@ fn a_tree_of_100_000_files_is_published_listed_and_summed_in_seconds() {
         snapshots.push(log.namespace.clone());
     }
     let published = begun.elapsed();
-    let usage = log.namespace.usage("/hot").unwrap();
+    let usage = log.namespace.usage(0, "/hot").unwrap().0;
     assert_eq!((usage.files, usage.bytes, usage.blocks), (100_000, 10_000_000, 100_000));
     assert_eq!(usage.directories, 10 + 100 + 2000);
-    let early = snapshots[0].usage("/hot").unwrap().files;
+    let early = snapshots[0].usage(0, "/hot").unwrap().0.files;
     assert_eq!(early, FILES_PER_PUBLISH_MAX as u64, "a clone keeps its own version");
     let mut bytes = Vec::new();
     log.namespace.encode(&mut |piece| bytes.extend_from_slice(piece));

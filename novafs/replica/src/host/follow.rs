@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use nova_units::{BlockId, CommitPoint, Epoch, Generation, NodeId, Seq};
+use nova_units::{CommitPoint, Epoch, NodeId, Seq};
 use novafs_format::LogEntry;
 
 use super::group::Group;
@@ -10,7 +10,7 @@ use super::log::Log;
 use super::{Cx, OpFor};
 use crate::effect::{Effect, Loaded, SavedGroup, Standing, StoreFault, StoreRequest, Stored, Ticket};
 use crate::options::{EARLY_MAX, RETRY_SOON_MS};
-use crate::{Answer, Grant, Role, Versioned};
+use crate::{Answer, BlockFence, Grant, Role, Versioned};
 
 /// What a member keeps for the primary it follows.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ pub(crate) struct FillPage<B> {
     pub(crate) first: bool,
     pub(crate) last: bool,
     pub(crate) through: Seq,
-    pub(crate) fences: Vec<(BlockId, Generation)>,
+    pub(crate) fences: Vec<BlockFence>,
     pub(crate) units: Vec<Versioned>,
     pub(crate) body: Option<B>,
 }

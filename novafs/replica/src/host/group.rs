@@ -171,6 +171,8 @@ impl<B: Clone> Group<B> {
         self.follower.stop(cx, answer);
         if let Some(lead) = self.lead.take() {
             lead.stop(cx, answer);
+            // A tail may stay uncommitted for long, and memory is needed to fill the joiner that it waits for.
+            self.log.release_bodies();
         }
         self.leases.clear();
         self.agreed_at.clear();
@@ -238,16 +240,16 @@ impl<B: Clone> Group<B> {
 
     /// The store finished an append, of whatever turn.
     pub(crate) fn appended(&mut self, cx: &mut Cx<'_, B>, seq: Seq, result: Result<Stored<B>, StoreFault>) {
-        let grew = match result {
-            Ok(_) => self.log.complete(seq),
-            Err(_) => {
-                self.log.fail(seq);
-                false
-            }
+        let stored = result.is_ok();
+        let grew = if stored {
+            self.log.complete(seq)
+        } else {
+            self.log.fail(seq);
+            false
         };
         if self.lead.is_none()
             && let Some(entry) = self.log.tail.get_mut(&seq)
-            && grew
+            && stored
         {
             entry.body = None;
         }

@@ -186,7 +186,7 @@ impl<B: Clone> Group<B> {
                 let mut newest = None;
                 let mut new = 0;
                 for (unit, known) in units.iter().zip(known) {
-                    match lead.versions.judge(unit, known) {
+                    match lead.versions.judge(unit, known, self.log.commit.seq) {
                         Judgement::New => new += 1,
                         Judgement::Known(seq) => newest = newest.max(Some(seq)),
                         Judgement::Fenced(generation) => {
@@ -221,7 +221,15 @@ impl<B: Clone> Group<B> {
                     _ => Verdict::New,
                 }
             }
-            LogEntry::Trim { .. } => Verdict::New,
+            LogEntry::Trim { block, cut, .. } => {
+                let known = known.first().copied().unwrap_or_default();
+                match lead.versions.judge_cut(*block, cut, &known, self.log.commit.seq) {
+                    Judgement::New => Verdict::New,
+                    Judgement::Known(seq) => Verdict::Known(seq),
+                    Judgement::Fenced(generation) => Verdict::Refuse(Answer::Fenced { generation }),
+                    Judgement::Conflict => Verdict::Refuse(Answer::Conflict),
+                }
+            }
         }
     }
 

@@ -36,7 +36,7 @@ enum Issue {
 pub(crate) struct TailEntry<B> {
     pub(crate) at: CommitPoint,
     pub(crate) entry: LogEntry,
-    /// Kept by a primary until the commit.
+    /// Kept by a primary until the commit, or until it is primary no more.
     pub(crate) body: Option<B>,
 }
 
@@ -104,6 +104,13 @@ impl<B> Log<B> {
     /// Whether there are entries the store had no room for.
     pub(crate) fn has_failed(&self) -> bool {
         self.issued.values().any(|issue| *issue == Issue::Failed)
+    }
+
+    /// Lets go of the bytes of every entry: what is durable can be read back, and the store has the rest in hand.
+    pub(crate) fn release_bodies(&mut self) {
+        for entry in self.tail.values_mut() {
+            entry.body = None;
+        }
     }
 
     /// Moves the commit to `seq`, at most to what is durable here; the entries that this commits.

@@ -27,12 +27,28 @@ pub(crate) struct Pulses {
 
 #[derive(Debug)]
 struct Peer {
+    /// Its start that is watched.
     boot: Option<BootId>,
-    /// Since when it is watched, or when it last answered.
+    /// The start that the controllers knew when they were last asked.
+    registered: Option<BootId>,
+    /// Since when that start is watched, or when it last answered.
     heard_at: Duration,
     ping_at: Duration,
     out: usize,
     reported_at: Option<Duration>,
+}
+
+impl Peer {
+    fn watched_since(now: Duration) -> Self {
+        Self { boot: None, registered: None, heard_at: now, ping_at: now, out: 0, reported_at: None }
+    }
+
+    /// The peer runs as `boot`: silence of an earlier start is no silence of this one.
+    fn meet(&mut self, boot: BootId, now: Duration) {
+        if self.boot.replace(boot) != Some(boot) {
+            self.heard_at = now;
+        }
+    }
 }
 
 impl Pulses {
@@ -55,13 +71,14 @@ impl Pulses {
         let shared = shared_groups(groups, cx.core.me.node);
         self.peers.retain(|node, _| shared.contains_key(node));
         for (&node, pulses) in &shared {
-            let peer = self.peers.entry(node).or_insert_with(|| Peer {
-                boot: None,
-                heard_at: cx.now,
-                ping_at: cx.now,
-                out: 0,
-                reported_at: None,
-            });
+            let peer = self.peers.entry(node).or_insert_with(|| Peer::watched_since(cx.now));
+            // The map may be behind what the peer itself said: only what is new in it counts.
+            let registered = cx.core.configuration.nodes.get(&node).and_then(|view| view.boot);
+            if let Some(boot) = registered
+                && peer.registered.replace(boot) != Some(boot)
+            {
+                peer.meet(boot, cx.now);
+            }
             if cx.now >= peer.ping_at && peer.out < PINGS_OUT_MAX {
                 peer.ping_at = cx.now + PING_EVERY;
                 for chunk in pulses.chunks(PULSES_MAX) {
@@ -119,7 +136,7 @@ impl Pulses {
         pulses: &[Pulse],
     ) {
         if let Some(peer) = self.peers.get_mut(&from) {
-            peer.boot = Some(boot);
+            peer.meet(boot, cx.now);
         }
         let mut agreed = Vec::new();
         for pulse in pulses {
@@ -146,8 +163,8 @@ impl Pulses {
         let Some(peer) = self.peers.get_mut(&node) else { return };
         peer.out = peer.out.saturating_sub(1);
         let Some(Answer::Pong { boot, bytes_free, agreed }) = answer else { return };
-        peer.boot = Some(boot);
-        peer.heard_at = peer.heard_at.max(cx.now);
+        peer.meet(boot, cx.now);
+        peer.heard_at = cx.now;
         for (id, epoch) in asked.iter().filter(|(id, _)| agreed.contains(id)) {
             if let Some(group) = groups.get_mut(id) {
                 group.lend(node, *epoch, sent, cx.now, bytes_free);

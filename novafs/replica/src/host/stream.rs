@@ -57,8 +57,13 @@ pub(crate) struct Tail {
 
 #[derive(Debug)]
 enum Link {
-    Down { retry_at: Duration },
-    Opening,
+    Down {
+        retry_at: Duration,
+    },
+    /// Asked under this number; an answer to an earlier question says where the member stood then.
+    Opening {
+        opened: u64,
+    },
     Up(Flow),
 }
 
@@ -114,7 +119,7 @@ impl<B> Stream<B> {
         let Self { role, counts, reportable, acked, bytes_free, .. } = self;
         let link = match &self.link {
             Link::Down { .. } => "down".to_owned(),
-            Link::Opening => "opening".to_owned(),
+            Link::Opening { .. } => "opening".to_owned(),
             Link::Up(flow) => {
                 format!(
                     "up, sent {} out {} loading {} fill {:?}",
@@ -199,9 +204,10 @@ impl<B: Clone> Group<B> {
             if !matches!(stream.link, Link::Down { retry_at } if retry_at <= cx.now) {
                 continue;
             }
-            stream.link = Link::Opening;
+            let opened = cx.core.fresh();
+            stream.link = Link::Opening { opened };
             stream.waiting_since.get_or_insert(cx.now);
-            let why = CallFor::Stream { group: id, turn, node, what: StreamCall::Open };
+            let why = CallFor::Stream { group: id, turn, node, what: StreamCall::Open { opened } };
             cx.call(node, Message::Open { group: id, epoch }, None, OPEN_DEADLINE, why);
         }
     }
@@ -215,7 +221,9 @@ impl<B: Clone> Group<B> {
         reply: Option<(Answer, Option<B>)>,
     ) {
         match what {
-            StreamCall::Open => self.opened(cx, node, reply.map(|(answer, _)| answer)),
+            StreamCall::Open { opened } => {
+                self.opened(cx, node, opened, reply.map(|(answer, _)| answer));
+            }
             StreamCall::Prepare { opened, seq } => {
                 self.prepared(cx, node, opened, seq, reply.map(|(answer, _)| answer));
             }
@@ -234,10 +242,12 @@ impl<B: Clone> Group<B> {
         self.judge_joiners(cx);
     }
 
-    fn opened(&mut self, cx: &mut Cx<'_, B>, node: NodeId, answer: Option<Answer>) {
-        let opened = cx.core.fresh();
+    fn opened(&mut self, cx: &mut Cx<'_, B>, node: NodeId, opened: u64, answer: Option<Answer>) {
         let Some(lead) = &mut self.lead else { return };
         let Some(stream) = lead.streams.get_mut(&node) else { return };
+        if !matches!(stream.link, Link::Opening { opened: latest } if latest == opened) {
+            return;
+        }
         let Some(Answer::Tail { grant, last, commit, complete, bytes_free }) = answer else {
             return stream.fail(cx.now);
         };
@@ -347,7 +357,11 @@ impl<B: Clone> Group<B> {
         let Some(stream) = lead.streams.get_mut(&node) else { return };
         let Link::Up(flow) = &mut stream.link else { return };
         while ready && !flow.loading {
-            let behind = flow.sent < self.log.last.seq;
+            // A joiner that is filled gets no more than what is committed: a page shows that, and must not show what an
+            // entry takes away that the joiner has already and hears of the commit of while the page is under way. It
+            // does not count yet, so no commit waits for it.
+            let until = if flow.fill.is_some() { self.log.commit.seq } else { self.log.last.seq };
+            let behind = flow.sent < until;
             if let Some(fill) = &mut flow.fill {
                 if fill.busy || (!fill.first && !flow.out.is_empty()) {
                     return;

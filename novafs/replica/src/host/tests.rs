@@ -6,14 +6,16 @@ use std::time::Duration;
 use nova_units::{
     BlockId, BootId, CommitPoint, Epoch, Generation, GroupId, Incarnation, NodeId, Seq, UnitIndex,
 };
-use novafs_format::{Codec, LogEntry, SealedUnit};
+use novafs_format::{Codec, Cut, LogEntry, SealedUnit};
 
 use super::{Host, HostIdentity};
 use crate::effect::{
     CallId, Effect, Input, KnownUnit, Loaded, RecoveredGroup, SavedGroup, ScanFrom, StoreFault, StoreRequest,
     Stored, Ticket, Trust, Version,
 };
-use crate::{Answer, Configuration, GroupView, MemberView, Message, NodeView, Report, Role, Versioned};
+use crate::{
+    Answer, BlockFence, Configuration, GroupView, MemberView, Message, NodeView, Report, Role, Versioned,
+};
 
 mod change;
 mod join;
@@ -39,6 +41,7 @@ pub(crate) fn unit(unit: u16, counter: u64) -> SealedUnit {
         codec: Codec::Raw,
         unit_log2: 16,
         tag: [0; 16],
+        salt: [1; 16],
         digest,
         page_crc: [0; 16],
     }
@@ -53,7 +56,8 @@ pub(crate) struct ModelGroup {
     forgotten: Seq,
     commit: Seq,
     pub(crate) units: BTreeMap<(BlockId, UnitIndex), Versioned>,
-    fences: BTreeMap<BlockId, Generation>,
+    pub(crate) fences: BTreeMap<BlockId, Generation>,
+    pub(crate) cuts: BTreeMap<BlockId, Cut>,
 }
 
 impl ModelGroup {
@@ -71,8 +75,9 @@ impl ModelGroup {
                     self.fences.insert(block, generation);
                 }
                 LogEntry::Delete { block } => self.units.retain(|(held, _), _| *held != block),
-                LogEntry::Trim { block, from_unit } => {
+                LogEntry::Trim { block, from_unit, cut } => {
                     self.units.retain(|(held, unit), _| *held != block || *unit < from_unit);
+                    self.cuts.insert(block, cut);
                 }
             }
         }
@@ -111,6 +116,9 @@ pub(crate) struct Net {
     pub(crate) answers: BTreeMap<Ticket, Answer>,
     /// Pairs that cannot talk.
     pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
+    /// A host whose answers to an open are held back.
+    pub(crate) late: Option<NodeId>,
+    held_back: Vec<(NodeId, Input<u64>)>,
     pub(crate) view: GroupView,
     version: u64,
 }
@@ -132,6 +140,8 @@ impl Net {
             next_ticket: 0,
             answers: BTreeMap::new(),
             cut: BTreeSet::new(),
+            late: None,
+            held_back: Vec::new(),
             view,
             version: 0,
         };
@@ -213,11 +223,11 @@ impl Net {
 
     pub(crate) fn configuration(&mut self, node: NodeId) -> Configuration {
         self.version += 1;
-        let boot = self.nodes[&node].boot;
+        let known = |node: &Node| NodeView { boot: Some(node.boot), addr: None };
         Configuration {
             version: self.version,
             self_node: node,
-            nodes: [(node, NodeView { boot: Some(boot), addr: None })].into(),
+            nodes: self.nodes.iter().map(|(id, node)| (*id, known(node))).collect(),
             groups: [(GROUP, self.view.clone())].into(),
             confirmed: Some(Incarnation(1)),
             node_lease_until: self.now + Duration::from_secs(25),
@@ -267,7 +277,13 @@ impl Net {
             match effect {
                 Effect::Answer { ticket, answer, body } => match self.tickets.remove(&ticket) {
                     Some((caller, call)) if !self.cut.contains(&(node, caller)) => {
-                        self.queue.push_back((caller, Input::Replied { call, reply: Some((answer, body)) }));
+                        let late = self.late == Some(node) && matches!(answer, Answer::Tail { .. });
+                        let input = Input::Replied { call, reply: Some((answer, body)) };
+                        if late {
+                            self.held_back.push((caller, input));
+                        } else {
+                            self.queue.push_back((caller, input));
+                        }
                     }
                     Some(_) => {}
                     None => assert!(self.answers.insert(ticket, answer).is_none(), "answered twice"),
@@ -300,6 +316,13 @@ impl Net {
                 Effect::WakeAt(_) => {}
             }
         }
+    }
+
+    /// What was held back arrives.
+    pub(crate) fn deliver_late(&mut self) {
+        self.late = None;
+        assert!(!self.held_back.is_empty(), "nothing was held back");
+        self.queue.extend(self.held_back.drain(..));
     }
 
     /// The disk works again.
@@ -355,10 +378,12 @@ impl Net {
                     version: held.units.get(&(*block, *unit)).map(|found| Version {
                         generation: found.sealed.generation,
                         counter: found.sealed.counter,
+                        salt: found.sealed.salt,
                         digest: found.sealed.digest,
                         seq: found.commit.seq,
                     }),
                     fence: held.fences.get(block).copied(),
+                    cut: held.cuts.get(block).copied().unwrap_or_default(),
                 });
                 Stored::Known(known.collect())
             }
@@ -379,7 +404,14 @@ impl Net {
                 let held = store.entry(group).or_default();
                 let after = match from {
                     ScanFrom::Start | ScanFrom::FencesAfter(_) => {
-                        let fences = held.fences.iter().map(|(block, fence)| (*block, *fence)).collect();
+                        let blocks: BTreeSet<_> =
+                            held.fences.keys().chain(held.cuts.keys()).copied().collect();
+                        let fence = |block| BlockFence {
+                            block,
+                            generation: held.fences.get(&block).copied().unwrap_or(Generation(0)),
+                            cut: held.cuts.get(&block).copied().unwrap_or_default(),
+                        };
+                        let fences = blocks.into_iter().map(fence).collect();
                         let next = Some(ScanFrom::Units);
                         return Ok(Stored::Scanned { units: Vec::new(), body: None, fences, next });
                     }
@@ -393,7 +425,12 @@ impl Net {
             }
             StoreRequest::PutPage { group, fences, units, .. } => {
                 let held = store.entry(group).or_default();
-                held.fences.extend(fences);
+                for BlockFence { block, generation, cut } in fences {
+                    held.fences.insert(block, generation);
+                    held.cuts.insert(block, cut);
+                }
+                held.fences.retain(|_, generation| *generation > Generation(0));
+                held.cuts.retain(|_, cut| *cut != Cut::default());
                 units.into_iter().for_each(|unit| held.put(unit));
                 Stored::Done
             }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use nova_units::{BlockId, Generation, Seq, UnitIndex};
-use novafs_format::{LogEntry, SealedUnit};
+use novafs_format::{Cut, LogEntry, SealedUnit};
 
 use crate::effect::{KnownUnit, Version};
 
@@ -31,6 +31,7 @@ pub(crate) enum Judgement {
 pub(crate) struct Versions {
     units: BTreeMap<(BlockId, UnitIndex), Version>,
     fences: BTreeMap<BlockId, (Generation, Seq)>,
+    cuts: BTreeMap<BlockId, (Cut, Seq)>,
     /// Entries committed and still in the index, with the commit event that made them so.
     settled: VecDeque<(u64, Seq, LogEntry)>,
     events: u64,
@@ -67,6 +68,7 @@ impl Versions {
                     let version = Version {
                         generation: unit.generation,
                         counter: unit.counter,
+                        salt: unit.salt,
                         digest: unit.digest,
                         seq,
                     };
@@ -79,7 +81,9 @@ impl Versions {
             LogEntry::Delete { block } => {
                 self.fences.insert(*block, (DELETED, seq));
             }
-            LogEntry::Trim { .. } => {}
+            LogEntry::Trim { block, cut, .. } => {
+                self.cuts.insert(*block, (*cut, seq));
+            }
         }
     }
 
@@ -87,6 +91,7 @@ impl Versions {
     pub(crate) fn restore<'a>(&mut self, tail: impl Iterator<Item = (Seq, &'a LogEntry)>) {
         self.units.clear();
         self.fences.clear();
+        self.cuts.clear();
         let settled: Vec<_> = self.settled.iter().map(|(_, seq, entry)| (*seq, entry.clone())).collect();
         for (seq, entry) in &settled {
             self.insert(*seq, entry);
@@ -120,6 +125,11 @@ impl Versions {
             {
                 self.fences.remove(block);
             }
+            if let LogEntry::Trim { block, .. } = entry
+                && self.cuts.get(block).is_some_and(|(_, at)| at == seq)
+            {
+                self.cuts.remove(block);
+            }
             self.settled.pop_front();
         }
     }
@@ -138,12 +148,54 @@ impl Versions {
         }
     }
 
-    /// What to make of a unit that someone wants to write.
-    pub(crate) fn judge(&self, unit: &SealedUnit, known: &KnownUnit) -> Judgement {
-        if let Some((fence, _)) = self.fence(unit.block, known.fence)
-            && unit.generation < fence
+    /// The latest cut of the block, and the entry that made it if that is in the index.
+    fn cut(&self, block: BlockId, known: Cut) -> (Cut, Option<Seq>) {
+        match self.cuts.get(&block) {
+            Some((ordered, seq)) if !known.is_later_than(ordered) => (*ordered, Some(*seq)),
+            _ => (known, None),
+        }
+    }
+
+    /// What `late`, a seal or a cut of the block, is against the block's fence and its latest cut; `committed` is a
+    /// number that is.
+    ///
+    /// One generation has one writer session. A session that comes back with another salt has forgotten its count, and
+    /// nobody could tell which of two versions is newer: it is refused as one that has ended.
+    fn judge_late(&self, block: BlockId, late: &Cut, known: &KnownUnit, committed: Seq) -> Judgement {
+        if let Some((fence, _)) = self.fence(block, known.fence)
+            && late.generation < fence
         {
             return Judgement::Fenced(fence);
+        }
+        let (cut, seq) = self.cut(block, known.cut);
+        if late.generation > cut.generation || cut == Cut::default() {
+            Judgement::New
+        } else if late.generation < cut.generation || late.salt != cut.salt {
+            Judgement::Fenced(cut.generation)
+        } else if late.counter > cut.counter {
+            Judgement::New
+        } else {
+            Judgement::Known(seq.unwrap_or(committed))
+        }
+    }
+
+    /// What to make of a cut that someone wants to make; `committed` is a number that is.
+    pub(crate) fn judge_cut(
+        &self,
+        block: BlockId,
+        cut: &Cut,
+        known: &KnownUnit,
+        committed: Seq,
+    ) -> Judgement {
+        self.judge_late(block, cut, known, committed)
+    }
+
+    /// What to make of a unit that someone wants to write; `committed` is a number that is.
+    pub(crate) fn judge(&self, unit: &SealedUnit, known: &KnownUnit, committed: Seq) -> Judgement {
+        let seal = Cut { generation: unit.generation, counter: unit.counter, salt: unit.salt };
+        let late = self.judge_late(unit.block, &seal, known, committed);
+        if late != Judgement::New {
+            return late;
         }
         let ordered = self.units.get(&(unit.block, unit.unit)).copied();
         let newest = [known.version, ordered]
@@ -151,6 +203,9 @@ impl Versions {
             .flatten()
             .max_by_key(|version| (version.generation, version.counter, version.seq));
         let Some(newest) = newest else { return Judgement::New };
+        if newest.generation == unit.generation && newest.salt != unit.salt {
+            return Judgement::Fenced(newest.generation);
+        }
         let mine = (unit.generation, unit.counter);
         match (newest.generation, newest.counter).cmp(&mine) {
             core::cmp::Ordering::Less => Judgement::New,
@@ -167,24 +222,30 @@ impl Versions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::tests::unit;
+    use crate::host::tests::{BLOCK, unit};
+
+    const NONE: Seq = Seq(0);
 
     fn known(counter: u64) -> KnownUnit {
+        let SealedUnit { generation, salt, digest, .. } = unit(0, counter);
+        let version = Version { generation, counter, salt, digest, seq: Seq(counter) };
+        KnownUnit { version: Some(version), ..KnownUnit::default() }
+    }
+
+    fn cut(counter: u64) -> Cut {
         let sealed = unit(0, counter);
-        let version =
-            Version { generation: sealed.generation, counter, digest: sealed.digest, seq: Seq(counter) };
-        KnownUnit { version: Some(version), fence: None }
+        Cut { generation: sealed.generation, counter, salt: sealed.salt }
     }
 
     #[test]
     fn a_retry_is_known_a_lower_counter_superseded_and_other_bytes_a_conflict() {
         let versions = Versions::default();
-        assert_eq!(versions.judge(&unit(0, 5), &KnownUnit::default()), Judgement::New);
-        assert_eq!(versions.judge(&unit(0, 6), &known(5)), Judgement::New);
-        assert_eq!(versions.judge(&unit(0, 5), &known(5)), Judgement::Known(Seq(5)));
-        assert_eq!(versions.judge(&unit(0, 4), &known(5)), Judgement::Known(Seq(5)));
+        assert_eq!(versions.judge(&unit(0, 5), &KnownUnit::default(), NONE), Judgement::New);
+        assert_eq!(versions.judge(&unit(0, 6), &known(5), NONE), Judgement::New);
+        assert_eq!(versions.judge(&unit(0, 5), &known(5), NONE), Judgement::Known(Seq(5)));
+        assert_eq!(versions.judge(&unit(0, 4), &known(5), NONE), Judgement::Known(Seq(5)));
         let forged = SealedUnit { digest: [9; 32], ..unit(0, 5) };
-        assert_eq!(versions.judge(&forged, &known(5)), Judgement::Conflict);
+        assert_eq!(versions.judge(&forged, &known(5), NONE), Judgement::Conflict);
     }
 
     #[test]
@@ -195,9 +256,9 @@ mod tests {
         versions.insert(Seq(1), &entry);
         versions.settle(Seq(1), entry);
         // The store was asked before the commit and knows nothing of it.
-        assert_eq!(versions.judge(&unit(0, 4), &KnownUnit::default()), Judgement::Known(Seq(1)));
+        assert_eq!(versions.judge(&unit(0, 4), &KnownUnit::default(), NONE), Judgement::Known(Seq(1)));
         versions.end_lookup(mark);
-        assert_eq!(versions.judge(&unit(0, 4), &KnownUnit::default()), Judgement::New);
+        assert_eq!(versions.judge(&unit(0, 4), &KnownUnit::default(), NONE), Judgement::New);
     }
 
     #[test]
@@ -206,6 +267,46 @@ mod tests {
         let sealed = unit(0, 1);
         let fence = sealed.generation.next();
         versions.insert(Seq(3), &LogEntry::Fence { block: sealed.block, generation: fence });
-        assert_eq!(versions.judge(&sealed, &KnownUnit::default()), Judgement::Fenced(fence));
+        assert_eq!(versions.judge(&sealed, &KnownUnit::default(), NONE), Judgement::Fenced(fence));
+        let late = versions.judge_cut(BLOCK, &cut(9), &KnownUnit::default(), NONE);
+        assert_eq!(late, Judgement::Fenced(fence), "nor may the old writer cut");
+    }
+
+    #[test]
+    fn what_was_sealed_before_a_cut_does_not_come_back_after_it() {
+        let mut versions = Versions::default();
+        let entry = LogEntry::Trim { block: BLOCK, from_unit: UnitIndex(0), cut: cut(7) };
+        versions.insert(Seq(3), &entry);
+        for known in [KnownUnit::default(), known(5)] {
+            assert_eq!(versions.judge(&unit(0, 5), &known, NONE), Judgement::Known(Seq(3)), "prepared");
+        }
+        assert_eq!(versions.judge(&unit(0, 8), &KnownUnit::default(), NONE), Judgement::New);
+        versions.settle(Seq(3), entry);
+        // From now on the store knows of it.
+        let stored = KnownUnit { cut: cut(7), ..KnownUnit::default() };
+        assert_eq!(versions.judge(&unit(0, 5), &stored, Seq(4)), Judgement::Known(Seq(4)));
+        assert_eq!(versions.judge(&unit(0, 8), &stored, Seq(4)), Judgement::New);
+    }
+
+    #[test]
+    fn a_cut_that_comes_late_is_void_beside_a_later_one() {
+        let versions = Versions::default();
+        let stored = KnownUnit { cut: cut(7), ..KnownUnit::default() };
+        for counter in [6, 7] {
+            let late = versions.judge_cut(BLOCK, &cut(counter), &stored, Seq(4));
+            assert_eq!(late, Judgement::Known(Seq(4)));
+        }
+        assert_eq!(versions.judge_cut(BLOCK, &cut(8), &stored, Seq(4)), Judgement::New);
+    }
+
+    #[test]
+    fn a_session_that_comes_back_with_another_salt_is_refused() {
+        let versions = Versions::default();
+        let other = SealedUnit { salt: [9; 16], ..unit(0, 50) };
+        let ended = Judgement::Fenced(other.generation);
+        assert_eq!(versions.judge(&other, &known(5), NONE), ended);
+        let stored = KnownUnit { cut: cut(7), ..KnownUnit::default() };
+        assert_eq!(versions.judge(&other, &stored, NONE), ended);
+        assert_eq!(versions.judge_cut(BLOCK, &Cut { salt: [9; 16], ..cut(60) }, &stored, NONE), ended);
     }
 }

@@ -73,9 +73,8 @@ pub(super) fn encode(message: &Message) -> Vec<u8> {
             w.byte(u8::from(*last));
             w.long(through.0);
             w.count(fences.len());
-            for (block, generation) in fences {
-                w.long(block.0);
-                w.word(generation.0);
+            for fence in fences {
+                w.fence(fence);
             }
             w.versions(units);
         }
@@ -147,7 +146,7 @@ pub(super) fn decode(head: &[u8]) -> Result<Message, HeadError> {
             through: r.seq()?,
             fences: {
                 let count = r.count(FENCES_MAX)?;
-                (0..count).map(|_| Ok((r.block()?, r.generation()?))).collect::<Result<_, HeadError>>()?
+                (0..count).map(|_| r.fence()).collect::<Result<_, HeadError>>()?
             },
             units: r.versions()?,
         },

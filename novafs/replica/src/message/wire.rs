@@ -1,9 +1,11 @@
 //! Fields of a head, one after another.
 
 use nova_units::{BlockId, BootId, CommitPoint, Epoch, Generation, GroupId, Seq, UnitIndex};
-use novafs_format::{LogEntry, SealedUnit};
+use novafs_format::{Cut, LogEntry, SealedUnit};
 
-use super::{Grant, HEAD_BYTES_MAX, HEAD_VERSION, HeadError, PULSES_MAX, Pulse, UNITS_MAX, Versioned};
+use super::{
+    BlockFence, Grant, HEAD_BYTES_MAX, HEAD_VERSION, HeadError, PULSES_MAX, Pulse, UNITS_MAX, Versioned,
+};
 
 /// Writes the fields of a head.
 #[derive(Debug)]
@@ -47,6 +49,14 @@ impl Writer {
     pub(super) fn grant(&mut self, grant: Grant) {
         self.long(grant.boot.0);
         self.long(grant.number);
+    }
+
+    pub(super) fn fence(&mut self, fence: &BlockFence) {
+        self.long(fence.block.0);
+        self.word(fence.generation.0);
+        self.word(fence.cut.generation.0);
+        self.long(fence.cut.counter);
+        self.0.extend_from_slice(&fence.cut.salt);
     }
 
     /// A count, then nothing: the items follow.
@@ -172,6 +182,12 @@ impl<'a> Reader<'a> {
 
     pub(super) fn grant(&mut self) -> Result<Grant, HeadError> {
         Ok(Grant { boot: BootId(self.long()?), number: self.long()? })
+    }
+
+    pub(super) fn fence(&mut self) -> Result<BlockFence, HeadError> {
+        let (block, generation) = (self.block()?, self.generation()?);
+        let cut = Cut { generation: self.generation()?, counter: self.long()?, salt: self.array()? };
+        Ok(BlockFence { block, generation, cut })
     }
 
     pub(super) fn count(&mut self, max: usize) -> Result<usize, HeadError> {

@@ -61,8 +61,8 @@ fn a_write_of_256_units_fits_a_head() {
 
 #[test]
 fn a_head_of_another_version_is_named_as_such() {
-    assert_eq!(Message::decode(&[2, 16]), Err(HeadError::Version(2)));
-    assert_eq!(Message::decode(&[1, 200]), Err(HeadError::Kind(200)));
-    assert_eq!(Answer::decode(&[1]), Err(HeadError::Truncated));
-    assert_eq!(Answer::decode(&[1, 167, 0]), Err(HeadError::TooLong));
+    assert_eq!(Message::decode(&[1, 16]), Err(HeadError::Version(1)));
+    assert_eq!(Message::decode(&[2, 200]), Err(HeadError::Kind(200)));
+    assert_eq!(Answer::decode(&[2]), Err(HeadError::Truncated));
+    assert_eq!(Answer::decode(&[2, 167, 0]), Err(HeadError::TooLong));
 }

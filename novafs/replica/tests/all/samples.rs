@@ -3,13 +3,14 @@
 use nova_units::{
     BlockId, BootId, CommitPoint, DeviceId, Epoch, Generation, GroupId, NodeId, Seq, UnitIndex,
 };
-use novafs_format::{Codec, LogEntry, SealedUnit};
-use novafs_replica::{Answer, Grant, LocatedUnit, Message, Pulse, Versioned};
+use novafs_format::{Codec, Cut, LogEntry, SealedUnit};
+use novafs_replica::{Answer, BlockFence, Grant, LocatedUnit, Message, Pulse, Versioned};
 
 const GROUP: GroupId = GroupId(0x0102_0304);
 const EPOCH: Epoch = Epoch(0x11);
 const BLOCK: BlockId = BlockId::new(2, 0x0a0b);
 const GRANT: Grant = Grant { boot: BootId(0xb007), number: 3 };
+const CUT: Cut = Cut { generation: Generation(5), counter: 78, salt: [0x5a; 16] };
 const AT: CommitPoint = CommitPoint { epoch: Epoch(0x10), seq: Seq(0x2222) };
 
 pub(crate) fn sealed(unit: u16) -> SealedUnit {
@@ -25,6 +26,7 @@ pub(crate) fn sealed(unit: u16) -> SealedUnit {
         codec: Codec::Raw,
         unit_log2: 16,
         tag: [0x7a; 16],
+        salt: [0x5a; 16],
         digest: [0xd1; 32],
         page_crc,
     }
@@ -73,7 +75,7 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
                 first: true,
                 last: false,
                 through: Seq(0x2222),
-                fences: vec![(BLOCK, Generation(4))],
+                fences: vec![BlockFence { block: BLOCK, generation: Generation(4), cut: CUT }],
                 units: vec![versioned(1)],
             },
         ),
@@ -122,7 +124,13 @@ pub(crate) fn answers() -> Vec<(&'static str, Answer)> {
         ("no_grant", Answer::NoGrant),
         ("noted", Answer::Noted),
         ("commit_is", Answer::CommitIs { seq: Seq(8) }),
-        ("entry", Answer::Entry { at: AT, entry: LogEntry::Trim { block: BLOCK, from_unit: UnitIndex(1) } }),
+        (
+            "entry",
+            Answer::Entry {
+                at: AT,
+                entry: LogEntry::Trim { block: BLOCK, from_unit: UnitIndex(1), cut: CUT },
+            },
+        ),
         ("absent", Answer::Absent),
     ]
 }

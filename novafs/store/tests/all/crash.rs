@@ -1,10 +1,10 @@
 //! Power is cut at every step of short workloads, and recovery must end in a state that the steps allow.
 
-use crate::rig::{GROUP, MIB, Rig, append, at, body, entry, expect_unit};
+use crate::rig::{GROUP, MIB, Rig, append, at, body, cut, entry, expect_unit};
 use nova_device::mem::{DiskImage, KillMode, MemShard};
 use nova_device::{Durability, Shard as _};
 use nova_units::{BlockId, CommitPoint, Epoch, Generation, GroupId, IoClass, Seq, TaskClass, UnitIndex};
-use novafs_format::{GroupRecord, LogEntry};
+use novafs_format::{Cut, GroupRecord, LogEntry};
 use novafs_store::Store;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -55,13 +55,27 @@ impl Expected {
         states
     }
 
+    /// Fence and latest cut of each block when the whole log is committed.
+    fn fences(&self) -> BTreeMap<BlockId, (Generation, Cut)> {
+        let mut fences = BTreeMap::<BlockId, (Generation, Cut)>::new();
+        for (entry, _) in &self.log {
+            match *entry {
+                LogEntry::Units(_) => {}
+                LogEntry::Trim { block, cut, .. } => fences.entry(block).or_default().1 = cut,
+                LogEntry::Fence { block, generation } => fences.entry(block).or_default().0 = generation,
+                LogEntry::Delete { block } => fences.entry(block).or_default().0 = Generation(u32::MAX),
+            }
+        }
+        fences
+    }
+
     /// Units there are when the whole log is committed.
     fn units(&self) -> BTreeMap<(u64, u16), Name> {
         let mut units = BTreeMap::new();
         for (entry, names) in &self.log {
             units.extend(names.iter().map(|name| ((name.0, name.1), *name)));
             match entry {
-                LogEntry::Trim { block, from_unit } => {
+                LogEntry::Trim { block, from_unit, .. } => {
                     units.retain(|(of, unit), _| *of != block.0 || *unit < from_unit.0);
                 }
                 LogEntry::Delete { block } => units.retain(|(of, _), _| *of != block.0),
@@ -166,6 +180,8 @@ async fn check_units(store: Rc<Store<MemShard>>, allowed: Expected) {
     let scanned: Vec<_> =
         scanned.iter().map(|record| (record.sealed.block.0, record.sealed.unit.0)).collect();
     assert_eq!(scanned, units.into_keys().collect::<Vec<_>>());
+    let fences = store.fences(GROUP).into_iter().map(|(block, record)| (block, (record.fence, record.cut)));
+    assert_eq!(fences.collect::<BTreeMap<_, _>>(), allowed.fences());
 }
 
 /// Recovers an image, twice, and checks that both end in the same allowed state.
@@ -278,7 +294,7 @@ fn discards_epochs_trims_and_deletes() {
             Step::Discard(2),
             Step::Append(vec![vec![(2, 1, 9, 9000)]]),
             Step::Epoch(4),
-            Step::Mark(LogEntry::Trim { block: BlockId(1), from_unit: UnitIndex(1) }),
+            Step::Mark(LogEntry::Trim { block: BlockId(1), from_unit: UnitIndex(1), cut: cut(2) }),
             Step::Mark(LogEntry::Fence { block: BlockId(1), generation: Generation(3) }),
             Step::Commit(5),
             Step::Checkpoint,
@@ -289,6 +305,44 @@ fn discards_epochs_trims_and_deletes() {
         ],
     );
     assert!(images > 200, "{images} images");
+}
+
+#[test]
+fn what_was_cut_off_and_written_again_is_there_once_and_nothing_else_comes_back() {
+    let trim = |from_unit, counter| LogEntry::Trim {
+        block: BlockId(1),
+        from_unit: UnitIndex(from_unit),
+        cut: cut(counter),
+    };
+    let images = enumerate(
+        26,
+        &[
+            Step::Append(vec![
+                vec![(1, 0, 1, 65_536), (1, 1, 2, 5000)],
+                vec![(1, 2, 3, 9000), (1, 3, 4, 100)],
+            ]),
+            Step::Commit(2),
+            Step::Checkpoint,
+            // Cut above a tree that has the units, and written again before the cut is committed.
+            Step::Mark(trim(1, 5)),
+            Step::Append(vec![vec![(1, 2, 6, 300)], vec![(1, 0, 7, 5000)]]),
+            Step::Commit(4),
+            Step::Mark(LogEntry::Fence { block: BlockId(1), generation: Generation(2) }),
+            Step::Commit(6),
+            Step::Checkpoint,
+            // Cut twice, deeper and then less deep.
+            Step::Mark(trim(0, 8)),
+            Step::Append(vec![vec![(1, 3, 9, 70)]]),
+            Step::Mark(trim(3, 10)),
+            Step::Append(vec![vec![(2, 0, 1, 8000)]]),
+            Step::Commit(9),
+            Step::Checkpoint,
+            Step::Mark(LogEntry::Delete { block: BlockId(2) }),
+            Step::Commit(11),
+            Step::Append(vec![vec![(1, 0, 11, 100)]]),
+        ],
+    );
+    assert!(images > 300, "{images} images");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The store against a model of maps and lists: random operations, power cuts, restarts, a small log that wraps and a
 //! small device that fills up.
 
-use crate::rig::{MIB, Rig, at, body, entry, expect_unit, unit};
+use crate::rig::{MIB, Rig, at, body, cut, entry, expect_unit, unit};
 use nova_device::Durability;
 use nova_device::mem::{KillMode, MemShard};
 use nova_units::{BlockId, Generation, GroupId, IoClass, Seq, UnitIndex};
@@ -25,7 +25,7 @@ impl GroupModel {
         for (entry, names) in self.log[..self.commit].iter().map(Rc::as_ref) {
             units.extend(names.iter().map(|name| ((name.0, name.1), *name)));
             match entry {
-                LogEntry::Trim { block, from_unit } => {
+                LogEntry::Trim { block, from_unit, .. } => {
                     units.retain(|(of, unit), _| *of != block.0 || *unit < from_unit.0);
                 }
                 LogEntry::Delete { block } => units.retain(|(of, _), _| *of != block.0),
@@ -63,7 +63,9 @@ impl Play {
         let block = model.live_block(self.rng.u64(1..12));
         match self.rng.u8(..) {
             0..8 => {
-                (LogEntry::Trim { block: BlockId(block), from_unit: UnitIndex(self.rng.u16(..30)) }, vec![])
+                self.counter += 1;
+                let (block, from_unit) = (BlockId(block), UnitIndex(self.rng.u16(..30)));
+                (LogEntry::Trim { block, from_unit, cut: cut(self.counter) }, vec![])
             }
             8..14 => (LogEntry::Delete { block: BlockId(block) }, vec![]),
             14..24 => (

@@ -6,7 +6,7 @@ use nova_device::{Durability, Shard as _};
 use nova_units::{
     BlockId, CommitPoint, DeviceId, DiskIndex, Epoch, Generation, GroupId, IoClass, Seq, UnitIndex,
 };
-use novafs_format::{Codec, LogEntry, SealedUnit, UNIT_PAGES_MAX};
+use novafs_format::{Codec, Cut, LogEntry, SealedUnit, UNIT_PAGES_MAX};
 use novafs_store::{FormatOptions, OpenOptions, Opened, Store, StoreError};
 use std::rc::Rc;
 
@@ -73,6 +73,11 @@ pub(crate) fn body(shard: &MemShard, bytes: &[u8]) -> SharedBuf {
     buffer.freeze()
 }
 
+/// A cut by the writer of [`unit`]'s units.
+pub(crate) fn cut(counter: u64) -> Cut {
+    Cut { generation: Generation(1), counter, salt: [1; 16] }
+}
+
 /// A unit of `bytes` bytes that depend on everything it is named by. Not encrypted: the store cannot tell.
 pub(crate) fn unit(block: u64, unit: u16, counter: u64, bytes: u32) -> (SealedUnit, Vec<u8>) {
     let mut sealed = SealedUnit {
@@ -85,6 +90,7 @@ pub(crate) fn unit(block: u64, unit: u16, counter: u64, bytes: u32) -> (SealedUn
         codec: Codec::Raw,
         unit_log2: 16,
         tag: [0; 16],
+        salt: [1; 16],
         digest: [0; 32],
         page_crc: [0; UNIT_PAGES_MAX],
     };

@@ -1,6 +1,6 @@
 //! What was appended and committed comes back, here and after every kind of restart.
 
-use crate::rig::{GROUP, MIB, Rig, append, at, body, entry, expect_unit, unit};
+use crate::rig::{GROUP, MIB, Rig, append, at, body, cut, entry, expect_unit, unit};
 use nova_device::Durability;
 use nova_device::mem::KillMode;
 use nova_units::{
@@ -138,7 +138,7 @@ fn trim_fence_and_delete_hold_over_tree_and_restart() {
         store.checkpoint().await.unwrap();
         let used = store.usage().bytes_free;
         for (seq, entry) in [
-            (5, LogEntry::Trim { block: BlockId(1), from_unit: UnitIndex(1) }),
+            (5, LogEntry::Trim { block: BlockId(1), from_unit: UnitIndex(1), cut: cut(4) }),
             (6, LogEntry::Fence { block: BlockId(2), generation: Generation(4) }),
             (7, LogEntry::Delete { block: BlockId(3) }),
         ] {
@@ -155,6 +155,41 @@ fn trim_fence_and_delete_hold_over_tree_and_restart() {
     rig.restart(KillMode::Power);
     let store = rig.open();
     rig.run(async move { check_trimmed(&store).await });
+}
+
+#[test]
+fn a_repair_does_not_bring_back_what_was_cut_off_or_replaced_meanwhile() {
+    let mut rig = Rig::new(12, 64 * MIB);
+    let (store, shard) = (rig.open(), rig.shard.clone());
+    rig.run(async move {
+        append(&store, &shard, GROUP, at(1), &[(1, 0, 1, 9000), (1, 1, 2, 9000)]).await.unwrap();
+        store.commit(GROUP, Seq(1));
+        let repair = async |unit_index, counter| {
+            let (sealed, stored) = unit(1, unit_index, counter, 9000);
+            store.repair(GROUP, sealed, at(1), body(&shard, &stored)).await.unwrap()
+        };
+        assert!(repair(1, 2).await, "still the committed version");
+        let trim = LogEntry::Trim { block: BlockId(1), from_unit: UnitIndex(1), cut: cut(3) };
+        store.append(GROUP, at(2), &trim, None, Durability::Synced).await.unwrap();
+        append(&store, &shard, GROUP, at(3), &[(1, 0, 4, 100)]).await.unwrap();
+        assert!(repair(1, 2).await, "prepared is not yet visible");
+        store.commit(GROUP, Seq(3));
+        for _ in 0..2 {
+            assert!(!repair(1, 2).await && !repair(0, 1).await);
+            store.checkpoint().await.unwrap();
+        }
+        assert!(!repair(1, 2).await && !repair(0, 1).await, "and this one stays in the log");
+        assert!(store.read(GROUP, BlockId(1), UnitIndex(1), IoClass::Client).await.unwrap().is_none());
+        expect_unit(&store, GROUP, (1, 0, 4, 100)).await;
+    });
+    rig.restart(KillMode::Power);
+    let store = rig.open();
+    rig.run(async move {
+        store.commit(GROUP, Seq(3));
+        assert!(store.read(GROUP, BlockId(1), UnitIndex(1), IoClass::Client).await.unwrap().is_none());
+        expect_unit(&store, GROUP, (1, 0, 4, 100)).await;
+        assert_eq!(store.block_of(GROUP, BlockId(1)).map(|record| record.cut), Some(cut(3)));
+    });
 }
 
 async fn check_trimmed(store: &Store<nova_device::mem::MemShard>) {

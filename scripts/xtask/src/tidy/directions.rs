@@ -8,7 +8,7 @@ use crate::workspace::Crate;
 const RULE: &str = "crate direction";
 
 /// What the code of the crate in a folder may use; dev-dependencies follow [`may_test_with`].
-const MAY_USE: [(&str, &[&str]); 30] = [
+const MAY_USE: [(&str, &[&str]); 33] = [
     ("dataplane/units", &[]),
     ("dataplane/buf", &["nova-units"]),
     ("dataplane/device", &["nova-units", "nova-buf"]),
@@ -44,6 +44,7 @@ const MAY_USE: [(&str, &[&str]); 30] = [
     ),
     ("novafs/edge", &["nova-units", "nova-buf", "nova-device", "novafs-format", "novafs-replica"]),
     ("novafs/client", &["nova-units", "nova-ring", "nova-api"]),
+    ("novafs/fuse", &["novafs-client"]),
     ("novabulk/frame", &["nova-units"]),
     ("novabulk/transfer", &["nova-units", "novabulk-frame"]),
     ("novabulk/link", &["nova-units", "nova-buf", "nova-device", "novabulk-frame", "novabulk-transfer"]),
@@ -69,7 +70,15 @@ const MAY_USE: [(&str, &[&str]); 30] = [
     ("control/agent", &["nova-units", "nova-ring", "nova-api", "nova-security"]),
     (
         "control/cli",
-        &["nova-units", "novafs-client", "nova-api", "nova-security", "nova-profile", "nova-ring"],
+        &[
+            "nova-units",
+            "novafs-client",
+            "novafs-fuse",
+            "nova-api",
+            "nova-security",
+            "nova-profile",
+            "nova-ring",
+        ],
     ),
     (
         "bench/micro",
@@ -84,7 +93,9 @@ const MAY_USE: [(&str, &[&str]); 30] = [
             "novabulk-frame",
         ],
     ),
+    ("bench/model", &["nova-units", "nova-groups"]),
     ("bench/path", &[]),
+    ("bench/storage", &["nova-path", "novafs-client"]),
     (
         "bench/sim",
         &[

@@ -26,6 +26,26 @@ fn a_silent_peer_is_reported_until_the_configuration_changes() {
 }
 
 #[test]
+fn silence_of_an_earlier_start_is_not_held_against_a_later_one() {
+    let mut net = Net::new(3);
+    let device = net.kill(3);
+    net.run(1_200);
+    assert!(!net.node(1).reports.is_empty());
+    // It runs and is registered again, but host 1 cannot reach it.
+    net.start(3, device);
+    net.cut.extend([(NodeId(1), NodeId(3)), (NodeId(3), NodeId(1))]);
+    net.configure_all();
+    net.run(20);
+    net.node(1).reports.clear();
+    net.run(u32::try_from(SILENCE.as_millis()).unwrap() - 100);
+    assert!(net.node(1).reports.is_empty());
+    net.run(300);
+    let of_later = |report: &Report| matches!(report, Report::Silence { boot: Some(BootId(3001)), .. });
+    let reports = &net.node(1).reports;
+    assert!(!reports.is_empty() && reports.iter().all(of_later), "{reports:?}");
+}
+
+#[test]
 fn a_host_that_was_away_itself_accuses_nobody() {
     let mut net = Net::new(3);
     net.now += Duration::from_secs(5);

@@ -89,6 +89,9 @@ fn an_empty_joiner_is_filled_with_pages_when_the_log_is_gone() {
     let mut net = Net::new(2);
     let fence = LogEntry::Fence { block: BLOCK, generation: Generation(1) };
     net.ask(1, Message::Write { group: GROUP, epoch: Epoch(1), entry: fence });
+    let cut = Cut { generation: Generation(1), counter: 0, salt: [1; 16] };
+    let entry = LogEntry::Trim { block: BLOCK, from_unit: UnitIndex(0), cut };
+    net.ask(1, Message::Write { group: GROUP, epoch: Epoch(1), entry });
     for counter in 1..=7 {
         net.write(1, vec![unit(u16::try_from(counter).unwrap(), counter)]);
     }
@@ -105,6 +108,64 @@ fn an_empty_joiner_is_filled_with_pages_when_the_log_is_gone() {
     assert!(matches!(net.answer(write), Some(Answer::Written { .. })));
     assert_eq!(net.store(1).units, net.store(3).units);
     assert_eq!(net.store(1).fences, net.store(3).fences);
+    assert_eq!(net.store(1).cuts, net.store(3).cuts);
+}
+
+#[test]
+fn a_joiner_that_is_filled_hears_of_a_cut_when_it_is_committed_and_no_page_undoes_it() {
+    let mut net = Net::new(2);
+    for counter in 1..=7 {
+        net.write(1, vec![unit(u16::try_from(counter).unwrap(), counter)]);
+    }
+    net.run(50);
+    net.forget_log(1);
+    net.start(3, BTreeMap::new());
+    net.reconfigure(&[(1, IN), (2, IN), (3, JOIN)]);
+    net.run(100);
+    net.node(2).disk_hangs = true;
+    let cut = Cut { generation: Generation(1), counter: 8, salt: [1; 16] };
+    let entry = LogEntry::Trim { block: BLOCK, from_unit: UnitIndex(4), cut };
+    let trim = net.ask(1, Message::Write { group: GROUP, epoch: net.view.epoch, entry });
+    net.run(1_500);
+    assert_eq!(net.store(3).units.len(), 7, "pages do not wait for the cut");
+    assert!(!net.store(3).cuts.contains_key(&BLOCK));
+    net.release_disk(2);
+    net.run(500);
+    assert!(matches!(net.answer(trim), Some(Answer::Written { .. })));
+    assert!(ready(&mut net, 1));
+    assert_eq!(net.store(3).units.len(), 3);
+    assert_eq!(net.store(1).units, net.store(3).units);
+    assert_eq!(net.store(3).cuts.get(&BLOCK), Some(&cut));
+    // And no late copy of what was cut off is taken for new.
+    let late = net.write(1, vec![unit(6, 6)]);
+    net.run(50);
+    assert!(matches!(net.answer(late), Some(Answer::Written { .. })));
+    assert_eq!(net.store(1).units.len(), 3);
+}
+
+#[test]
+fn a_survivors_tail_does_not_keep_a_joiner_from_being_filled() {
+    let mut net = Net::new(3);
+    for counter in 1..=5 {
+        net.write(1, vec![unit(u16::try_from(counter).unwrap(), counter)]);
+    }
+    net.run(50);
+    net.node(2).disk_hangs = true;
+    net.write(1, vec![unit(6, 6)]);
+    net.run(20);
+    net.kill(2);
+    net.kill(3);
+    net.forget_log(1);
+    net.reconfigure(&[(1, IN)]);
+    net.run(1_000);
+    net.start(4, BTreeMap::new());
+    net.reconfigure(&[(1, IN), (4, JOIN)]);
+    net.run(2_000);
+    assert!(ready(&mut net, 1));
+    net.reconfigure(&[(1, IN), (4, IN)]);
+    net.run(1_000);
+    assert_eq!(net.store(4).units.len(), 6);
+    assert_eq!(net.store(1).units, net.store(4).units);
 }
 
 #[test]

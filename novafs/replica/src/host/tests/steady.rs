@@ -155,3 +155,52 @@ fn no_lease_no_read() {
     );
     assert!(net.node(1).host.begin_read(now, GROUP, Epoch(1)).is_ok(), "the others hear everyone");
 }
+
+#[test]
+fn a_late_answer_to_an_open_does_not_speak_for_entries_that_were_taken_back_since() {
+    let mut net = Net::new(3);
+    // Host 2 holds entry 1 and has no room for entry 2: it is opened again, and its answer is late.
+    net.node(3).disk_hangs = true;
+    net.write(1, vec![unit(0, 1)]);
+    net.run(5);
+    net.node(2).no_room = true;
+    net.late = Some(NodeId(2));
+    net.write(1, vec![unit(1, 1)]);
+    net.run(10);
+    // Host 3 has no room for entry 1: both entries are taken back, from host 2 too.
+    net.late = None;
+    net.node(3).no_room = true;
+    net.release_disk(3);
+    net.run(700);
+    for node in 1..=3 {
+        assert!(net.store(node).log.is_empty(), "host {node}");
+        net.node(node).no_room = false;
+    }
+    // Another entry 1 does not get to host 2.
+    net.node(2).disk_hangs = true;
+    let write = net.write(1, vec![unit(2, 1)]);
+    net.run(10);
+    net.deliver_late();
+    net.run(10);
+    assert_eq!(net.answer(write), None);
+    net.release_disk(2);
+    net.run(20);
+    assert_eq!(net.answer(write), Some(Answer::Written { epoch: Epoch(1), seq: Seq(1) }));
+}
+
+#[test]
+fn a_host_that_is_primary_no_more_holds_no_bytes_of_its_tail() {
+    let mut net = Net::new(3);
+    net.node(2).disk_hangs = true;
+    net.write(1, vec![unit(0, 1)]);
+    net.run(20);
+    let bodies = |net: &mut Net| -> Vec<Option<u64>> {
+        net.node(1).host.groups[&GROUP].log.tail.values().map(|entry| entry.body).collect()
+    };
+    assert_eq!(bodies(&mut net), [Some(1)]);
+    net.kill(2);
+    net.kill(3);
+    net.reconfigure(&[(1, Role::InSync)]);
+    net.run(1_000);
+    assert_eq!(bodies(&mut net), [None], "it may be a lone survivor for long");
+}

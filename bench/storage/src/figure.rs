@@ -1,0 +1,126 @@
+//! What was measured, and the lines it becomes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use nova_path::raw::RawRates;
+use serde_json::json;
+
+use crate::rows::{Bar, Row};
+
+/// One row of one round.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Work {
+    pub(crate) bytes: u64,
+    pub(crate) operations: u64,
+    pub(crate) took: Duration,
+    /// Processor time of every process of the region.
+    pub(crate) servers: Duration,
+    /// Processor time of the program that asks.
+    pub(crate) client: Duration,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of one run, for people")]
+fn real(count: u64) -> f64 {
+    count as f64
+}
+
+fn per(count: u64, time: Duration) -> f64 {
+    real(count) / time.as_secs_f64().max(1e-9)
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:.0} MB/s, {:.0} operations/s, {:.0} MB and {:.0} operations a server CPU-second",
+            per(self.bytes, self.took) / 1e6,
+            per(self.operations, self.took),
+            per(self.bytes, self.servers) / 1e6,
+            per(self.operations, self.servers),
+        )
+    }
+}
+
+/// All rounds.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    rows: BTreeMap<&'static str, (Bar, Vec<Work>)>,
+    raw: Vec<RawRates>,
+}
+
+impl Table {
+    pub(crate) fn note(&mut self, row: Row, work: Work) {
+        self.rows.entry(row.name).or_insert((row.bar, Vec::new())).1.push(work);
+    }
+
+    pub(crate) fn note_raw(&mut self, rates: RawRates) {
+        self.raw.push(rates);
+    }
+
+    /// A line for each row, medians over the rounds.
+    pub(crate) fn print(&self) {
+        for (name, (bar, works)) in &self.rows {
+            let over = |pick: &dyn Fn(&Work) -> f64| median(works.iter().map(pick));
+            let share = |pick: fn(&RawRates) -> f64, copies: f64| {
+                let pairs = works.iter().zip(&self.raw);
+                median(pairs.map(|(work, raw)| per(work.bytes, work.took) * copies / pick(raw).max(1.0)))
+            };
+            let mut line = json!({
+                "bench": name,
+                "rounds": works.len(),
+                "mb_per_s": over(&|work| per(work.bytes, work.took) / 1e6),
+                "operations_per_s": over(&|work| per(work.operations, work.took)),
+                "server_cpu_s_per_gb": over(&|work| work.servers.as_secs_f64() / (real(work.bytes) / 1e9)),
+                "client_cpu_s_per_gb": over(&|work| work.client.as_secs_f64() / (real(work.bytes) / 1e9)),
+                "mb_per_server_cpu_s": over(&|work| per(work.bytes, work.servers) / 1e6),
+                "operations_per_server_cpu_s": over(&|work| per(work.operations, work.servers)),
+                "mb_per_cpu_s": over(&|work| per(work.bytes, work.servers + work.client) / 1e6),
+                "operations_per_cpu_s": over(&|work| per(work.operations, work.servers + work.client)),
+            });
+            match bar {
+                Bar::Write { mb_per_server_cpu_s, share_of_raw } => {
+                    line["raw_write_mb_per_s"] = json!(median(self.raw.iter().map(|raw| raw.write / 1e6)));
+                    line["times_3_share_of_raw_write"] = json!(share(|raw| raw.write, 3.0));
+                    line["wanted"] = json!({"mb_per_server_cpu_s": mb_per_server_cpu_s, "times_3_share_of_raw_write": share_of_raw});
+                }
+                Bar::Read { mb_per_cpu_s } => {
+                    line["raw_read_mb_per_s"] = json!(median(self.raw.iter().map(|raw| raw.read / 1e6)));
+                    line["share_of_raw_read"] = json!(share(|raw| raw.read, 1.0));
+                    line["wanted"] = json!({"mb_per_cpu_s": mb_per_cpu_s});
+                }
+                Bar::Operations { per_server_cpu_s } => {
+                    line["wanted"] = json!({"operations_per_server_cpu_s": per_server_cpu_s});
+                }
+            }
+            println!("{line}");
+        }
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_round() {
+        assert!((median([9.0, 1.0, 5.0].into_iter()) - 5.0).abs() < 1e-9);
+        assert!(median(std::iter::empty()).is_nan());
+    }
+
+    #[test]
+    fn work_is_told_per_second_and_per_processor_second() {
+        let second = Duration::from_secs(1);
+        let work =
+            Work { bytes: 200_000_000, operations: 50, took: second, servers: second / 2, client: second };
+        let text = work.to_string();
+        assert_eq!(text, "200 MB/s, 50 operations/s, 400 MB and 100 operations a server CPU-second");
+    }
+}
