@@ -178,7 +178,8 @@ fn a_recorded_id_that_is_another_process_by_now_is_left_alone() {
     signal(child.id(), Signal::TERM);
     child.wait_with_output().unwrap();
 
-    let mut other = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
+    // Lives as long as this test, however that ends.
+    let mut other = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let path = dev.path("region/region.toml");
     let mut region: toml::Table = fs::read_to_string(&path).unwrap().parse().unwrap();
     let host = region["hosts"].as_array_mut().unwrap()[0].as_table_mut().unwrap();
