@@ -12,6 +12,7 @@ mod all {
     mod chaos_collection;
     mod chaos_full_device;
     mod chaos_garbage;
+    mod chaos_interrupt;
     mod chaos_kill;
     mod chaos_mount;
     mod commands;
