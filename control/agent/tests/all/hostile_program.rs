@@ -14,8 +14,8 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_op
 
 /// Whatever the agent does takes less than this.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// What an honest program asks while the other one is at it.
-const REQUESTS: u64 = 200;
+/// How long an honest program is served beside the other one: so that its ring is looked at a few times unasked.
+const BESIDE: Duration = Duration::from_millis(500);
 /// Slots of each ring, and requests or waiting replies that the agent keeps for one program.
 const RING_SLOTS: usize = 256;
 const KEPT_MAX: usize = 64;
@@ -134,7 +134,8 @@ fn a_hostile_program_neither_stops_the_agent_nor_takes_its_memory() {
     spoil_doorbells(&before);
     let mut honest = agent.program();
     let mut pushed = 0;
-    for number in 0..REQUESTS {
+    let began = Instant::now();
+    for number in (0..).take_while(|_| began.elapsed() < BESIDE) {
         // As many requests as there is room for, replies never taken, always said to be asleep.
         while hostile.sender.push(request(number).encode()).is_ok() {
             pushed += 1;
@@ -142,5 +143,6 @@ fn a_hostile_program_neither_stops_the_agent_nor_takes_its_memory() {
         let _ = hostile.receiver.prepare_sleep();
         ask(&mut honest, number);
     }
+    assert!(pushed > RING_SLOTS, "its ring was never looked at");
     assert!(pushed <= 2 * RING_SLOTS + KEPT_MAX, "{pushed} requests of a program that takes no reply");
 }

@@ -1,7 +1,7 @@
 //! A program that turns its ring against novad: the others go on being served.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nova_ring::abi::{Answer, ClientCommand, Status};
 use nova_ring::{LOOK_AGAIN, Link};
@@ -10,8 +10,8 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_op
 
 use super::kit::{Novad, PATIENCE};
 
-/// What an honest program asks while the other one is at it.
-const REQUESTS: u64 = 200;
+/// How long an honest program is served beside the other one: so that its ring is looked at a few times unasked.
+const BESIDE: Duration = Duration::from_millis(500);
 /// Slots of each ring, and commands or waiting answers that novad keeps for one program.
 const RING_SLOTS: usize = 256;
 const KEPT_MAX: usize = 128;
@@ -67,7 +67,8 @@ fn a_hostile_program_neither_stops_novad_nor_takes_its_memory() {
     spoil_doorbells(&before);
     let mut honest = novad.program();
     let mut pushed = 0;
-    for request in 0..REQUESTS {
+    let began = Instant::now();
+    for request in (0..).take_while(|_| began.elapsed() < BESIDE) {
         // As many commands as there is room for, answers never taken, always said to be asleep.
         while hostile.sender.push(command(request).encode()).is_ok() {
             pushed += 1;
@@ -75,6 +76,7 @@ fn a_hostile_program_neither_stops_novad_nor_takes_its_memory() {
         let _ = hostile.receiver.prepare_sleep();
         ask(&mut honest, request);
     }
+    assert!(pushed > RING_SLOTS, "its ring was never looked at");
     assert!(pushed <= 2 * RING_SLOTS + KEPT_MAX, "{pushed} commands of a program that takes no answer");
     drop((hostile, honest));
     novad.stop();
