@@ -1,6 +1,7 @@
 //! One Raft group on this controller.
 
 mod cadence;
+mod threads;
 
 use core::fmt;
 use core::time::Duration;
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+use self::threads::Threads;
 use crate::log::{LogStore, OpenLog};
 use crate::machine::Machine;
 use crate::peer::{LocalMember, Network, Peers};
@@ -136,6 +138,8 @@ struct Inner<S: StateMachine> {
     log: LogStore,
     peers: Peers,
     cadence: AbortHandle,
+    /// Held for its Drop: what openraft runs goes with the last handle.
+    _threads: Threads,
     wal_thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -159,7 +163,7 @@ impl<S: StateMachine> fmt::Debug for Group<S> {
 }
 
 impl<S: StateMachine> Group<S> {
-    /// Opens this controller's member of a group: reads log and snapshots back, then takes part.
+    /// Opens this controller's member of a group: reads log and snapshots back, then takes part, on threads of its own.
     ///
     /// `initial` is the state before the first entry, the same on every member. The process aborts later when the
     /// disk under the log errs.
@@ -169,6 +173,7 @@ impl<S: StateMachine> Group<S> {
     /// [`RaftError::Options`] for options that contradict each other.
     pub async fn open(options: GroupOptions, initial: S) -> Result<Self, RaftError> {
         check(&options)?;
+        let threads = Threads::start(&options.name)?;
         let timing = options.timing;
         let limits = Limits {
             segment_bytes: timing.segment_bytes,
@@ -200,8 +205,11 @@ impl<S: StateMachine> Group<S> {
         let network = Network { group: options.name.clone(), credentials: options.credentials };
         let config = Arc::new(raft_config(&options.name)?);
         let stopped = |error: &dyn fmt::Display| RaftError::Stopped(error.to_string());
-        let raft = Raft::new(options.id, config, network, log.clone(), machine.clone())
+        // What openraft spawns, and the connections to other members, stay where this runs.
+        let raft = threads
+            .spawn(Raft::new(options.id, config, network, log.clone(), machine.clone()))
             .await
+            .map_err(|error| stopped(&error))?
             .map_err(|error| stopped(&error))?;
         let member = LocalMember { id: options.id, raft: raft.clone(), machine: machine.clone() };
         options.peers.add(&options.name, Arc::new(member));
@@ -215,7 +223,8 @@ impl<S: StateMachine> Group<S> {
                 Err(error) => return Err(stopped(&error)),
             }
         }
-        let cadence = cadence::run(raft.clone(), machine.clone(), log.clone(), timing);
+        let cadence =
+            threads.spawn(cadence::run(raft.clone(), machine.clone(), log.clone(), timing)).abort_handle();
         Ok(Self(Arc::new(Inner {
             name: options.name,
             id: options.id,
@@ -223,7 +232,8 @@ impl<S: StateMachine> Group<S> {
             machine,
             log,
             peers: options.peers,
-            cadence: tokio::spawn(cadence).abort_handle(),
+            cadence,
+            _threads: threads,
             wal_thread: Mutex::new(Some(thread)),
         })))
     }

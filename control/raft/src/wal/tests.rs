@@ -369,7 +369,9 @@ fn a_bit_flipped_in_what_had_been_durable_is_refused_by_name() {
     let (content, files) = steps.last().unwrap();
     let mut refused = 0;
     for (name, bytes) in files {
-        for at in (0..bytes.len()).step_by(11) {
+        // Of the watermark only one slot: the other is far away, and zeros lie between.
+        let end = if name == WATERMARK { watermark::SLOT_BYTES } else { bytes.len() };
+        for at in (0..end).step_by(11) {
             let mut rotten = files.clone();
             rotten.get_mut(name).unwrap()[at] ^= 1 << (at % 8);
             let folder = lay_out(&rotten);

@@ -4,7 +4,7 @@ use nova_raft::{COMMAND_BYTES_MAX, ProposeError, RaftError, Timing};
 use nova_security::Role;
 use tonic::Code;
 
-use super::support::{Put, Region, wait};
+use super::support::{GATE, GATED, Put, Region, wait};
 
 #[test]
 fn what_was_acknowledged_survives_a_killed_leader_and_a_restart_of_all() {
@@ -263,6 +263,31 @@ fn two_groups_behind_one_port_keep_apart() {
         Some(b"cluster".to_vec()),
         "the first group goes on without the second"
     );
+}
+
+#[test]
+fn a_command_that_takes_long_in_one_group_holds_up_no_other() {
+    let region = Region::start(Timing::default());
+    let files = region.open_second_group();
+    let leader = region.leader();
+    let group = region.node(leader).group.clone();
+    let long = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(group.propose(Put { key: GATED, value: vec![] }))
+    });
+    wait("every member to be at it", || (GATE.reached() == 3).then_some(()));
+
+    let (leader, other) = wait("a leader of the other group", || {
+        files.iter().find(|(id, group)| group.is_leader() && region.node(*id).run(group.read()).is_ok())
+    });
+    let answer = region.node(*leader).run(other.propose(Put { key: 1, value: b"meanwhile".to_vec() }));
+    assert_eq!(answer, Ok(None));
+    GATE.open();
+    // An election may have come in between; what it does not undo is what the test is about.
+    assert!(matches!(long.join().unwrap(), Ok(None) | Err(ProposeError::Unknown { .. })));
+    for (id, group) in &files {
+        region.node(*id).run(group.shutdown()).unwrap();
+    }
 }
 
 #[test]

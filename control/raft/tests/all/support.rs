@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use nova_api::raft as pb;
@@ -24,6 +24,36 @@ pub(crate) struct Put {
     pub(crate) value: Vec<u8>,
 }
 
+/// A command with this key is applied when [`Gate::open`] was called, and not before.
+pub(crate) const GATED: u64 = u64::MAX;
+/// Of this process: a test is one.
+pub(crate) static GATE: Gate = Gate { state: Mutex::new((0, false)), changed: Condvar::new() };
+
+/// Where commands stand that take long.
+pub(crate) struct Gate {
+    /// How many stand there, and whether it is open.
+    state: Mutex<(usize, bool)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.0 += 1;
+        drop(self.changed.wait_while(state, |(_, open)| !*open).unwrap());
+    }
+
+    /// How many commands have come to it.
+    pub(crate) fn reached(&self) -> usize {
+        self.state.lock().unwrap().0
+    }
+
+    pub(crate) fn open(&self) {
+        self.state.lock().unwrap().1 = true;
+        self.changed.notify_all();
+    }
+}
+
 /// A map, with the number of commands it has seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Map {
@@ -37,6 +67,9 @@ impl StateMachine for Map {
     type Answer = Option<Vec<u8>>;
 
     fn apply(&mut self, _index: u64, command: Put) -> Option<Vec<u8>> {
+        if command.key == GATED {
+            GATE.pass();
+        }
         self.commands += 1;
         Arc::make_mut(&mut self.values).insert(command.key, command.value)
     }
