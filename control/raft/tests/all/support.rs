@@ -275,6 +275,16 @@ impl Region {
         })
     }
 
+    /// What the leader of the moment answers to a linearizable read, asking again while nobody does.
+    pub(crate) fn read(&self) -> Map {
+        wait("a read", || {
+            self.nodes
+                .values()
+                .filter(|node| node.group.is_leader())
+                .find_map(|node| node.runtime.block_on(node.group.read()).ok())
+        })
+    }
+
     pub(crate) fn node(&self, id: u64) -> &Node {
         &self.nodes[&id]
     }
