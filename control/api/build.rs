@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// The schema; a file here is a package of its own with its version in the name.
-const SCHEMA: [&str; 3] = ["files.proto", "cluster.proto", "raft.proto"];
+const SCHEMA: [&str; 4] = ["files.proto", "cluster.proto", "keys.proto", "raft.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = Path::new("proto");

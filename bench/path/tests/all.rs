@@ -17,6 +17,7 @@ mod all {
     mod chaos_mount;
     mod commands;
     mod end_to_end;
+    mod keys;
     mod long_mount;
     mod mounted;
     mod posix;

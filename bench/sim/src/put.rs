@@ -118,7 +118,7 @@ impl FileHost {
         else {
             return None;
         };
-        let writer = self.edge.open_writer().expect("the key ring holds a key");
+        let writer = self.edge.open_writer(0, 0).await.expect("the key ring holds a key");
         let session = Rc::new(Session {
             id: session,
             lease: Duration::from_millis(lease_ms.into()),

@@ -158,7 +158,7 @@ impl Rewritten {
     async fn take_over(self: &Rc<Self>, before: Option<Session>) -> Option<Session> {
         let edge = Rc::clone(&self.edges[usize::try_from(self.below(2)).expect("two edges")]);
         let generation = before.as_ref().map_or(Generation(1), |before| before.generation.next());
-        let Ok(opened) = edge.open_writer() else { return before };
+        let Ok(opened) = edge.open_writer(0, 0).await else { return before };
         self.key.set(opened.key);
         if let Some(before) = &before {
             let mut fenced = Err(EdgeError::UnknownWriter);

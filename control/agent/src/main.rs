@@ -1,7 +1,7 @@
 //! Binary nova-agent: stands beside novad, speaks for it to the controllers and serves local programs.
 //!
-//! Three tasks share one [`picture::Picture`]: [`novad`] holds the ring to the data plane, [`cluster`] the streams to
-//! the controllers, [`programs`] the rings of local programs. Each one may lose its other side and find it again
+//! Four tasks share one [`picture::Picture`]: [`novad`] holds the ring to the data plane, [`cluster`] the streams to
+//! the controllers, [`keys`] brings keys, [`programs`] the rings of local programs. Each one may lose its other side and find it again
 //! without the others noticing more than a gap.
 #![forbid(unsafe_code)]
 
@@ -10,6 +10,7 @@ mod cluster;
 mod config;
 mod controllers;
 mod doorbell;
+mod keys;
 mod map;
 mod novad;
 mod picture;
@@ -73,7 +74,12 @@ fn run(path: PathBuf) -> anyhow::Result<()> {
         let controllers = Arc::new(controllers::Controllers::new(&config, &credentials)?);
         let programs = programs::listen(&config, Arc::clone(&picture), Arc::clone(&controllers))?;
         let novad = tokio::spawn(novad::attend(config.novad_socket.clone(), Arc::clone(&picture)));
-        let cluster = tokio::spawn(cluster::attend(Arc::clone(&config), Arc::clone(&picture), controllers));
+        let cluster = tokio::spawn(cluster::attend(
+            Arc::clone(&config),
+            Arc::clone(&picture),
+            Arc::clone(&controllers),
+        ));
+        let keys = tokio::spawn(keys::attend(Arc::clone(&picture), Arc::clone(&controllers)));
         tracing::info!(name = config.name, socket = %config.socket.display(), "the agent is up");
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -81,6 +87,7 @@ fn run(path: PathBuf) -> anyhow::Result<()> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             ended = novad => anyhow::bail!("the task that holds the ring to novad ended: {ended:?}"),
+            ended = keys => anyhow::bail!("the task that brings keys ended: {ended:?}"),
             ended = cluster => anyhow::bail!("the task that speaks to the controllers ended: {ended:?}"),
         }
         tracing::info!("the agent stops");

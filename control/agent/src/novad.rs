@@ -13,7 +13,7 @@ use nova_ring::{Kind, LOOK_AGAIN, Link, PushError, SNAPSHOT_BYTES, attach};
 use tokio::sync::mpsc;
 
 use crate::map::host_map;
-use crate::picture::{Daemon, Picture};
+use crate::picture::{Daemon, KeyWants, Picture};
 use crate::{blocks, doorbell};
 
 /// Pause before novad is looked for again.
@@ -30,6 +30,7 @@ pub(crate) async fn attend(socket: PathBuf, picture: Arc<Picture>) {
                 said.clear();
                 let why = serve(link, &picture, &mut commands).await;
                 picture.daemon.send_replace(Daemon::default());
+                picture.key_wants.send_replace(KeyWants::default());
                 picture.counters.lock().expect("no holder of this lock panics").clear();
                 tracing::warn!("novad is gone: {why:#}");
             }
@@ -158,6 +159,10 @@ impl Attached<'_> {
                 if let Some(held) = self.lists.take(request, part, last, more, &blocks) {
                     self.picture.report(Report::BlocksHeld(held));
                 }
+            }
+            AgentEvent::KeyWanted { domain, public } => {
+                tracing::info!(domain, "novad needs the keys of a domain");
+                self.picture.want_key(self.link.terms.boot, public, domain);
             }
             AgentEvent::Serving { serving } => tracing::info!(serving, "novad"),
         }

@@ -1,5 +1,6 @@
 //! What the agent knows, shared by its tasks: of novad, of the cluster, and what one has for the other.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use nova_api::cluster::{self, host_report::Report};
@@ -23,6 +24,16 @@ pub(crate) struct Daemon {
     pub(crate) map_version: u64,
 }
 
+/// The keys that a start of novad asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct KeyWants {
+    /// The start; 0 while nothing is wanted.
+    pub(crate) boot: u64,
+    /// What keys are sealed to.
+    pub(crate) public: [u8; 32],
+    pub(crate) domains: BTreeSet<u32>,
+}
+
 /// A map, and for whom it came.
 #[derive(Clone, Debug)]
 pub(crate) struct KnownMap {
@@ -36,6 +47,8 @@ pub(crate) struct KnownMap {
 pub(crate) struct Picture {
     /// The data plane now.
     pub(crate) daemon: watch::Sender<Daemon>,
+    /// What novad needs keys of.
+    pub(crate) key_wants: watch::Sender<KeyWants>,
     /// The newest map of the cluster.
     pub(crate) map: watch::Sender<Option<KnownMap>>,
     /// Counters of novad at its last turn.
@@ -52,6 +65,7 @@ impl Picture {
         let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
         Self {
             daemon: watch::Sender::new(Daemon::default()),
+            key_wants: watch::Sender::new(KeyWants::default()),
             map: watch::Sender::new(None),
             counters: Mutex::default(),
             commands,
@@ -73,6 +87,16 @@ impl Picture {
     /// Hands novad a command. False when novad takes none: whoever asked tries again later.
     pub(crate) fn command(&self, command: AgentCommand) -> bool {
         self.daemon.borrow().boot != 0 && self.commands.try_send(command).is_ok()
+    }
+
+    /// Novad needs the keys of a domain, sealed to its start's public key.
+    pub(crate) fn want_key(&self, boot: u64, public: [u8; 32], domain: u32) {
+        self.key_wants.send_if_modified(|wants| {
+            if (wants.boot, wants.public) != (boot, public) {
+                *wants = KeyWants { boot, public, domains: BTreeSet::new() };
+            }
+            wants.domains.insert(domain)
+        });
     }
 
     /// Adds a report for the controllers.

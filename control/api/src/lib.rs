@@ -28,6 +28,18 @@ pub mod cluster {
     include!(concat!(env!("OUT_DIR"), "/nova.cluster.v1.rs"));
 }
 
+/// Key domains, and keys on their way to hosts.
+pub mod keys {
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::pedantic,
+        reason = "generated from proto/keys.proto"
+    )]
+    include!(concat!(env!("OUT_DIR"), "/nova.keys.v1.rs"));
+}
+
 /// Between the controllers of a region, and the entries of their logs.
 pub mod raft {
     #![allow(

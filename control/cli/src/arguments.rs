@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::cluster;
 use crate::dev;
 use crate::fs;
+use crate::key;
 use crate::mount;
 
 /// Starts regions of NovaClustr, moves files in and out of them, and shows how they are.
@@ -79,6 +80,9 @@ pub(crate) enum Command {
     /// The hosts of the region.
     #[command(subcommand)]
     Node(cluster::NodeCommand),
+    /// The keys of NovaFS: list, create, rotate, erase.
+    #[command(subcommand)]
+    Key(key::Command),
     /// Print the completion script of a shell.
     #[command(
         after_help = "Example:\n  nova completions bash > ~/.local/share/bash-completion/completions/nova"

@@ -13,11 +13,11 @@ use crate::arguments::Global;
 use crate::dev::region::Region;
 use crate::output;
 
-use client::Controllers;
+pub(crate) use client::Controllers;
 use view::{HostsView, StatusView, node_state};
 
 /// How long a person waits for an answer while controllers elect a leader.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one look at a region that starts may take.
 const GLANCE: Duration = Duration::from_secs(2);
 /// Spec 3.2: a block has three replicas, so a whole group has three members in sync.

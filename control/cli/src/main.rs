@@ -1,7 +1,7 @@
 //! Binary nova: everything a person types; also starts a region on one machine.
 //!
 //! Results go to standard output, as text or (`--json`) as one JSON object; progress and messages go to standard
-//! error. `dev` handles processes of this machine, `cluster` and `node` ask the controllers over gRPC as the operator,
+//! error. `dev` handles processes of this machine, `cluster`, `node` and `key` ask the controllers over gRPC as the operator,
 //! `fs` and `mount` are local programs like any other and speak to the agent of
 //! one host.
 #![forbid(unsafe_code)]
@@ -11,6 +11,7 @@ mod cluster;
 mod dev;
 mod exit;
 mod fs;
+mod key;
 mod mount;
 mod output;
 mod progress;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Command::Dev(command) => dev::run(&global, command),
         Command::Cluster(command) => cluster::run(&global, command),
         Command::Node(command) => cluster::run_node(&global, command),
+        Command::Key(command) => key::run(&global, command),
         Command::Fs(command) => fs::run(&global, command),
         Command::Mount(command) => mount::run(&global, &command),
         Command::Completions { shell } => {

@@ -34,6 +34,20 @@ full_at = "04:00"
 # Most blocks that the region collects in a second, so that clients do not notice. Default: 2000.
 blocks_per_second = 2000
 
+# The keys of NovaFS (Spec 4.4). Optional: without it this controller gives no host a key, and each edge has the region's
+# key in a file.
+[keys]
+# The root key file of the region, mode 0600, the same on every controller; `nova key root create` makes one.
+root = "/etc/nova/root.key"
+# The region key file of a region that was made before: its key becomes a version of the default domain, so that what is
+# stored stays readable. Read once, when the region has no key domain; optional.
+# import = "/etc/nova/region.key"
+# A key that is older is rotated: new blocks get a new one. Default: 180 (Spec 4.4).
+rotate_after_days = 180
+# How long a host may hold a key without hearing of it again. A dropped domain is readable nowhere after this, also on
+# hosts that nobody reaches; and a region reads and writes as long without its controllers. 1 to 168. Default: 24.
+held_hours = 24
+
 [tls]
 # The region's CA, and the certificate and private key of this controller (PEM; the key has mode 0600).
 ca = "/etc/nova/ca.pem"
@@ -61,9 +75,37 @@ pub(crate) struct Config {
     pub(crate) groups_wanted: usize,
     #[serde(default)]
     pub(crate) collection: CollectionConfig,
+    #[serde(default)]
+    pub(crate) keys: Option<KeysConfig>,
     pub(crate) tls: Tls,
     peers: Vec<Peer>,
 }
+
+/// Where the keys come from.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeysConfig {
+    pub(crate) root: PathBuf,
+    #[serde(default)]
+    pub(crate) import: Option<PathBuf>,
+    #[serde(default = "rotate_after_days_default")]
+    pub(crate) rotate_after_days: u32,
+    #[serde(default = "held_hours_default")]
+    pub(crate) held_hours: u32,
+}
+
+/// Spec 4.4.
+fn rotate_after_days_default() -> u32 {
+    180
+}
+
+/// Control design, section 5.
+fn held_hours_default() -> u32 {
+    24
+}
+
+/// A key that nobody speaks of is held for a week at most.
+const HELD_HOURS_MAX: u32 = 168;
 
 /// How space of removed files comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -116,6 +158,14 @@ impl Config {
             config.groups_wanted
         );
         ensure!(config.collection.blocks_per_second > 0, "collection.blocks_per_second is at least 1");
+        if let Some(keys) = &config.keys {
+            ensure!(keys.rotate_after_days > 0, "keys.rotate_after_days is at least 1");
+            ensure!(
+                (1..=HELD_HOURS_MAX).contains(&keys.held_hours),
+                "keys.held_hours is 1 to {HELD_HOURS_MAX}, not {}",
+                keys.held_hours
+            );
+        }
         let members = config.members();
         ensure!(members.len() == config.peers.len(), "two peers have the same id");
         for (id, address) in &members {
@@ -155,9 +205,12 @@ mod tests {
             .join("\n");
         assert_eq!(Config::parse(&without).unwrap().groups_wanted, 12);
         assert_eq!(config.collection, CollectionConfig::default());
+        let keys = config.keys.unwrap();
+        assert_eq!((keys.rotate_after_days, keys.held_hours, keys.import), (180, 24, None));
         let (before, behind) = EXPLANATION.split_once("[collection]").unwrap();
         let without = format!("{before}{}", &behind[behind.find("[tls]").unwrap()..]);
         assert_eq!(Config::parse(&without).unwrap().collection, CollectionConfig::default());
+        assert_eq!(Config::parse(&without).unwrap().keys, None);
     }
 
     #[test]
@@ -170,6 +223,8 @@ mod tests {
         assert!(said("groups_wanted = 12", "groups_wanted = 0").contains("1 to 4096"));
         assert!(said("full_at = \"04:00\"", "full_at = \"4am\"").contains("not a time of the day"));
         assert!(said("blocks_per_second = 2000", "blocks_per_second = 0").contains("at least 1"));
+        assert!(said("rotate_after_days = 180", "rotate_after_days = 0").contains("at least 1"));
+        assert!(said("held_hours = 24", "held_hours = 169").contains("1 to 168"));
         assert!(said("region = \"dev\"", "").contains("missing field `region`"));
         assert!(said("id = 1\naddress", "id = 2\naddress").contains("not among the peers"));
         assert!(

@@ -55,6 +55,11 @@ impl FilesApi for FilesService {
 
 impl FilesService {
     async fn execute_op(&self, client: u64, sequence: u64, ask: Ask) -> Result<Wire, Status> {
+        if let Ask::SetSpace(ask) = &ask
+            && let Err(failure) = self.check_key_domain(ask)
+        {
+            return Ok(convert::failure(failure));
+        }
         let ask = match asks::command(ask) {
             Ok(op) => return self.change(client, sequence, op).await,
             Err(ask) => ask,
@@ -107,6 +112,20 @@ impl FilesService {
             (reserved.unit_log2, reserved.key_domain) = (space.unit_log2.into(), space.key_domain);
         }
         Ok(told)
+    }
+
+    /// A namespace goes into a key domain that there is. A region without a key service has no domains to look among.
+    fn check_key_domain(&self, ask: &pb::SetSpace) -> Result<(), Failure> {
+        let Some(id) = ask.key_domain else { return Ok(()) };
+        let keys = self.cluster.local().0.keys;
+        if keys.iter().next().is_none() || keys.domain(id).is_some_and(|it| it.current().is_some()) {
+            return Ok(());
+        }
+        let message = match keys.domain(id) {
+            Some(_) => "the key domain was dropped; take another (`nova key ls`)",
+            None => "there is no such key domain; make it first (`nova key create`)",
+        };
+        Err(Failure::new(Code::Invalid, &format!("/{}", ask.name), message))
     }
 
     /// Bytes of file data that fit the devices that serve, every block with its copies.

@@ -116,6 +116,7 @@ fn log_answers(answers: &[StepAnswer]) {
                     "groups"
                 );
             }
+            StepAnswer::Keys(answer) => tracing::info!(?answer, "keys"),
             StepAnswer::Unknown => tracing::warn!("this controller does not know its own plan"),
         }
     }

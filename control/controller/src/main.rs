@@ -14,6 +14,8 @@ mod collection;
 mod config;
 mod convert;
 mod files_service;
+mod keys;
+mod keys_service;
 mod leader;
 mod machine;
 mod map;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use nova_api::cluster::cluster_server::ClusterServer;
 use nova_api::files::files_server::FilesServer;
+use nova_api::keys::keys_server::KeysServer;
 use nova_raft::{COMMAND_BYTES_MAX, Group, GroupOptions, Peers, StateMachine, Timing};
 use nova_security::{Credentials, Role};
 use tokio::net::TcpListener;
@@ -21,6 +22,8 @@ use crate::cluster_service::ClusterService;
 use crate::collection::{Collector, FilesDoor};
 use crate::config::Config;
 use crate::files_service::FilesService;
+use crate::keys::KeyService;
+use crate::keys_service::KeysService;
 use crate::leader::{Leading, lead_cluster, lead_files};
 use crate::machine::{Cluster, Files};
 use crate::reads::Reads;
@@ -83,6 +86,16 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let collecting = collector.running();
     tasks.spawn(collector.run());
 
+    let keys = KeyService::open(config.keys.as_ref(), cluster.clone())?;
+    tasks.spawn(keys.clone().run(leading.clone()));
+    let keys_service = KeysService {
+        keys,
+        cluster: cluster.clone(),
+        files: files.clone(),
+        reads: cluster_reads.clone(),
+        leading: leading.clone(),
+    };
+
     let cluster_service = ClusterService {
         id: config.id,
         members: Arc::clone(&members),
@@ -109,6 +122,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         .max_concurrent_streams(REQUESTS_PER_CONNECTION_MAX)
         .add_service(peers.service())
         .add_service(ClusterServer::new(cluster_service))
+        .add_service(KeysServer::new(keys_service))
         .add_service(
             FilesServer::new(files_service)
                 .max_decoding_message_size(COMMAND_BYTES_MAX)

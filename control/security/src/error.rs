@@ -81,6 +81,17 @@ pub enum SecurityError {
         /// What is wrong with it; never the key.
         reason: &'static str,
     },
+    /// A root key file does not hold a root key.
+    #[error(
+        "{path} is not a root key file: {reason}; expected the lines novaclustr-root-key-1 <32 hex digits> and \
+         <version> <64 hex digits>"
+    )]
+    RootKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it; never the key.
+        reason: &'static str,
+    },
     /// The cryptographic library could not make a key or a signature.
     #[error("make {what}: {reason}")]
     Crypto {

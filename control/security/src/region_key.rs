@@ -1,4 +1,4 @@
-//! The key from which the keys of NovaFS blocks are derived, until the key service exists.
+//! The key of the one domain of a region that was made before the key service; it is imported from its file.
 
 use core::fmt;
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use crate::SecurityError;
+use crate::hex::{decimal, hex_into, put_hex};
 use crate::private_file::{self, PRIVATE};
 
 /// First word of a region key file; its number is the version of the format.
@@ -74,11 +75,9 @@ impl RegionKey {
     fn encode(&self) -> Zeroizing<String> {
         use core::fmt::Write as _;
         let mut text = Zeroizing::new(String::with_capacity(128));
-        let writing = "writing into a String cannot fail";
-        write!(text, "{HEADER} {} {} ", self.domain, self.version).expect(writing);
-        for byte in self.key.iter() {
-            write!(text, "{byte:02x}").expect(writing);
-        }
+        write!(text, "{HEADER} {} {} ", self.domain, self.version)
+            .expect("writing into a String cannot fail");
+        put_hex(&mut text, self.key.as_slice());
         text.push('\n');
         text
     }
@@ -92,21 +91,12 @@ impl RegionKey {
         let domain = fields.next().and_then(decimal).ok_or("the domain is not a number")?;
         let version =
             fields.next().and_then(decimal).filter(|v| *v > 0).ok_or("the version is not a number from 1")?;
-        let digits = fields.next().ok_or("the key is missing")?.as_bytes();
+        let digits = fields.next().ok_or("the key is missing")?;
         if fields.next().is_some() {
             return Err("something follows the key");
         }
-        if digits.len() != 2 * KEY_BYTES {
-            return Err("the key does not have 64 digits");
-        }
         let mut key = Zeroizing::new([0; KEY_BYTES]);
-        for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
-            let (high, low) = (hex(pair[0]), hex(pair[1]));
-            let (Some(high), Some(low)) = (high, low) else {
-                return Err("the key has a digit that is not 0-9 or a-f");
-            };
-            *byte = high << 4 | low;
-        }
+        hex_into(digits, key.as_mut_slice()).ok_or("the key is not 64 digits of 0-9 and a-f")?;
         Ok(Self { domain, version, key })
     }
 }
@@ -118,19 +108,6 @@ impl fmt::Debug for RegionKey {
             .field("version", &self.version)
             .field("key", &"(redacted)")
             .finish()
-    }
-}
-
-/// A number in its one decimal form: no sign, no leading zero.
-fn decimal(text: &str) -> Option<u32> {
-    text.parse().ok().filter(|number: &u32| number.to_string() == text)
-}
-
-const fn hex(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use nova_fleet::Fleet;
 use nova_groups::Groups;
+use nova_keys::Keys;
 use prost::Message;
 
 /// First bytes of a snapshot, with its version behind them in little-endian.
@@ -20,7 +21,7 @@ pub struct ClusterCommand {
 #[derive(Clone, PartialEq, Message)]
 pub struct ClusterStep {
     /// Of which slice.
-    #[prost(oneof = "StepOp", tags = "1, 2")]
+    #[prost(oneof = "StepOp", tags = "1, 2, 30")]
     pub op: Option<StepOp>,
 }
 
@@ -33,6 +34,15 @@ pub enum StepOp {
     /// Replica groups.
     #[prost(message, tag = "2")]
     Groups(nova_groups::Command),
+    /// Key domains.
+    #[prost(message, tag = "30")]
+    Keys(nova_keys::Command),
+}
+
+impl From<nova_keys::Command> for ClusterStep {
+    fn from(command: nova_keys::Command) -> Self {
+        Self { op: Some(StepOp::Keys(command)) }
+    }
 }
 
 impl From<nova_fleet::Command> for ClusterStep {
@@ -54,6 +64,8 @@ pub enum StepAnswer {
     Fleet(nova_fleet::Answer),
     /// Of the groups.
     Groups(nova_groups::Answer),
+    /// Of the keys.
+    Keys(nova_keys::Answer),
     /// This controller does not know the step.
     Unknown,
 }
@@ -61,13 +73,15 @@ pub enum StepAnswer {
 /// One answer for each step of the batch, in order.
 pub type ClusterAnswer = Vec<StepAnswer>;
 
-/// Hosts and replica groups.
+/// Hosts, replica groups and key domains.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterState {
     /// Hosts.
     pub fleet: Fleet,
     /// Replica groups.
     pub groups: Groups,
+    /// Key domains.
+    pub keys: Keys,
     /// Log index of the last batch that was applied: the version of the map.
     pub version: u64,
 }
@@ -80,6 +94,9 @@ struct Snapshot {
     fleet: Vec<u8>,
     #[prost(bytes = "vec", tag = "3")]
     groups: Vec<u8>,
+    /// Empty in a snapshot of a release without keys.
+    #[prost(bytes = "vec", tag = "30")]
+    keys: Vec<u8>,
 }
 
 impl ClusterState {
@@ -92,6 +109,7 @@ impl ClusterState {
             .map(|step| match &step.op {
                 Some(StepOp::Fleet(command)) => StepAnswer::Fleet(self.fleet.apply(command)),
                 Some(StepOp::Groups(command)) => StepAnswer::Groups(self.groups.apply(command)),
+                Some(StepOp::Keys(command)) => StepAnswer::Keys(self.keys.apply(command)),
                 None => StepAnswer::Unknown,
             })
             .collect()
@@ -105,6 +123,7 @@ impl ClusterState {
             version: self.version,
             fleet: self.fleet.encode_to_vec(),
             groups: self.groups.encode_to_vec(),
+            keys: self.keys.encode_to_vec(),
         };
         out(&snapshot.encode_to_vec());
     }
@@ -126,6 +145,7 @@ impl ClusterState {
             version: snapshot.version,
             fleet: Fleet::decode(&snapshot.fleet).map_err(|error| error.to_string())?,
             groups: Groups::decode(&snapshot.groups).map_err(|error| error.to_string())?,
+            keys: Keys::decode(&snapshot.keys).map_err(|error| error.to_string())?,
         })
     }
 }

@@ -65,6 +65,42 @@ fn the_cluster_snapshot_keeps_its_bytes() {
 }
 
 #[test]
+fn the_cluster_snapshot_with_keys_keeps_its_bytes() {
+    let key = |op| nova_keys::Command { at_ms: 9, op: Some(op) }.into();
+    let create = |domain, name: &str| {
+        let name = name.into();
+        nova_keys::Op::Create(nova_keys::Create {
+            domain,
+            name,
+            version: 1,
+            root_version: 2,
+            wrapped: vec![5; 3],
+        })
+    };
+    let rotate = nova_keys::Rotate { domain: 1, version: 2, root_version: 2, wrapped: vec![6; 4] };
+    let steps = vec![
+        key(create(1, "default")),
+        key(create(2, "gone")),
+        key(nova_keys::Op::Rotate(rotate)),
+        key(nova_keys::Op::Drop(nova_keys::Drop { domain: 2 })),
+    ];
+    let mut state = ClusterState::default();
+    assert!(
+        state
+            .apply(4, &ClusterCommand { steps })
+            .iter()
+            .all(|answer| { matches!(answer, StepAnswer::Keys(nova_keys::Answer::Done { .. })) })
+    );
+    let bytes = bytes_of(|out| state.encode(out));
+    let golden = format!("{}/testdata/cluster-keys-v1.bin", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("NOVA_BLESS").is_some() {
+        std::fs::write(&golden, &bytes).unwrap();
+    }
+    assert_eq!(std::fs::read(&golden).unwrap(), bytes, "{golden}: a new form needs a new version");
+    assert_eq!(ClusterState::decode(&bytes).unwrap(), state);
+}
+
+#[test]
 fn the_digest_tells_states_apart() {
     let make = |path: &str| Command {
         client: 1,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nova_device::Shard;
 use nova_device::sync::Notify;
-use nova_ring::abi::{AgentCommand, AgentEvent, BadSlot, BlockRuns};
+use nova_ring::abi::{AgentCommand, AgentEvent, BOXED_KEY_BYTES, BadSlot, BlockRuns};
 use nova_ring::snapshot::{HostMap, SnapshotError, read_map};
 use nova_ring::{Link, PeerBroken, PushError};
 use nova_units::{BlockId, DeviceId, GroupId, Incarnation};
@@ -30,12 +30,27 @@ pub(crate) trait Ordered {
     fn delete_blocks(&self, group: GroupId, runs: BlockRuns);
     /// Tell by events which blocks the device holds.
     fn list_blocks(&self, request: u64, group: GroupId, from: BlockId, limit: u16);
+    /// A version of a domain's key, sealed to this start of the data plane.
+    fn take_key(&self, given: GivenKey);
+    /// A key domain was dropped.
+    fn drop_keys(&self, domain: u32);
     /// Go down.
     fn stop(&self);
     /// What an agent that has just attached has to know.
     fn full_report(&self) -> Vec<AgentEvent>;
     /// Counters are written here before the agent looks.
     fn count_into(&self, counters: &nova_ring::Counters);
+}
+
+/// A key as the agent carries it.
+pub(crate) struct GivenKey {
+    pub(crate) domain: u32,
+    pub(crate) version: u32,
+    /// Version that new blocks of the domain are sealed with.
+    pub(crate) current: u32,
+    /// For how long from now it may be held.
+    pub(crate) held: Duration,
+    pub(crate) boxed: [u8; BOXED_KEY_BYTES],
 }
 
 /// Events on their way to the agent; kept while there is none.
@@ -137,6 +152,11 @@ fn take_commands(
             AgentCommand::ListBlocks { request, group, from, limit } => {
                 orders.list_blocks(request, group, from, limit);
             }
+            AgentCommand::GiveKey { domain, version, current, held_s, boxed } => {
+                let held = Duration::from_secs(u64::from(held_s));
+                orders.take_key(GivenKey { domain, version, current, held, boxed });
+            }
+            AgentCommand::DropKeys { domain } => orders.drop_keys(domain),
             AgentCommand::Stop {} => orders.stop(),
         }
     }

@@ -21,7 +21,10 @@ pub(crate) struct Config {
     pub(crate) data_listen: SocketAddr,
     /// The hw-profile: cores, memory, spinning.
     pub(crate) profile: PathBuf,
-    /// The region's key file, mode 0600. A host without it stores and serves blocks, and is no edge.
+    /// Whether this host seals and opens blocks for local programs, with keys that the controllers give it.
+    #[serde(default)]
+    pub(crate) edge: bool,
+    /// In place of `edge`, for a region whose controllers have no root key: the region's key file, mode 0600.
     #[serde(default)]
     pub(crate) region_key: Option<PathBuf>,
     /// The device to keep blocks on. A host without one is an edge only.
@@ -53,8 +56,13 @@ pub(crate) enum ConfigError {
     NotLoopback { given: SocketAddr },
     #[error("device.create_mib = {given} is too small: at least {DEVICE_MIB_MIN} MiB")]
     DeviceTooSmall { given: u64 },
-    #[error("neither [device] nor region_key is given: this novad would store nothing and be no edge")]
+    #[error("neither [device] nor edge = true is given: this novad would store nothing and be no edge")]
     NoRole,
+    #[error(
+        "region_key and edge = true exclude each other: remove region_key, and give the file to the controllers as \
+         keys.import"
+    )]
+    TwoKeySources,
 }
 
 impl Config {
@@ -80,7 +88,10 @@ impl Config {
         if !self.data_listen.ip().is_loopback() {
             return Err(ConfigError::NotLoopback { given: self.data_listen });
         }
-        if self.device.is_none() && self.region_key.is_none() {
+        if self.edge && self.region_key.is_some() {
+            return Err(ConfigError::TwoKeySources);
+        }
+        if self.device.is_none() && self.region_key.is_none() && !self.edge {
             return Err(ConfigError::NoRole);
         }
         match self.device.as_ref().and_then(|device| device.create_mib) {
@@ -110,7 +121,8 @@ name = \"storage-1\"             # the host's name, for messages
 socket = \"/run/nova/novad.sock\" # the agent and local programs attach here; made with mode 0600
 data_listen = \"127.0.0.1:7101\" # NovaBulk; loopback only until it has TLS
 profile = \"hw-profiles/laptop.toml\"
-region_key = \"region.key\"      # optional: seals and opens blocks here (an edge); mode 0600
+edge = true                     # optional: seals and opens blocks here, with keys that the controllers give it
+# region_key = \"region.key\"    # in place of edge, when the controllers have no root key: the key itself, mode 0600
 [device]                        # optional: stores blocks here
 path = \"device.nova\"
 create_mib = 4096               # optional: make the file when it is missing, at least 256
@@ -144,5 +156,12 @@ mod tests {
     fn a_novad_without_a_role_is_refused() {
         let text = GOOD.replace("region_key = 'k'\n", "");
         assert!(matches!(Config::parse(&text), Err(Parsing::Meaning(ConfigError::NoRole))));
+        assert!(Config::parse(&format!("{text}edge = true\n")).is_ok());
+    }
+
+    #[test]
+    fn an_edge_has_its_keys_from_one_place() {
+        let text = format!("{GOOD}edge = true\n");
+        assert!(matches!(Config::parse(&text), Err(Parsing::Meaning(ConfigError::TwoKeySources))));
     }
 }

@@ -19,8 +19,9 @@ use novafs_member::{Member, MemberOptions};
 use novafs_replica::{Configuration, Report};
 use novafs_store::Opened;
 
-use crate::attendance::{self, Events, Ordered};
+use crate::attendance::{self, Events, GivenKey, Ordered};
 use crate::collection::Collection;
+use crate::desk::Desk;
 use crate::door::{Arrival, Door};
 use crate::doorbell::Doorbells;
 use crate::hosts::{Here, Hosts};
@@ -31,6 +32,8 @@ use crate::program;
 const REPORT_EVERY: Duration = Duration::from_millis(20);
 /// How often the agent hears how full the device is.
 const USAGE_EVERY: Duration = Duration::from_secs(1);
+/// How often keys are looked through for those whose time is over.
+const EXPIRE_KEYS_EVERY: Duration = Duration::from_secs(1);
 /// Pause after an accept that failed for lack of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -51,12 +54,20 @@ struct Up {
     member: Option<Rc<Member<RealShard, RealPeers>>>,
 }
 
+/// What an edge works with.
+pub(crate) struct Keys {
+    /// None on a host that is no edge.
+    pub(crate) ring: Option<Keyring>,
+    /// None where no keys are to come: the ring has what it needs from a file.
+    pub(crate) desk: Option<Desk>,
+}
+
 /// The host. One shard for now, so one of these.
 pub(crate) struct Host {
     shard: RealShard,
     door: Arc<Door>,
     boot: BootId,
-    keys: Option<Keyring>,
+    keys: Keys,
     mounted: Option<Mounted>,
     opened: RefCell<Option<Opened<RealShard>>>,
     up: RefCell<Option<Up>>,
@@ -76,7 +87,7 @@ impl Host {
         shard: RealShard,
         door: Arc<Door>,
         boot: BootId,
-        keys: Option<Keyring>,
+        keys: Keys,
         opened: Option<Opened<RealShard>>,
     ) -> Rc<Self> {
         let mounted = opened.as_ref().map(|opened| Mounted {
@@ -190,7 +201,7 @@ impl Host {
         if let Some(member) = &member {
             here.take_member(Rc::clone(member));
         }
-        let edge = self.keys.clone().map(|keys| {
+        let edge = self.keys.ring.clone().map(|keys| {
             let pending_bytes_max = usize::try_from(self.shard.pool().free_bytes() / 4).unwrap_or(usize::MAX);
             let options = EdgeOptions { pending_bytes_max, ..EdgeOptions::default() };
             Edge::new(self.shard.clone(), hosts, keys, options)
@@ -247,8 +258,16 @@ impl Host {
     /// Carries the member's reports and the device's room to the agent.
     async fn report(self: Rc<Self>) {
         let mut usage_at = Duration::ZERO;
+        let mut expire_at = Duration::ZERO;
         loop {
             self.pause(REPORT_EVERY).await;
+            self.say_wanted_keys();
+            if self.shard.clock().now() >= expire_at {
+                expire_at = self.shard.clock().now() + EXPIRE_KEYS_EVERY;
+                if let Some(edge) = self.edge() {
+                    edge.expire_keys();
+                }
+            }
             let Some(member) = self.member() else { continue };
             for report in member.reports() {
                 self.tell(report);
@@ -281,6 +300,19 @@ impl Host {
             }
             Report::PageRepaired { group, block, unit } => {
                 tracing::warn!(%group, %block, %unit, "found a bad copy and wrote it anew from another member");
+            }
+        }
+    }
+
+    fn edge(&self) -> Option<Rc<Edge<RealShard, RealPeers>>> {
+        self.up.borrow().as_ref().and_then(|up| up.edge.clone())
+    }
+
+    /// Tells the agent of key domains that were asked for here and are not here.
+    fn say_wanted_keys(&self) {
+        if let (Some(ring), Some(desk)) = (&self.keys.ring, &self.keys.desk) {
+            for domain in ring.take_unsaid() {
+                self.events.push(AgentEvent::KeyWanted { domain, public: desk.public() });
             }
         }
     }
@@ -364,12 +396,45 @@ impl Ordered for Rc<Host> {
         });
     }
 
+    fn take_key(&self, given: GivenKey) {
+        let (Some(ring), Some(desk)) = (&self.keys.ring, &self.keys.desk) else {
+            tracing::warn!(domain = given.domain, "a key came to a host that takes none");
+            return;
+        };
+        match desk.unpack(&given) {
+            Ok(key) => {
+                let (domain, version, current) = (given.domain, given.version, given.current);
+                if ring.find(domain, version).is_err() {
+                    tracing::info!(domain, version, current, "a key came");
+                }
+                ring.give(key, current, Some(self.shard.clock().now() + given.held));
+            }
+            Err(error) => tracing::error!(domain = given.domain, version = given.version, "{error}"),
+        }
+    }
+
+    fn drop_keys(&self, domain: u32) {
+        tracing::warn!(domain, "a key domain was dropped: its keys are forgotten, its data erased");
+        match (self.edge(), &self.keys.ring) {
+            (Some(edge), _) => edge.drop_domain(domain),
+            (None, Some(ring)) => ring.drop_domain(domain),
+            (None, None) => {}
+        }
+    }
+
     fn stop(&self) {
         self.door.ask_stop();
     }
 
     fn full_report(&self) -> Vec<AgentEvent> {
-        self.mounted_event().into_iter().collect()
+        let wanted = match (&self.keys.ring, &self.keys.desk) {
+            (Some(ring), Some(desk)) => {
+                let public = desk.public();
+                ring.wanted().into_iter().map(|domain| AgentEvent::KeyWanted { domain, public }).collect()
+            }
+            _ => Vec::new(),
+        };
+        self.mounted_event().into_iter().chain(wanted).collect()
     }
 
     fn count_into(&self, counters: &Counters) {

@@ -6,6 +6,7 @@ mod attendance;
 mod cipher;
 mod collection;
 mod config;
+mod desk;
 mod door;
 mod doorbell;
 mod host;
@@ -29,9 +30,10 @@ use nova_ring::Acceptor;
 use nova_shard::ShardOptions;
 use nova_units::BootId;
 use novafs_edge::Keyring;
-use novafs_format::seal::DomainKey;
+use novafs_format::seal::{CipherKind, DomainKey};
 
 use crate::config::Config;
+use crate::desk::Desk;
 use crate::door::Door;
 
 /// Permission bits of the socket: the user that runs novad.
@@ -96,13 +98,20 @@ fn start(path: &Path) -> anyhow::Result<()> {
     profile
         .check_start(u16::try_from(cores.get()).unwrap_or(u16::MAX))
         .context("this hw-profile on this machine")?;
-    let keys = config.region_key.as_deref().map(read_key).transpose()?;
+    let boot = boot_id()?;
+    let cipher = (config.edge || config.region_key.is_some()).then(choose_cipher);
+    let keys = match (&config.region_key, cipher) {
+        (Some(path), Some(cipher)) => Some(Keyring::of(read_key(path)?.with_cipher(cipher))),
+        (None, Some(_)) => Some(Keyring::empty()),
+        _ => None,
+    };
+    let desk = match cipher.filter(|_| config.edge) {
+        Some(cipher) => Some(Desk::open(boot, cipher).context("make this start's key pair")?),
+        None => None,
+    };
     if let Some(device) = &config.device {
         storage::create_missing(device)?;
     }
-    let mut boot = [0; 8];
-    getrandom::fill(&mut boot).map_err(|error| anyhow::anyhow!("draw a boot id: {error}"))?;
-    let boot = BootId(u64::from_le_bytes(boot) | 1);
     let door = Door::new(boot.0).context("make the door's bell")?;
     signals::stop_on_signals(&door).context("take over SIGTERM and SIGINT")?;
     let options = shard_options(&config, &profile);
@@ -117,7 +126,9 @@ fn start(path: &Path) -> anyhow::Result<()> {
         let acceptor = Acceptor::listen(&socket, SOCKET_MODE, Arc::clone(&door) as Arc<_>)
             .with_context(|| format!("listen at {}", socket.display()))?;
         tracing::info!(socket = %socket.display(), "waiting for the agent");
-        let ended = host::Host::new(shard, Arc::clone(&door), boot, keys, opened).run().await;
+        let ended = host::Host::new(shard, Arc::clone(&door), boot, host::Keys { ring: keys, desk }, opened)
+            .run()
+            .await;
         drop(acceptor);
         ended.context("close the device in order")?;
         tracing::info!("novad ends");
@@ -144,7 +155,7 @@ fn shard_options(config: &Config, profile: &Profile) -> ShardOptions {
 }
 
 /// Reads the region's key. Whoever else could read the file could open every block, so that is an error.
-fn read_key(path: &Path) -> anyhow::Result<Keyring> {
+fn read_key(path: &Path) -> anyhow::Result<DomainKey> {
     use std::os::unix::fs::MetadataExt;
     let mode =
         std::fs::metadata(path).with_context(|| format!("find the key file {}", path.display()))?.mode();
@@ -158,7 +169,11 @@ fn read_key(path: &Path) -> anyhow::Result<Keyring> {
     let text = zeroize::Zeroizing::new(
         std::fs::read_to_string(path).with_context(|| format!("read the key file {}", path.display()))?,
     );
-    let key = DomainKey::parse(&text).with_context(|| format!("the key file {}", path.display()))?;
+    DomainKey::parse(&text).with_context(|| format!("the key file {}", path.display()))
+}
+
+/// Which cipher seals here.
+fn choose_cipher() -> CipherKind {
     let measured = cipher::measure();
     let rates: Vec<_> = measured
         .iter()
@@ -166,5 +181,12 @@ fn read_key(path: &Path) -> anyhow::Result<Keyring> {
         .collect();
     let chosen = measured[0].cipher;
     tracing::info!(cipher = chosen.name(), "AES-256-GCM, sealing 64 KiB units: {}", rates.join(", "));
-    Ok(Keyring::of(key.with_cipher(chosen)))
+    chosen
+}
+
+/// A random name of this start; 0 means none.
+fn boot_id() -> anyhow::Result<BootId> {
+    let mut boot = [0; 8];
+    getrandom::fill(&mut boot).map_err(|error| anyhow::anyhow!("draw a boot id: {error}"))?;
+    Ok(BootId(u64::from_le_bytes(boot) | 1))
 }

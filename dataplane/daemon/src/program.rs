@@ -156,8 +156,12 @@ impl<S: Shard, P: Peers> Program<S, P> {
     async fn try_carry_out(&self, command: ClientCommand) -> Result<Answer, EdgeError> {
         let mut answer = Answer::new(command.request(), Status::Ok);
         match command {
-            ClientCommand::OpenWriter { .. } => {
-                let opened = self.edge.open_writer()?;
+            ClientCommand::CurrentKey { key_domain, .. } => {
+                let (key_domain, key_version) = self.edge.current_key(key_domain).await?;
+                answer.detail = OpenedWriter { writer: 0, key_domain, key_version }.encode();
+            }
+            ClientCommand::OpenWriter { key_domain, key_version, .. } => {
+                let opened = self.edge.open_writer(key_domain, key_version).await?;
                 self.writers.borrow_mut().push(opened.writer);
                 let (key_domain, key_version) = opened.key;
                 answer.detail = OpenedWriter { writer: opened.writer.0, key_domain, key_version }.encode();
@@ -317,6 +321,7 @@ fn status_of(error: &EdgeError) -> Status {
         EdgeError::Corrupt { .. } => Status::Corrupt,
         EdgeError::Missing { .. } => Status::NotFound,
         EdgeError::NoKey { .. } => Status::NoKey,
+        EdgeError::KeyDropped { .. } => Status::KeyDropped,
         EdgeError::UnknownWriter | EdgeError::Invalid(_) => Status::Invalid,
         EdgeError::TooManyBlocks { .. } => Status::Busy,
     }

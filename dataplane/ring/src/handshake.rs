@@ -33,7 +33,7 @@ use crate::layout::{Kind, LAYOUT_HASH, Terms};
 
 /// Version of the slots, of the handshake and of the doorbells. 2: the peer is woken over the socket, and a report of
 /// peers names their starts.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 /// How long one side waits for the other's half of the handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of a hello.

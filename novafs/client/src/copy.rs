@@ -10,6 +10,7 @@ use nova_units::UNIT_LOG2_DEFAULT;
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::progress::Progress;
+use crate::put::namespace_of;
 use crate::write::write_file;
 
 /// How often a copy is begun.
@@ -88,6 +89,7 @@ impl Client {
             source.as_ref(),
             &link,
             &session,
+            namespace_of(target),
             UNIT_LOG2_DEFAULT,
             self.deadline,
             progress,

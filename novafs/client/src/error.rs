@@ -110,6 +110,11 @@ impl ClientError {
         }
     }
 
+    /// The data plane has no key for it now.
+    pub(crate) fn is_no_key(&self) -> bool {
+        matches!(self, Self::Data { status: Status::NoKey, .. })
+    }
+
     pub(crate) fn too_large(inode: u64) -> Self {
         let message = "a file ends before 2^63 bytes".into();
         Self::Refused { code: Code::TooLarge, path: format!("inode {inode}"), message }
@@ -127,7 +132,7 @@ fn seconds(waited: &Duration) -> String {
 fn advice(status: Status) -> &'static str {
     match status {
         Status::Full => "; remove files or add a storage host",
-        Status::NoKey => "; read it on a host that has the region's key",
+        Status::NoKey => "; its controllers may be away: `nova cluster status`, `nova key ls`",
         Status::Corrupt => "; no replica passed its checks, restore it from a backup",
         _ => "",
     }

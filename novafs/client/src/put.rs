@@ -203,7 +203,17 @@ impl<I: Iterator<Item = Source> + Send> Put<'_, I> {
         let about = file.metadata().map_err(ClientError::local("look at", path))?;
         let link = self.client.data.attachment()?;
         let PutOptions { unit_log2, deadline, .. } = *self.options;
-        let written = write_file(&mut file, path, &link, session, unit_log2, deadline, self.progress)?;
+        let namespace = match session.namespace() {
+            "" => namespace_of(&job.source.target),
+            chosen => chosen,
+        };
+        let written =
+            write_file(&mut file, path, &link, session, namespace, unit_log2, deadline, self.progress)
+                .inspect_err(|error| {
+                    if error.is_no_key() {
+                        link.forget_writers();
+                    }
+                })?;
         job.bytes = written.bytes;
         let modified =
             about.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
@@ -254,4 +264,8 @@ impl<I: Iterator<Item = Source> + Send> Put<'_, I> {
         drop(feed);
         self.changed.notify_all();
     }
+}
+/// The namespace that a path of the region lies in; empty for none.
+pub(crate) fn namespace_of(target: &str) -> &str {
+    target.trim_start_matches('/').split('/').next().unwrap_or_default()
 }

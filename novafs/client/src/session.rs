@@ -27,6 +27,7 @@ struct Reserve {
     end: u64,
     groups: Vec<u32>,
     unit_log2: u8,
+    key_domain: u32,
 }
 
 /// A block id that was never used.
@@ -37,6 +38,8 @@ pub(crate) struct FreshBlock {
     pub(crate) group: GroupId,
     /// Unit size that its namespace asks for, 12..=16.
     pub(crate) unit_log2: u8,
+    /// Key domain of its namespace; 0: the edge chooses.
+    pub(crate) key_domain: u32,
 }
 
 #[derive(Debug, Default)]
@@ -95,9 +98,9 @@ impl Session {
         self.ended.store(true, Ordering::Release);
     }
 
-    /// A fresh block id and the group it belongs in, of the session's own namespace.
-    pub(crate) fn next_block(&self) -> Result<(BlockId, GroupId), ClientError> {
-        self.next_block_of(&self.namespace).map(|fresh| (fresh.block, fresh.group))
+    /// The namespace that the session was opened for; empty: none in particular.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     /// A fresh block for a file of `namespace`; empty: where the controllers choose.
@@ -115,7 +118,8 @@ impl Session {
         let count = u64::try_from(reserve.groups.len()).expect("a length fits 64 bits");
         let index = usize::try_from((block - reserve.first) % count).expect("under a length");
         let group = GroupId(reserve.groups[index]);
-        Ok(FreshBlock { block: BlockId(block), group, unit_log2: reserve.unit_log2 })
+        let Reserve { unit_log2, key_domain, .. } = *reserve;
+        Ok(FreshBlock { block: BlockId(block), group, unit_log2, key_domain })
     }
 
     fn reserve(&self, namespace: &str) -> Result<Reserve, ClientError> {
@@ -138,7 +142,8 @@ impl Session {
         let unit_log2 =
             u8::try_from(found.unit_log2).ok().filter(|log2| (UNIT_LOG2_MIN..=UNIT_LOG2_MAX).contains(log2));
         let (end, unit_log2) = (first.saturating_add(count), unit_log2.unwrap_or(UNIT_LOG2_DEFAULT));
-        Ok(Reserve { first, next: first, end, groups: found.groups, unit_log2 })
+        let key_domain = found.key_domain;
+        Ok(Reserve { first, next: first, end, groups: found.groups, unit_log2, key_domain })
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use nova_ring::abi::{Answer, ClientCommand, OpenedWriter, Status};
+use nova_ring::abi::{Answer, ClientCommand, Status};
 use nova_units::{BlockId, Generation, GroupId};
 
 use crate::backoff::Backoff;
@@ -18,6 +18,8 @@ const IN_FLIGHT_MAX: usize = 8;
 /// Bytes that go into a block. Those of one call do not overlap.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patch<'d> {
+    /// Writer of the block's key.
+    pub(crate) writer: u64,
     pub(crate) group: GroupId,
     pub(crate) block: BlockId,
     pub(crate) unit_log2: u8,
@@ -39,7 +41,6 @@ struct Sent<'a, 'd> {
 
 struct Transfer<'a, 'd> {
     link: &'a Attachment,
-    writer: OpenedWriter,
     generation: Generation,
     inbox: mpsc::Sender<(u64, Option<Answer>)>,
     answers: mpsc::Receiver<(u64, Option<Answer>)>,
@@ -71,8 +72,8 @@ impl<'a, 'd> Transfer<'a, 'd> {
     }
 
     fn send(&mut self, sent: Sent<'a, 'd>, block_bytes: u32) -> Result<(), ClientError> {
-        let Patch { group, block, unit_log2, offset, data, .. } = sent.patch;
-        let (writer, generation, arena_offset) = (self.writer.writer, self.generation, sent.piece.offset);
+        let Patch { writer, group, block, unit_log2, offset, data, .. } = sent.patch;
+        let (generation, arena_offset) = (self.generation, sent.piece.offset);
         let request = self.link.submit(&self.inbox, |request| ClientCommand::Write {
             request,
             writer,
@@ -123,7 +124,6 @@ impl<'a, 'd> Transfer<'a, 'd> {
 /// [`ClientError::Lost`] when the data plane went away; of the first patch that failed otherwise.
 pub(crate) fn write_patches(
     link: &Attachment,
-    writer: OpenedWriter,
     generation: Generation,
     patches: &[Patch<'_>],
     deadline: Duration,
@@ -131,7 +131,7 @@ pub(crate) fn write_patches(
     let (inbox, answers) = mpsc::channel();
     let sent = HashMap::new();
     let backoff = Backoff::new(deadline);
-    let mut transfer = Transfer { link, writer, generation, inbox, answers, sent, backoff };
+    let mut transfer = Transfer { link, generation, inbox, answers, sent, backoff };
     let written = transfer.run(patches);
     if written.is_err() {
         transfer.drain();

@@ -14,7 +14,7 @@ use crate::backoff::Backoff;
 use crate::data::{Attachment, CHUNK_BYTES};
 use crate::error::ClientError;
 use crate::progress::Progress;
-use crate::session::Session;
+use crate::session::{FreshBlock, Session};
 use crate::space::Piece;
 
 /// Transfers of one file in flight.
@@ -95,18 +95,21 @@ pub(crate) struct Written {
     pub(crate) blocks: Vec<Block>,
 }
 
-/// Reads `source` to its end and writes it durably into fresh blocks of `session`.
+/// Reads `source` to its end and writes it durably into fresh blocks of `session` for a file of `namespace`.
+#[expect(clippy::too_many_arguments, reason = "what one file of a put needs")]
 pub(crate) fn write_file(
     source: &mut dyn Read,
     path: &std::path::Path,
     link: &Attachment,
     session: &Session,
+    namespace: &str,
     unit_log2: u8,
     deadline: Duration,
     progress: &Progress,
 ) -> Result<Written, ClientError> {
     let counted = Cell::new(0);
-    let written = write_blocks(source, path, link, session, unit_log2, deadline, progress, &counted);
+    let written =
+        write_blocks(source, path, link, session, namespace, unit_log2, deadline, progress, &counted);
     if written.is_err() {
         progress.take_back(counted.get());
     }
@@ -119,12 +122,12 @@ fn write_blocks(
     path: &std::path::Path,
     link: &Attachment,
     session: &Session,
+    namespace: &str,
     unit_log2: u8,
     deadline: Duration,
     progress: &Progress,
     counted: &Cell<u64>,
 ) -> Result<Written, ClientError> {
-    let writer = link.writer(deadline)?;
     let mut written = Written { bytes: 0, blocks: Vec::new() };
     let mut chunk = Vec::new();
     loop {
@@ -132,7 +135,8 @@ fn write_blocks(
         if chunk.is_empty() {
             return Ok(written);
         }
-        let (block, group) = session.next_block()?;
+        let FreshBlock { block, group, key_domain, .. } = session.next_block_of(namespace)?;
+        let writer = link.writer_for_new(key_domain, deadline)?;
         let (inbox, answers) = mpsc::channel();
         let backoff = Backoff::new(deadline);
         let sent = HashMap::new();

@@ -67,9 +67,8 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         if request.from_bytes > BLOCK_BYTES_MAX {
             return Err(EdgeError::Invalid("a block has at most 128 MiB"));
         }
-        let domain = self.keys.current().ok_or(EdgeError::NoKey { domain: 0, version: 0 })?;
         let name = (request.group, request.block, request.generation);
-        let block = self.writers.block(request.writer, name, request.unit_log2, domain)?;
+        let block = self.writers.block(request.writer, name, request.unit_log2)?;
         let turn = Rc::new(block.order.enter(0..u32::MAX));
         let (sender, done) = oneshot::channel();
         let edge = Rc::clone(self);

@@ -60,13 +60,19 @@ pub enum EdgeError {
     },
     /// This edge has no key for the block's domain and version.
     #[error(
-        "no key for domain {domain} version {version}: this host is not allowed to serve it, or its key file is old"
+        "no key for domain {domain} version {version} came to this host: `nova key ls` shows the domains there are"
     )]
     NoKey {
         /// Key domain of the block.
         domain: u32,
         /// Version of the domain's key.
         version: u32,
+    },
+    /// The key domain of the block was dropped: what was sealed under it is erased.
+    #[error("key domain {domain} was dropped: its data are erased and cannot come back")]
+    KeyDropped {
+        /// Key domain of the block.
+        domain: u32,
     },
     /// The writer or block is not open at this edge; it may have restarted. Open a new writer and write again.
     #[error("the writer is not open at this edge: open a new one and write the block again")]

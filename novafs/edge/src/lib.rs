@@ -31,8 +31,9 @@ use std::time::Duration;
 use gather::GroupQueue;
 use nearest::Nearest;
 use nova_device::sync::Notify;
-use nova_device::{Peers, Shard};
+use nova_device::{Clock, Peers, Shard};
 use nova_units::{BlockId, Generation, GroupId};
+use novafs_format::seal::DomainKey;
 use novafs_replica::Configuration;
 use write::Memory;
 use writer::Writers;
@@ -48,6 +49,8 @@ pub struct EdgeOptions {
     pub pending_bytes_max: usize,
     /// Blocks that writers may have open at once; each holds its unit digests.
     pub open_blocks_max: usize,
+    /// How long a request waits for a key that is not here, and was asked for.
+    pub key_wait: Duration,
 }
 
 impl Default for EdgeOptions {
@@ -57,6 +60,7 @@ impl Default for EdgeOptions {
             attempt: Duration::from_secs(5),
             pending_bytes_max: 64 << 20,
             open_blocks_max: 65_536,
+            key_wait: Duration::from_secs(5),
         }
     }
 }
@@ -142,13 +146,70 @@ impl<S: Shard, P: Peers> Edge<S, P> {
     /// Opens a writer: a fresh salt from the shard's secret randomness, so that no key of an earlier writer, of this
     /// run or another, can come up again (docs/adr/0006).
     ///
+    /// It seals under one version of one domain's key for as long as it lives, because that belongs to a block: version
+    /// 0 is the current one, domain 0 the first that is here. Waits for a key that has to be brought, `key_wait` at most.
+    ///
     /// # Errors
-    /// `NoKey` when this edge holds none to seal with.
-    pub fn open_writer(&self) -> Result<WriterOpened, EdgeError> {
-        let key = self.keys.current().ok_or(EdgeError::NoKey { domain: 0, version: 0 })?;
+    /// `NoKey` when this edge holds none to seal with, `KeyDropped` when there never will be one.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing is opened before it is answered.
+    pub async fn open_writer(&self, domain: u32, version: u32) -> Result<WriterOpened, EdgeError> {
+        let key = self.key(domain, version).await?;
         let mut salt = [0; 16];
         self.shard.fill_secret(&mut salt);
-        Ok(self.writers.open(salt, (key.domain(), key.version())))
+        Ok(self.writers.open(salt, key))
+    }
+
+    /// Version of the key that new blocks of the domain are sealed with; domain 0 is the first that is here.
+    ///
+    /// # Errors
+    /// As [`Edge::open_writer`].
+    ///
+    /// # Cancel safety
+    /// Safe: nothing is changed.
+    pub async fn current_key(&self, domain: u32) -> Result<(u32, u32), EdgeError> {
+        self.key(domain, 0).await.map(|key| (key.domain(), key.version()))
+    }
+
+    /// Forgets a key domain for good: its keys, and every block that a writer has open under them. Requests under way
+    /// end within their deadline; what comes later is answered `KeyDropped`.
+    pub fn drop_domain(&self, domain: u32) {
+        self.keys.drop_domain(domain);
+        self.writers.forget_keys(|held, _| (held == domain).then_some(EdgeError::KeyDropped { domain }));
+    }
+
+    /// Forgets the keys whose time is over, and what is open under them.
+    pub fn expire_keys(&self) {
+        let gone = self.keys.expire(self.shard.clock().now());
+        if !gone.is_empty() {
+            self.writers.forget_keys(|domain, version| {
+                gone.contains(&(domain, version)).then_some(EdgeError::NoKey { domain, version })
+            });
+        }
+    }
+
+    /// The keys of this edge.
+    #[must_use]
+    pub const fn keys(&self) -> &Keyring {
+        &self.keys
+    }
+
+    /// A key by name, version 0 for the current one; waits while somebody may bring it.
+    async fn key(&self, domain: u32, version: u32) -> Result<Rc<DomainKey>, EdgeError> {
+        let clock = self.shard.clock();
+        let until = clock.now() + self.options.key_wait;
+        loop {
+            let found = match version {
+                0 => self.keys.current(domain),
+                version => self.keys.find(domain, version),
+            };
+            match found {
+                Err(EdgeError::NoKey { .. }) if clock.now() < until => {}
+                settled => return settled,
+            }
+            futures_lite::future::or(self.keys.changed(), clock.sleep_until(until)).await;
+        }
     }
 
     /// Ends a writer and forgets the blocks that it left open. Writes in flight are still carried out.
@@ -181,7 +242,6 @@ impl<S: Shard, P: Peers> Edge<S, P> {
 
     /// Waits until the map changes or `pause` has passed, whichever is first.
     async fn wait_for_map(&self, pause: Duration) {
-        use nova_device::Clock;
         let clock = self.shard.clock();
         let until = clock.now() + pause;
         futures_lite::future::or(self.map_changed.notified(), clock.sleep_until(until)).await;

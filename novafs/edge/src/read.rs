@@ -235,8 +235,8 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         units: &Units,
         give: &mut impl FnMut(u32, Option<&[u8]>),
     ) -> Result<(), EdgeError> {
-        let domain = self.keys.find(units.key.0, units.key.1)?;
-        let mut keys = Keys { domain, unit_log2: units.unit_log2, newest: None };
+        let domain = self.key(units.key.0, units.key.1).await?;
+        let mut keys = Keys { domain: &domain, unit_log2: units.unit_log2, newest: None };
         let begun = self.shard.clock().now();
         let mut last = "no map of the cluster yet";
         loop {

@@ -170,9 +170,8 @@ impl<S: Shard, P: Peers> Edge<S, P> {
     /// A dropped future no longer waits. Either nothing is written, or the write is carried out all the same.
     pub async fn write(self: &Rc<Self>, request: WriteRequest) -> Result<(), EdgeError> {
         request.check()?;
-        let domain = self.keys.current().ok_or(EdgeError::NoKey { domain: 0, version: 0 })?;
         let name = (request.group, request.block, request.generation);
-        let block = self.writers.block(request.writer, name, request.unit_log2, domain)?;
+        let block = self.writers.block(request.writer, name, request.unit_log2)?;
         let turn = Rc::new(block.order.enter(request.units()));
         turn.comes().await;
         if block.uncut.get() {

@@ -25,7 +25,7 @@ pub struct WriterId(pub u64);
 pub struct WriterOpened {
     /// Names the writer in every write.
     pub writer: WriterId,
-    /// Domain and version of the key that new blocks are sealed with.
+    /// Domain and version of the key that everything of it is sealed with.
     pub key: (u32, u32),
 }
 
@@ -94,6 +94,8 @@ impl OpenBlock {
 #[derive(Debug)]
 struct Writer {
     salt: [u8; 16],
+    /// Of all its blocks: a rotation changes nothing for a writer that is open. Or why it is not here any more.
+    key: Result<Rc<DomainKey>, EdgeError>,
     next_counter: Rc<Cell<u64>>,
     blocks: HashMap<(BlockId, Generation), Rc<OpenBlock>>,
 }
@@ -112,17 +114,31 @@ impl Writers {
         Self { next: Cell::new(1), open: RefCell::default(), blocks: Cell::new(0), blocks_max }
     }
 
-    pub(crate) fn open(&self, salt: [u8; 16], key: (u32, u32)) -> WriterOpened {
+    pub(crate) fn open(&self, salt: [u8; 16], key: Rc<DomainKey>) -> WriterOpened {
+        let name = (key.domain(), key.version());
         let writer = WriterId(self.next.get());
         self.next.set(writer.0 + 1);
-        let opened = Writer { salt, next_counter: Rc::new(Cell::new(1)), blocks: HashMap::new() };
+        let opened =
+            Writer { salt, key: Ok(key), next_counter: Rc::new(Cell::new(1)), blocks: HashMap::new() };
         self.open.borrow_mut().insert(writer, opened);
-        WriterOpened { writer, key }
+        WriterOpened { writer, key: name }
     }
 
     pub(crate) fn close(&self, writer: WriterId) {
         if let Some(writer) = self.open.borrow_mut().remove(&writer) {
             self.blocks.set(self.blocks.get() - writer.blocks.len());
+        }
+    }
+
+    /// Forgets keys, and all that writers have open under them; `gone` says why of a domain and version.
+    pub(crate) fn forget_keys(&self, gone: impl Fn(u32, u32) -> Option<EdgeError>) {
+        for writer in self.open.borrow_mut().values_mut() {
+            let why = writer.key.as_ref().ok().and_then(|key| gone(key.domain(), key.version()));
+            if let Some(why) = why {
+                writer.key = Err(why);
+                self.blocks.set(self.blocks.get() - writer.blocks.len());
+                writer.blocks.clear();
+            }
         }
     }
 
@@ -132,7 +148,6 @@ impl Writers {
         writer: WriterId,
         (group, block, generation): (GroupId, BlockId, Generation),
         unit_log2: u8,
-        domain: &DomainKey,
     ) -> Result<Rc<OpenBlock>, EdgeError> {
         let mut open = self.open.borrow_mut();
         let writer = open.get_mut(&writer).ok_or(EdgeError::UnknownWriter)?;
@@ -145,6 +160,7 @@ impl Writers {
         if self.blocks.get() >= self.blocks_max {
             return Err(EdgeError::TooManyBlocks { open: self.blocks.get() });
         }
+        let domain = writer.key.as_ref().map_err(Clone::clone)?;
         let made = Rc::new(OpenBlock {
             id: block,
             group,

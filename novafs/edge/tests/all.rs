@@ -8,6 +8,8 @@
 
 #[path = "all/fake_hosts.rs"]
 mod fake_hosts;
+#[path = "all/keys.rs"]
+mod keys;
 #[path = "all/prop_rewrite.rs"]
 mod prop_rewrite;
 #[path = "all/rewrite.rs"]

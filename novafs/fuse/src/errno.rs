@@ -64,6 +64,7 @@ fn data(status: DataStatus) -> Errno {
         DataStatus::Full => Errno::ENOSPC,
         DataStatus::Unavailable | DataStatus::Busy | DataStatus::TimedOut => Errno::ETIMEDOUT,
         DataStatus::NoKey => Errno::from_i32(rustix::io::Errno::NOKEY.raw_os_error()),
+        DataStatus::KeyDropped => Errno::from_i32(rustix::io::Errno::KEYREVOKED.raw_os_error()),
         _ => Errno::EIO,
     }
 }
@@ -81,7 +82,7 @@ mod tests {
         assert_eq!(refused(RefusalCode::Quota).code(), rustix::io::Errno::DQUOT.raw_os_error());
         let data = |status| errno(&ClientError::Data { what: String::new(), status });
         assert_eq!((data(DataStatus::Full), data(DataStatus::Corrupt)), (Errno::ENOSPC, Errno::EIO));
-        assert_eq!(data(DataStatus::NoKey).code(), 126);
+        assert_eq!((data(DataStatus::NoKey).code(), data(DataStatus::KeyDropped).code()), (126, 128));
         let lost = ClientError::Broken { inode: 7, reason: String::new() };
         assert_eq!((errno(&lost), errno(&ClientError::Usage(String::new()))), (Errno::EIO, Errno::EINVAL));
     }

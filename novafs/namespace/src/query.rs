@@ -322,6 +322,11 @@ impl Namespace {
         Ok(page)
     }
 
+    /// Every namespace by name, with its rules.
+    pub fn spaces(&self) -> impl Iterator<Item = (&str, &Space)> {
+        self.spaces.iter().filter_map(|(id, space)| Some((&*self.inodes.get(id)?.name, space)))
+    }
+
     /// The policy of the namespace called `name`.
     #[must_use]
     pub fn space(&self, name: &str) -> Option<&Space> {

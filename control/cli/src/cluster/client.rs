@@ -27,7 +27,7 @@ const QUIET_MAX: Duration = Duration::from_secs(60);
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// Connections to all controllers, made when they are first used.
-pub(super) struct Controllers {
+pub(crate) struct Controllers {
     runtime: Runtime,
     channels: Vec<(String, Channel)>,
     /// Whom to ask first.
@@ -36,7 +36,7 @@ pub(super) struct Controllers {
 
 impl Controllers {
     /// The controllers of a region, to be asked as its operator.
-    pub(super) fn of(region: &Region) -> anyhow::Result<Self> {
+    pub(crate) fn of(region: &Region) -> anyhow::Result<Self> {
         let credentials = Credentials::load(&operator_folder(&region.folder), OPERATOR)
             .context("read the operator's certificate")?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -63,14 +63,14 @@ impl Controllers {
 
     /// What the controllers know. Asks one after the other until one answers, for `patience` at most.
     pub(super) fn status(&mut self, patience: Duration) -> anyhow::Result<StatusResponse> {
-        let status = async |mut client: ClusterClient<Channel>| client.status(StatusRequest {}).await;
+        let status = async |channel| cluster(channel).status(StatusRequest {}).await;
         self.ask(patience, status)
     }
 
     /// Lets the leading controller compare the file metadata with what is stored; gives `each` reply to a function as
     /// it comes. It may take `patience` until it begins, and [`QUIET_MAX`] between two replies.
     pub(super) fn check(&mut self, patience: Duration, mut each: impl FnMut(Reply)) -> anyhow::Result<()> {
-        let check = async |mut client: ClusterClient<Channel>| client.check(CheckRequest {}).await;
+        let check = async |channel| cluster(channel).check(CheckRequest {}).await;
         let mut replies = self.ask(patience, check)?;
         self.runtime.block_on(async {
             loop {
@@ -91,19 +91,19 @@ impl Controllers {
     }
 
     /// Asks one controller after the other until one answers, for `patience` at most.
-    fn ask<T>(
+    pub(crate) fn ask<T>(
         &mut self,
         patience: Duration,
-        ask: impl AsyncFn(ClusterClient<Channel>) -> Result<tonic::Response<T>, Status>,
+        ask: impl AsyncFn(Channel) -> Result<tonic::Response<T>, Status>,
     ) -> anyhow::Result<T> {
         let begun = Instant::now();
         let mut asked = 0;
         loop {
             let left = patience.saturating_sub(begun.elapsed());
             let (address, channel) = &self.channels[self.next];
-            let client = ClusterClient::new(channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
+            let channel = channel.clone();
             let answer = self.runtime.block_on(async {
-                match tokio::time::timeout(ATTEMPT.min(left), ask(client)).await {
+                match tokio::time::timeout(ATTEMPT.min(left), ask(channel)).await {
                     Ok(answer) => answer.map(tonic::Response::into_inner),
                     Err(_) => Err(Status::deadline_exceeded("no answer in time")),
                 }
@@ -113,6 +113,9 @@ impl Controllers {
                 Err(refusal) => refusal,
             };
             asked += 1;
+            if refusal.code() == Code::NotFound {
+                return Err(Stop::not_found(refusal.message()));
+            }
             if !may_pass(refusal.code()) {
                 anyhow::bail!("controller {address} refuses: {}", refusal.message());
             }
@@ -130,6 +133,10 @@ impl Controllers {
             }
         }
     }
+}
+
+fn cluster(channel: Channel) -> ClusterClient<Channel> {
+    ClusterClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
 /// Whom to ask after this refusal: the leader that it names, else the next.

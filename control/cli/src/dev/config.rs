@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use nova_security::{Authority, Identity, RegionKey, Role, Zone};
+use nova_security::{Authority, Identity, Role, RootKey, Zone};
 use serde::Serialize;
 
 use crate::dev::region::{Controller, Host, HostRole, Place, Program, Region, boot};
@@ -15,9 +15,6 @@ use crate::dev::region::{Controller, Host, HostRole, Place, Program, Region, boo
 const REGION: &str = "dev";
 /// Stem of the operator's certificate in [`operator_folder`].
 pub(crate) const OPERATOR: &str = "operator";
-/// Key domain of the region key, and the version it begins with.
-const KEY_DOMAIN: u32 = 1;
-const KEY_VERSION: u32 = 1;
 /// Who starts a region here wants to see space come back: blocks of removed files are collected after this, not after
 /// the minute that is the default elsewhere.
 const COLLECT_AFTER_SECONDS: u32 = 2;
@@ -60,7 +57,7 @@ pub(crate) fn lay_out(plan: &Plan) -> anyhow::Result<Region> {
     };
     issue(&operator_folder(folder), OPERATOR, Zone::Management, Role::Operator, OPERATOR, &[])
         .context("issue the operator's certificate")?;
-    RegionKey::create(&folder.join("region.key"), KEY_DOMAIN, KEY_VERSION).context("make the region key")?;
+    RootKey::create(&root_key_path(&region)).context("make the root key of the region")?;
     write(&profile_path(&region), &plan.profile)?;
     let loopback = &["127.0.0.1", "localhost"];
     for controller in &region.controllers {
@@ -126,6 +123,70 @@ fn profile_path(region: &Region) -> PathBuf {
     region.folder.join("profile.toml")
 }
 
+fn root_key_path(region: &Region) -> PathBuf {
+    region.folder.join("root.key")
+}
+
+/// The key of a region that was laid out before there was a key service.
+fn region_key_path(region: &Region) -> PathBuf {
+    region.folder.join("region.key")
+}
+
+/// Gives a region that was laid out before there was a key service a root key: its controllers import the key that it
+/// has, and its hosts get it from them. Whatever else stands in the configurations stays. Answers whether it was one.
+///
+/// # Errors
+/// When a file cannot be read or written. What was done is done; the next call goes on.
+pub(crate) fn upgrade(region: &Region) -> anyhow::Result<bool> {
+    let old = region_key_path(region);
+    if !old.exists() {
+        return Ok(false);
+    }
+    let root = root_key_path(region);
+    if !root.exists() {
+        RootKey::create(&root).context("make the root key of the region")?;
+    }
+    let mut changed = false;
+    for controller in &region.controllers {
+        changed |= edit_config(region, &controller.name, Program::Control, |config| {
+            if config.contains_key("keys") {
+                return Ok(false);
+            }
+            let keys = Keys { root: root.clone(), import: Some(old.clone()) };
+            let keys = toml::Table::try_from(keys).context("write the section [keys]")?;
+            config.insert("keys".into(), keys.into());
+            Ok(true)
+        })?;
+    }
+    for host in &region.hosts {
+        changed |= edit_config(region, &host.name, Program::Novad, |config| {
+            let had = config.remove("region_key").is_some();
+            if had {
+                config.insert("edge".into(), true.into());
+            }
+            Ok(had)
+        })?;
+    }
+    Ok(changed)
+}
+
+/// Changes a configuration when `edit` says that it did.
+fn edit_config(
+    region: &Region,
+    name: &str,
+    program: Program,
+    edit: impl FnOnce(&mut toml::Table) -> anyhow::Result<bool>,
+) -> anyhow::Result<bool> {
+    let path = region.config(Place { name, program });
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let mut config: toml::Table = text.parse().with_context(|| format!("read {}", path.display()))?;
+    if !edit(&mut config)? {
+        return Ok(false);
+    }
+    write_config(region, name, program, &toml::to_string(&config).context("write a configuration")?)?;
+    Ok(true)
+}
+
 fn make_home(region: &Region, name: &str) -> anyhow::Result<PathBuf> {
     let home = region.home(name);
     make_private(&home)?;
@@ -155,6 +216,13 @@ fn write_config(region: &Region, name: &str, program: Program, config: &str) -> 
 }
 
 #[derive(Serialize)]
+struct Keys {
+    root: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    import: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
 struct Tls {
     ca: PathBuf,
     certificate: PathBuf,
@@ -179,6 +247,7 @@ fn control_config(region: &Region, controller: &Controller) -> anyhow::Result<St
         listen: &'a str,
         folder: PathBuf,
         collection: Collection,
+        keys: Keys,
         tls: Tls,
         peers: Vec<Peer<'a>>,
     }
@@ -197,6 +266,7 @@ fn control_config(region: &Region, controller: &Controller) -> anyhow::Result<St
         id: controller.id,
         listen: &controller.address,
         collection: Collection { after_seconds: COLLECT_AFTER_SECONDS },
+        keys: Keys { root: root_key_path(region), import: None },
         tls: Tls::of(&home, "control"),
         peers: region.controllers.iter().map(|peer| Peer { id: peer.id, address: &peer.address }).collect(),
         folder: home.join("data"),
@@ -234,7 +304,7 @@ fn novad_config(region: &Region, host: &Host) -> anyhow::Result<String> {
         socket: &'a Path,
         data_listen: &'a str,
         profile: PathBuf,
-        region_key: PathBuf,
+        edge: bool,
         #[serde(skip_serializing_if = "Option::is_none")]
         device: Option<Device<'a>>,
     }
@@ -248,7 +318,7 @@ fn novad_config(region: &Region, host: &Host) -> anyhow::Result<String> {
         socket: &host.novad_socket,
         data_listen: &host.data_address,
         profile: profile_path(region),
-        region_key: region.folder.join("region.key"),
+        edge: true,
         device: host.device.as_deref().map(|path| Device { path, create_mib: region.device_mib }),
     };
     toml::to_string(&config).context("write the configuration of novad")
@@ -395,9 +465,11 @@ mod tests {
         assert_eq!(told, addresses);
 
         let edge = table(&region, "compute-1", Program::Novad);
-        assert!(!edge.contains_key("device") && edge.contains_key("region_key"));
+        assert!(!edge.contains_key("device") && edge["edge"].as_bool() == Some(true));
         nova_profile::Profile::read(Path::new(text(&edge, "profile"))).unwrap();
-        RegionKey::open(Path::new(text(&edge, "region_key"))).unwrap();
+        let keys = control["keys"].as_table().unwrap();
+        assert_eq!(RootKey::open(Path::new(text(keys, "root"))).unwrap().current_version(), 1);
+        assert!(!keys.contains_key("import"));
     }
 
     #[test]
@@ -413,10 +485,46 @@ mod tests {
             assert_eq!((credentials.identity().role(), credentials.identity().node()), (role, node));
             assert_eq!(credentials.identity().region(), region.name);
         }
-        for file in ["ca/ca.key", "region.key", "region.toml", "storage-1/agent.key"] {
+        for file in ["ca/ca.key", "root.key", "region.toml", "storage-1/agent.key"] {
             let mode = fs::metadata(folder.path().join(file)).unwrap().permissions().mode();
             assert_eq!(mode & 0o077, 0, "{file}");
         }
+    }
+
+    #[test]
+    fn a_region_of_an_earlier_release_is_given_a_root_key_and_keeps_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let region = lay_out(&plan(folder.path())).unwrap();
+        assert!(!upgrade(&region).unwrap(), "a new one needs nothing");
+        // As the release before laid it out.
+        fs::remove_file(root_key_path(&region)).unwrap();
+        let old = region_key_path(&region);
+        nova_security::RegionKey::create(&old, 1, 1).unwrap();
+        for controller in &region.controllers {
+            edit_config(&region, &controller.name, Program::Control, |config| {
+                config.insert("groups_wanted".into(), 7.into());
+                Ok(config.remove("keys").is_some())
+            })
+            .unwrap();
+        }
+        for host in &region.hosts {
+            edit_config(&region, &host.name, Program::Novad, |config| {
+                config.insert("region_key".into(), old.to_str().unwrap().into());
+                Ok(config.remove("edge").is_some())
+            })
+            .unwrap();
+        }
+        assert!(upgrade(&region).unwrap());
+        let control = table(&region, "controller-3", Program::Control);
+        let keys = control["keys"].as_table().unwrap();
+        assert_eq!(text(keys, "import"), old.to_str().unwrap());
+        assert_eq!(RootKey::open(Path::new(text(keys, "root"))).unwrap().current_version(), 1);
+        assert_eq!(control["groups_wanted"].as_integer(), Some(7), "what a person wrote stays");
+        for name in ["storage-1", "compute-1"] {
+            let novad = table(&region, name, Program::Novad);
+            assert!(!novad.contains_key("region_key") && novad["edge"].as_bool() == Some(true), "{name}");
+        }
+        assert!(!upgrade(&region).unwrap(), "once");
     }
 
     #[test]

@@ -280,6 +280,13 @@ fn reopen(folder: &Path, up: &Up) -> anyhow::Result<Region> {
     }
     region.boot = boot()?;
     check_addresses(&region)?;
+    if config::upgrade(&region)? {
+        eprintln!(
+            "nova: the region has a root key now, in {}/root.key: keep a copy of it. The controllers take over \
+             region.key; when `nova key ls` shows the default domain, region.key can be removed",
+            folder.display()
+        );
+    }
     config::make_socket_folders(&region)?;
     Ok(region)
 }

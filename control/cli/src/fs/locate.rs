@@ -28,6 +28,9 @@ struct UnitView {
     /// Where in the file the unit begins.
     offset: u64,
     group: u32,
+    /// What the block is sealed under.
+    key_domain: u32,
+    key_version: u32,
     replicas: Vec<ReplicaView>,
 }
 
@@ -93,14 +96,17 @@ fn units(resolved: &Resolved, places: Vec<UnitPlace>, hosts: &BTreeMap<u64, Host
     let blocks: BTreeMap<_, _> = resolved.blocks.iter().map(|block| (block.block, block)).collect();
     let mut units: BTreeMap<(u64, u64, u32), UnitView> = BTreeMap::new();
     for place in places {
-        let (block_offset, unit_log2) =
-            blocks.get(&place.block.0).map_or((0, 0), |block| (block.offset, block.unit_log2.min(32)));
+        let block = blocks.get(&place.block.0);
+        let (block_offset, unit_log2) = block.map_or((0, 0), |block| (block.offset, block.unit_log2.min(32)));
+        let (key_domain, key_version) = block.map_or((0, 0), |block| (block.key_domain, block.key_version));
         let offset = block_offset + (u64::from(place.unit) << unit_log2);
         let unit = units.entry((offset, place.block.0, place.unit)).or_insert_with(|| UnitView {
             block: place.block.to_string(),
             unit: place.unit,
             offset,
             group: place.group.0,
+            key_domain,
+            key_version,
             replicas: Vec::new(),
         });
         let Host { name, device_path } = host(hosts, place.node);

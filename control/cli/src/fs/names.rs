@@ -228,6 +228,9 @@ pub(super) fn rename(
         ClientError::Refused { code: Code::AlreadyExists, .. } => {
             anyhow::Error::new(error).context("--replace replaces a file that exists")
         }
+        ClientError::Refused { code: Code::CrossDomain, .. } => anyhow::Error::new(error).context(
+            "`nova fs cp` copies it, sealed anew under the keys of its new place; then `nova fs rm`",
+        ),
         error => error.into(),
     })?;
     output::print(global.json, &View { source, target }, |_| String::new())

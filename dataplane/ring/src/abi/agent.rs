@@ -86,6 +86,8 @@ pub const RUNS_MAX: usize = 8;
 pub const HELD_MAX: usize = 12;
 /// Ids of one run.
 pub const RUN_BLOCKS_MAX: u32 = 1 << 20;
+/// A domain key on its way to one start of one data plane: what the key was sealed to, and the sealed key.
+pub const BOXED_KEY_BYTES: usize = 80;
 /// Blocks of one page of [`AgentCommand::ListBlocks`].
 pub const PAGE_BLOCKS_MAX: u16 = 4096;
 
@@ -263,6 +265,24 @@ slots! {
             /// Most ids in the answer, 1..=[`PAGE_BLOCKS_MAX`].
             limit: u16,
         }
+        /// A version of a domain's key, sealed to the public key of `KeyWanted`: who carries it cannot read it.
+        30 => GiveKey {
+            /// The domain.
+            domain: u32,
+            /// The version.
+            version: u32,
+            /// Version that new blocks of the domain are sealed with.
+            current: u32,
+            /// For how long from now it may be held without being said again, in seconds.
+            held_s: u32,
+            /// The key.
+            boxed: [u8; BOXED_KEY_BYTES],
+        }
+        /// A key domain was dropped: its keys are forgotten now, and for good.
+        31 => DropKeys {
+            /// The domain.
+            domain: u32,
+        }
     }
 }
 
@@ -271,6 +291,9 @@ impl AgentCommand {
         match *self {
             Self::Configure { buffer, .. } if buffer > 1 => Err(BadSlot::Range("buffer")),
             Self::Configure { bytes, .. } if bytes > SNAPSHOT_BYTES => Err(BadSlot::Range("bytes")),
+            Self::GiveKey { version, current, .. } if version == 0 || version > current => {
+                Err(BadSlot::Range("version"))
+            }
             Self::ListBlocks { limit, .. } if !(1..=PAGE_BLOCKS_MAX).contains(&limit) => {
                 Err(BadSlot::Range("limit"))
             }
@@ -330,6 +353,13 @@ slots! {
         70 => Serving {
             /// Whether it serves.
             serving: bool,
+        }
+        /// Somebody here asked for data of a key domain: its keys are needed. Said once to each agent.
+        90 => KeyWanted {
+            /// The domain.
+            domain: u32,
+            /// Public key of this start of the data plane (X25519); keys are sealed to it.
+            public: [u8; 32],
         }
         /// The group holds none of these blocks any more. Still true when it is said again, or late.
         80 => BlocksDeleted {

@@ -17,10 +17,15 @@ pub const DETAIL_BYTES: usize = 64;
 slots! {
     /// Program to data plane. `request` is the program's own number; the answer carries it back.
     ClientCommand {
-        /// A writer of this edge: it has a salt of its own, so none of its keys was ever used before.
+        /// A writer of this edge: it has a salt of its own, so none of its keys was ever used before. Everything of it is
+        /// sealed under one version of one domain's key, because that belongs to a block.
         1 => OpenWriter {
             /// Number of this request.
             request: u64,
+            /// Key domain; 0: the first that this edge has.
+            key_domain: u32,
+            /// Version of that domain's key; 0: the current one.
+            key_version: u32,
         }
         /// Plaintext in the arena, to be sealed and made durable on every member of the group: any range of a block.
         ///
@@ -159,6 +164,14 @@ slots! {
             /// Plaintext bytes that stay; at most 128 MiB.
             from_bytes: u32,
         }
+        /// Version of a domain's key that new blocks are sealed with now: the answer has it as an `OpenedWriter` without
+        /// a writer.
+        30 => CurrentKey {
+            /// Number of this request.
+            request: u64,
+            /// Key domain; 0: the first that this edge has.
+            key_domain: u32,
+        }
     }
 }
 
@@ -167,7 +180,8 @@ impl ClientCommand {
     #[must_use]
     pub fn request(&self) -> u64 {
         match *self {
-            Self::OpenWriter { request }
+            Self::OpenWriter { request, .. }
+            | Self::CurrentKey { request, .. }
             | Self::Write { request, .. }
             | Self::CloseBlock { request, .. }
             | Self::CloseWriter { request, .. }
@@ -181,7 +195,10 @@ impl ClientCommand {
 
     fn check(&self) -> Result<(), BadSlot> {
         match *self {
-            Self::OpenWriter { .. } | Self::CloseWriter { .. } | Self::ReleaseBlock { .. } => Ok(()),
+            Self::OpenWriter { .. }
+            | Self::CurrentKey { .. }
+            | Self::CloseWriter { .. }
+            | Self::ReleaseBlock { .. } => Ok(()),
             Self::Write { unit_log2, offset, bytes, block_bytes, .. } => {
                 check_unit(unit_log2)?;
                 check_range((1..=IO_BYTES_MAX).contains(&bytes), "bytes")?;
@@ -247,11 +264,13 @@ pub enum Status {
     NotFound = 9,
     /// It was not done in the time a request has; a write may or may not have happened.
     TimedOut = 10,
+    /// The key domain of the block was dropped: its data are erased.
+    KeyDropped = 11,
 }
 
 impl Status {
     /// Every status.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Ok,
         Self::Corrupt,
         Self::Unavailable,
@@ -263,6 +282,7 @@ impl Status {
         Self::Busy,
         Self::NotFound,
         Self::TimedOut,
+        Self::KeyDropped,
     ];
 
     /// Whether the same request may succeed a moment later.
@@ -286,6 +306,7 @@ impl core::fmt::Display for Status {
             Self::Busy => "too much is in flight",
             Self::NotFound => "nothing was written there",
             Self::TimedOut => "it was not done in time",
+            Self::KeyDropped => "its key domain was dropped: the data are erased and cannot come back",
         })
     }
 }
@@ -373,10 +394,10 @@ impl Answer {
     }
 }
 
-/// Detail of the answer to an open writer.
+/// Detail of the answer to an open writer, and to a current key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenedWriter {
-    /// Its number at this edge.
+    /// Its number at this edge; 0: none.
     pub writer: u64,
     /// Key domain it seals under.
     pub key_domain: u32,

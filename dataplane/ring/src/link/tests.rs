@@ -33,14 +33,20 @@ fn slots_cross_in_both_directions_and_in_order() {
     let (mut service, mut client) = pair();
     for round in 0..100u64 {
         for request in 0..8 {
-            client.sender.push(ClientCommand::OpenWriter { request: round * 8 + request }.encode()).unwrap();
+            client
+                .sender
+                .push(
+                    ClientCommand::OpenWriter { request: round * 8 + request, key_domain: 0, key_version: 0 }
+                        .encode(),
+                )
+                .unwrap();
         }
         assert!(client.sender.push(Slot([0; SLOT_BYTES])).is_err(), "eight slots hold eight");
         for request in 0..8 {
             let slot = service.receiver.pop().unwrap().unwrap();
             assert_eq!(
                 ClientCommand::decode(&slot),
-                Ok(ClientCommand::OpenWriter { request: round * 8 + request })
+                Ok(ClientCommand::OpenWriter { request: round * 8 + request, key_domain: 0, key_version: 0 })
             );
             service.sender.push(Answer::new(request, Status::Full).encode()).unwrap();
         }

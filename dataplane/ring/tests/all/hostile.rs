@@ -158,11 +158,16 @@ fn a_service_goes_on_serving_others_beside_a_hostile_client() {
     for request in 0..200 {
         // As many commands as fit, answers never taken, always said to be asleep.
         for _ in 0..16 {
-            let _ = hostile.sender.push(ClientCommand::OpenWriter { request }.encode());
+            let _ = hostile
+                .sender
+                .push(ClientCommand::OpenWriter { request, key_domain: 0, key_version: 0 }.encode());
         }
         let _ = hostile.receiver.prepare_sleep();
 
-        honest.sender.push(ClientCommand::OpenWriter { request }.encode()).unwrap();
+        honest
+            .sender
+            .push(ClientCommand::OpenWriter { request, key_domain: 0, key_version: 0 }.encode())
+            .unwrap();
         honest.sender.ring();
         let asked = Instant::now();
         let answer = loop {

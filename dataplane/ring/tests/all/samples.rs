@@ -13,7 +13,14 @@ pub(super) fn client_commands() -> Vec<(&'static str, ClientCommand)> {
     let (block, group, generation) =
         (BlockId::new(3, 0x0102_0304_0506), GroupId(0x0708_090a), Generation(0x0b0c));
     vec![
-        ("open_writer", ClientCommand::OpenWriter { request: 0x1112_1314_1516_1718 }),
+        (
+            "open_writer",
+            ClientCommand::OpenWriter {
+                request: 0x1112_1314_1516_1718,
+                key_domain: 0x2122_2324,
+                key_version: 0x3132_3334,
+            },
+        ),
         (
             "write",
             ClientCommand::Write {
@@ -76,6 +83,7 @@ pub(super) fn client_commands() -> Vec<(&'static str, ClientCommand)> {
                 from_bytes: 0x0051_5253,
             },
         ),
+        ("current_key", ClientCommand::CurrentKey { request: 13, key_domain: 0x0102_0304 }),
     ]
 }
 
@@ -108,6 +116,17 @@ pub(super) fn agent_commands() -> Vec<(&'static str, AgentCommand)> {
         ("lease", AgentCommand::Lease { sent_boottime_ms: 0x0004_4142_4344, lease_ms: 25_000 }),
         ("incarnate", AgentCommand::Incarnate { device, incarnation: Incarnation(0x5152), wipe: true }),
         ("stop", AgentCommand::Stop {}),
+        (
+            "give_key",
+            AgentCommand::GiveKey {
+                domain: 0x0102_0304,
+                version: 0x0506,
+                current: 0x0708_090a,
+                held_s: 86_400,
+                boxed: std::array::from_fn(|index| 0x10 + u8::try_from(index).unwrap()),
+            },
+        ),
+        ("drop_keys", AgentCommand::DropKeys { domain: 0x0b0c_0d0e }),
         ("delete_blocks", AgentCommand::DeleteBlocks { group: GroupId(0x0102_0304), runs: runs(8) }),
         (
             "list_blocks",
@@ -131,6 +150,13 @@ pub(super) fn agent_events() -> Vec<(&'static str, AgentEvent)> {
         })
         .collect();
     vec![
+        (
+            "key_wanted",
+            AgentEvent::KeyWanted {
+                domain: 0x0102_0304,
+                public: std::array::from_fn(|index| 0x20 + u8::try_from(index).unwrap()),
+            },
+        ),
         (
             "mounted",
             AgentEvent::Mounted {

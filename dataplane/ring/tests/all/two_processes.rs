@@ -59,7 +59,9 @@ fn drive(link: &mut Link, until: impl Fn(u64) -> bool) -> u64 {
     let started = Instant::now();
     while !until(answered) && !link.socket.is_gone() {
         while sent - answered < 64 {
-            link.sender.push(ClientCommand::OpenWriter { request: sent }.encode()).expect("64 slots");
+            link.sender
+                .push(ClientCommand::OpenWriter { request: sent, key_domain: 0, key_version: 0 }.encode())
+                .expect("64 slots");
             sent += 1;
         }
         link.sender.ring();

@@ -132,8 +132,8 @@ impl Node {
     /// be sealed anew in the same generation by an edge that has forgotten its counter.
     fn release(&self, state: &State, turn: &Turn) {
         let Some(link) = turn.link.as_ref().filter(|link| !link.is_gone()) else { return };
-        let Ok(writer) = link.writer(self.client.deadline) else { return };
         for block in state.map.ready_in(turn.generation) {
+            let Some(writer) = link.open_writer_of((block.key_domain, block.key_version)) else { continue };
             // An edge that cannot be asked forgets them when we detach.
             let _ =
                 link.call("release a block", self.client.deadline, |request| ClientCommand::ReleaseBlock {
@@ -171,13 +171,20 @@ impl Node {
                     self.give_up_turn(state)?;
                     backoff.pause("write in another turn", Status::Fenced)?;
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if error.is_no_key()
+                        && let Some(link) = state.turn.as_ref().and_then(|turn| turn.link.as_ref())
+                    {
+                        link.forget_writers();
+                    }
+                    return Err(error);
+                }
             }
         }
     }
 
     fn try_send(&self, state: &mut State, offset: u64, data: &[u8]) -> Result<(), ClientError> {
-        let (link, writer, generation) = self.reach(state)?;
+        let (link, generation) = self.reach(state)?;
         let mut patches = Vec::new();
         let mut places = Vec::new();
         let (mut at, mut rest) = (offset, data);
@@ -185,15 +192,15 @@ impl Node {
             let place = state.map.place(at);
             let count = usize::try_from(place.room).unwrap_or(usize::MAX).min(rest.len());
             let (now, later) = rest.split_at(count);
-            self.make_ready(state, &link, writer, generation, place.start)?;
+            let writer = self.make_ready(state, &link, generation, place.start)?;
             let block = &state.map.get(place.start).expect("it was just made ready").block;
-            cut_patches(block, place.offset, now, &mut patches)?;
+            cut_patches(writer, block, place.offset, now, &mut patches)?;
             let bytes = u64::try_from(count).expect("a length fits 64 bits");
             places.push((place, bytes));
             at += bytes;
             rest = later;
         }
-        let written = write_patches(&link, writer, Generation(generation), &patches, self.client.deadline);
+        let written = write_patches(&link, Generation(generation), &patches, self.client.deadline);
         for (Place { start, offset, .. }, bytes) in places {
             let held = state.map.get_mut(start).expect("a block is written once in a call");
             let end = offset + bytes;
@@ -219,29 +226,30 @@ impl Node {
     }
 
     /// The turn with its way into the data plane.
-    fn reach(&self, state: &mut State) -> Result<(Arc<Attachment>, OpenedWriter, u32), ClientError> {
+    fn reach(&self, state: &mut State) -> Result<(Arc<Attachment>, u32), ClientError> {
         self.take_turn(state)?;
         let link = self.client.data.attachment()?;
-        let writer = link.writer(self.client.deadline)?;
         let turn = state.turn.as_mut().expect("it was just taken");
         if !Arc::ptr_eq(turn.link.get_or_insert_with(|| Arc::clone(&link)), &link) {
             return Err(ClientError::Lost);
         }
-        Ok((link, writer, turn.generation))
+        Ok((link, turn.generation))
     }
 
-    /// The block that begins at `start`: made, or fenced for this turn, and cut at its end if that is due.
+    /// The block that begins at `start`: made, or fenced for this turn, and cut at its end if that is due. Answers the
+    /// writer that seals it: a block keeps its key, whatever was rotated since it was made.
     fn make_ready(
         &self,
         state: &mut State,
         link: &Attachment,
-        writer: OpenedWriter,
         generation: u32,
         start: u64,
-    ) -> Result<(), ClientError> {
+    ) -> Result<OpenedWriter, ClientError> {
+        let deadline = self.client.deadline;
         let Some(held) = state.map.get_mut(start) else {
             let session = &state.turn.as_ref().expect("who writes has a turn").session;
             let fresh = session.next_block_of(self.namespace()?)?;
+            let writer = link.writer_for_new(fresh.key_domain, deadline)?;
             let block = Block {
                 block: fresh.block.0,
                 group: fresh.group.0,
@@ -254,20 +262,12 @@ impl Node {
                 ..Block::default()
             };
             state.map.insert(Held { block, ready: generation, changed: true, spilled: false });
-            return Ok(());
+            return Ok(writer);
         };
         let (block, group) = (BlockId(held.block.block), GroupId(held.block.group));
         let (unit_log2, from_bytes) = shape(&held.block)?;
-        let deadline = self.client.deadline;
+        let writer = link.writer_of((held.block.key_domain, held.block.key_version), deadline)?;
         if held.ready != generation {
-            let sealed = (held.block.key_domain, held.block.key_version);
-            if sealed != (writer.key_domain, writer.key_version) {
-                return Err(ClientError::Usage(format!(
-                    "inode {} is sealed under version {} of key domain {}, and this host writes under another: copy \
-                     the file",
-                    self.inode, sealed.1, sealed.0
-                )));
-            }
             let generation = Generation(generation);
             link.call("fence a block", deadline, |request| ClientCommand::Fence {
                 request,
@@ -292,16 +292,16 @@ impl Node {
                 state.trimmed.push(block.0);
             }
         }
-        Ok(())
+        Ok(writer)
     }
 
     /// Cuts every block whose end is to be cut, so that the file can grow.
     pub(super) fn cut_all(&self, state: &mut State) -> Result<(), ClientError> {
         let mut backoff = Backoff::new(self.client.deadline);
         while !state.map.uncut().is_empty() {
-            let cut = self.reach(state).and_then(|(link, writer, generation)| {
+            let cut = self.reach(state).and_then(|(link, generation)| {
                 let mut uncut = state.map.uncut().into_iter();
-                uncut.try_for_each(|start| self.make_ready(state, &link, writer, generation, start))
+                uncut.try_for_each(|start| self.make_ready(state, &link, generation, start).map(drop))
             });
             match cut {
                 Err(ClientError::Lost) => {
@@ -323,6 +323,7 @@ fn shape(block: &Block) -> Result<(u8, u32), ClientError> {
 
 /// Cuts what goes to one block into transfers that end at multiples of 1 MiB in it.
 fn cut_patches<'d>(
+    writer: OpenedWriter,
     block: &Block,
     offset: u64,
     data: &'d [u8],
@@ -337,6 +338,7 @@ fn cut_patches<'d>(
         let count = rest.len().min(usize::try_from(CHUNK_BYTES - at % CHUNK_BYTES).expect("at most 1 MiB"));
         let (now, later) = rest.split_at(count);
         patches.push(Patch {
+            writer: writer.writer,
             group: GroupId(block.group),
             block: BlockId(block.block),
             unit_log2,

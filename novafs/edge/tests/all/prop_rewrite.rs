@@ -129,7 +129,7 @@ impl Play {
         let old = self.write(0, vec![0xBB; 3000], self.data_end);
         self.generation = self.generation.next();
         self.edge.fence(GROUP, BLOCK, self.generation).await.unwrap();
-        self.writer = self.edge.open_writer().unwrap();
+        self.writer = self.edge.open_writer(0, 0).await.unwrap();
         let refused = self.edge.write(old).await;
         assert!(matches!(refused, Err(EdgeError::Fenced { .. })), "{refused:?}");
     }
@@ -164,10 +164,10 @@ proptest! {
             edge
         };
         let (edge, reader) = (edge(CipherKind::AwsLc), edge(CipherKind::AesGcm));
-        let writer = edge.open_writer().unwrap();
         let generation = Generation(1);
-        let mut play = Play { edge, reader, unit_log2, writer, generation, model: Vec::new(), data_end: 0 };
         world.run(&shard, async move {
+            let writer = edge.open_writer(0, 0).await.unwrap();
+            let mut play = Play { edge, reader, unit_log2, writer, generation, model: Vec::new(), data_end: 0 };
             for step in steps {
                 play.take(step).await;
             }

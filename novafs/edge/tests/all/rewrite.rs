@@ -99,7 +99,7 @@ async fn read(edge: &FakeEdge, block: u64, block_bytes: u64, sparse: bool) -> Re
 #[test]
 fn whole_units_and_what_follows_the_end_are_never_read() {
     run(1, async |edge, _, _| {
-        let writer = edge.open_writer().unwrap();
+        let writer = edge.open_writer(0, 0).await.unwrap();
         edge.write(write(&writer, 1, 0, 0, vec![1; 70_000])).await.unwrap();
         edge.write(write(&writer, 1, 0, 70_000, vec![2; 65_536])).await.unwrap();
         edge.write(write(&writer, 1, 65_536, 70_000, vec![3; 4464])).await.unwrap();
@@ -116,7 +116,7 @@ fn whole_units_and_what_follows_the_end_are_never_read() {
 #[test]
 fn a_mebibyte_that_begins_within_a_unit_goes_in_two_messages() {
     run(2, async |edge, seen, _| {
-        let writer = edge.open_writer().unwrap();
+        let writer = edge.open_writer(0, 0).await.unwrap();
         edge.write(write(&writer, 1, 0, 0, vec![1; MIB as usize])).await.unwrap();
         edge.write(write(&writer, 1, MIB, MIB, vec![1; MIB as usize])).await.unwrap();
         edge.write(write(&writer, 1, 100, 2 * MIB, vec![2; MIB as usize])).await.unwrap();
@@ -130,7 +130,7 @@ fn a_mebibyte_that_begins_within_a_unit_goes_in_two_messages() {
 #[test]
 fn writes_to_one_unit_take_effect_in_the_order_in_which_they_came() {
     run(3, async |edge, seen, shard| {
-        let writer = edge.open_writer().unwrap();
+        let writer = edge.open_writer(0, 0).await.unwrap();
         let ended = Rc::new(RefCell::new(Vec::new()));
         let writes = (0..6_u8).map(|at| {
             // Each covers a part of the one before.
@@ -152,7 +152,7 @@ fn writes_to_one_unit_take_effect_in_the_order_in_which_they_came() {
 #[test]
 fn a_fenced_writer_takes_nobody_with_it() {
     run(4, async |edge, seen, shard| {
-        let writer = edge.open_writer().unwrap();
+        let writer = edge.open_writer(0, 0).await.unwrap();
         edge.fence(GROUP, BlockId(2), Generation(2)).await.unwrap();
         // The first message is on its way; the next three writes gather behind it.
         seen.held.set(true);
@@ -184,7 +184,7 @@ fn a_fenced_writer_takes_nobody_with_it() {
 #[test]
 fn two_writers_of_one_block_never_share_a_message() {
     run(5, async |edge, seen, shard| {
-        let (one, other) = (edge.open_writer().unwrap(), edge.open_writer().unwrap());
+        let (one, other) = (edge.open_writer(0, 0).await.unwrap(), edge.open_writer(0, 0).await.unwrap());
         let first = write(&one, 9, 0, 0, vec![1; 10]);
         let second = WriteRequest { generation: Generation(2), ..write(&other, 1, 0, 0, vec![2; 10]) };
         let requests = [first, write(&one, 1, 0, 0, vec![1; 10]), second];
@@ -200,7 +200,7 @@ fn two_writers_of_one_block_never_share_a_message() {
 #[test]
 fn after_a_cut_that_nobody_answered_nothing_is_written_until_one_is_answered() {
     run(6, async |edge, seen, _| {
-        let writer = edge.open_writer().unwrap();
+        let writer = edge.open_writer(0, 0).await.unwrap();
         edge.write(write(&writer, 1, 0, 0, vec![1; 200_000])).await.unwrap();
         seen.refuse.replace(vec![Err(PeerError::TimedOut); 1000]);
         let cut = edge.trim(trim(&writer, 1, 131_072)).await;
@@ -218,7 +218,7 @@ fn after_a_cut_that_nobody_answered_nothing_is_written_until_one_is_answered() {
 #[test]
 fn a_cut_waits_for_writes_under_way_and_later_ones_wait_for_it() {
     run(7, async |edge, seen, shard| {
-        let writer = edge.open_writer().unwrap();
+        let writer = edge.open_writer(0, 0).await.unwrap();
         let ended = Rc::new(RefCell::new(Vec::new()));
         let steps = (0..3).map(|step| {
             let (edge, ended) = (Rc::clone(&edge), Rc::clone(&ended));
@@ -244,7 +244,7 @@ fn a_cut_waits_for_writes_under_way_and_later_ones_wait_for_it() {
 #[test]
 fn holes_are_zeros_only_in_a_sparse_block_and_only_when_the_answer_is_whole() {
     run(8, async |edge, seen, _| {
-        let writer = edge.open_writer().unwrap();
+        let writer = edge.open_writer(0, 0).await.unwrap();
         edge.write(write(&writer, 1, 131_072, 0, vec![1; 100])).await.unwrap();
         let missing = Err(EdgeError::Missing { block: BlockId(1), unit: UnitIndex(0) });
         assert_eq!(read(&edge, 1, 131_172, false).await, missing);
@@ -262,7 +262,7 @@ fn holes_are_zeros_only_in_a_sparse_block_and_only_when_the_answer_is_whole() {
 #[test]
 fn a_block_that_was_let_go_and_taken_up_again_has_new_counters() {
     run(9, async |edge, seen, shard| {
-        let writer = edge.open_writer().unwrap();
+        let writer = edge.open_writer(0, 0).await.unwrap();
         edge.write(write(&writer, 1, 0, 0, vec![1; 10])).await.unwrap();
         edge.close_block(writer.writer, BlockId(1), Generation(1), 10).unwrap();
         edge.write(write(&writer, 1, 0, 10, vec![2; 10])).await.unwrap();
@@ -293,7 +293,7 @@ fn a_block_that_was_let_go_and_taken_up_again_has_new_counters() {
 #[test]
 fn a_member_that_cannot_be_believed_is_passed_over_when_a_unit_is_merged() {
     run(10, async |edge, seen, _| {
-        let writer = edge.open_writer().unwrap();
+        let writer = edge.open_writer(0, 0).await.unwrap();
         edge.write(write(&writer, 1, 0, 0, vec![1; 60_000])).await.unwrap();
         seen.rotten.replace(vec![NodeId(1), NodeId(2)]);
         for at in 0..8 {

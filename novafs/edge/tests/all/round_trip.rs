@@ -76,7 +76,7 @@ fn a_block_comes_back_byte_for_byte_from_any_offset() {
     let Setup { world, shard, edge, .. } = setup(1);
     let edge = Rc::clone(&edge);
     world.run(&shard, async move {
-        let writer = edge.open_writer().unwrap();
+        let writer = edge.open_writer(0, 0).await.unwrap();
         let plain = content(2 * MIB as usize + 777, 3);
         for (first, part) in (0u16..).step_by(16).zip(plain.chunks(MIB as usize)) {
             edge.write(write(&writer, 5, first, part.to_vec())).await.unwrap();
@@ -100,7 +100,7 @@ fn small_writes_that_wait_together_go_in_one_message() {
     hosts.seen.held.set(true);
     let (edge, seen, tasks, wanted) = (edge, Rc::clone(&hosts.seen), shard.clone(), Rc::clone(&outcomes));
     world.run(&shard, async move {
-        let writer = edge.open_writer().unwrap();
+        let writer = edge.open_writer(0, 0).await.unwrap();
         for block in 0..40 {
             let (edge, outcomes) = (Rc::clone(&edge), Rc::clone(&wanted));
             tasks.spawn(TaskClass::Client, async move {
@@ -136,7 +136,7 @@ fn a_retry_sends_identical_bytes_and_no_counter_is_used_twice() {
     ]);
     let seen = Rc::clone(&hosts.seen);
     world.run(&shard, async move {
-        let writer = edge.open_writer().unwrap();
+        let writer = edge.open_writer(0, 0).await.unwrap();
         edge.write(write(&writer, 1, 0, content(100_000, 1))).await.unwrap();
         edge.write(write(&writer, 1, 0, content(100_000, 2))).await.unwrap();
         let writes = seen.writes.borrow();
@@ -155,7 +155,7 @@ fn bytes_that_fail_their_sums_are_taken_from_another_member_and_never_given_out(
     let Setup { world, shard, hosts, edge } = setup(4);
     let seen = Rc::clone(&hosts.seen);
     world.run(&shard, async move {
-        let writer = edge.open_writer().unwrap();
+        let writer = edge.open_writer(0, 0).await.unwrap();
         edge.write(write(&writer, 1, 0, content(200_000, 1))).await.unwrap();
         seen.rotten.replace(vec![NodeId(1), NodeId(2)]);
         for _ in 0..20 {
@@ -182,7 +182,7 @@ fn bytes_that_fail_their_sums_are_taken_from_another_member_and_never_given_out(
 fn what_was_never_written_is_missing_and_not_zeros() {
     let Setup { world, shard, edge, .. } = setup(5);
     world.run(&shard, async move {
-        let writer = edge.open_writer().unwrap();
+        let writer = edge.open_writer(0, 0).await.unwrap();
         edge.write(write(&writer, 1, 0, content(65_536, 1))).await.unwrap();
         let past = read_all(&edge, read(&writer, 1, 70_000, 0, 70_000)).await;
         assert_eq!(past, Err(EdgeError::Missing { block: BlockId(1), unit: UnitIndex(1) }));
@@ -196,7 +196,7 @@ fn a_group_that_stays_frozen_is_unavailable_after_the_deadline_and_says_why() {
     let Setup { world, shard, hosts, edge } = setup(6);
     hosts.seen.refuse.replace(vec![Ok(Answer::Frozen { retry_after_ms: 100 }); 1000]);
     world.run(&shard, async move {
-        let writer = edge.open_writer().unwrap();
+        let writer = edge.open_writer(0, 0).await.unwrap();
         let error = edge.write(write(&writer, 1, 0, vec![1])).await.expect_err("frozen");
         let EdgeError::Unavailable { group: GROUP, waited, last } = error else { panic!("{error}") };
         assert!(waited >= Duration::from_secs(3) && waited < Duration::from_secs(4), "{waited:?}");
@@ -208,7 +208,7 @@ fn a_group_that_stays_frozen_is_unavailable_after_the_deadline_and_says_why() {
 fn a_wrong_key_or_salt_opens_nothing() {
     let Setup { world, shard, hosts, edge } = setup(7);
     world.run(&shard, async move {
-        let writer = edge.open_writer().unwrap();
+        let writer = edge.open_writer(0, 0).await.unwrap();
         edge.write(write(&writer, 1, 0, content(5000, 1))).await.unwrap();
         let mut request = read(&writer, 1, 5000, 0, 5000);
         for (versioned, _) in hosts.seen.stored.borrow_mut().values_mut() {
@@ -224,7 +224,7 @@ fn a_wrong_key_or_salt_opens_nothing() {
 fn requests_that_make_no_sense_are_refused() {
     let Setup { world, shard, edge, .. } = setup(8);
     world.run(&shard, async move {
-        let writer = edge.open_writer().unwrap();
+        let writer = edge.open_writer(0, 0).await.unwrap();
         let bad = [
             write(&writer, 1, 0, Vec::new()),
             write(&writer, 1, 0, vec![0; MIB as usize + 1]),

@@ -253,9 +253,10 @@ fn merge(
             fresh.push(given);
             continue;
         };
-        let sealed = |block: &StoredBlock| (block.group, block.unit_log2, block.key_domain);
+        let sealed =
+            |block: &StoredBlock| (block.group, block.unit_log2, block.key_domain, block.key_version);
         if sealed(known) != sealed(&given) {
-            return Err("a block of the file stays in its group, with its units and key domain");
+            return Err("a block of the file stays in its group, with its units, key domain and key version");
         }
         if given.bytes < known.bytes {
             return Err("a block is longer than that; truncate the file to shrink it");
