@@ -407,7 +407,8 @@ mod tests {
         fn a_changed_wrapped_key_stays_shut(secret: [u8; 32], at in 0..WRAPPED_BYTES, bit in 0..8u32) {
             let kms = FileKms::new(golden());
             let mut wrapped = kms.wrap(NAME, &DomainSecret::new(&secret)).unwrap().bytes;
-            prop_assert_eq!(kms.unwrap(NAME, &wrapped).unwrap().expose(), &secret);
+            let opened = kms.unwrap(NAME, &wrapped).unwrap();
+            prop_assert_eq!(opened.expose(), &secret);
             wrapped[at] ^= 1 << bit;
             prop_assert!(kms.unwrap(NAME, &wrapped).is_err());
         }

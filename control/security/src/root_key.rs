@@ -216,7 +216,8 @@ pub(crate) mod tests {
             if let Ok(text) = std::str::from_utf8(&bytes)
                 && let Ok(root) = RootKey::decode(text)
             {
-                prop_assert_eq!(root.encode().as_str(), text);
+                let again = root.encode();
+                prop_assert_eq!(again.as_str(), text);
             }
         }
     }

@@ -8,10 +8,11 @@ use crate::workspace::Crate;
 const RULE: &str = "crate direction";
 
 /// What the code of the crate in a folder may use; dev-dependencies follow [`may_test_with`].
-const MAY_USE: [(&str, &[&str]); 33] = [
+const MAY_USE: [(&str, &[&str]); 35] = [
     ("dataplane/units", &[]),
     ("dataplane/buf", &["nova-units"]),
     ("dataplane/device", &["nova-units", "nova-buf"]),
+    ("dataplane/keybox", &[]),
     ("dataplane/profile", &["nova-units"]),
     ("dataplane/ring", &["nova-units"]),
     ("dataplane/shard", &["nova-units", "nova-buf", "nova-device"]),
@@ -24,6 +25,7 @@ const MAY_USE: [(&str, &[&str]); 33] = [
             "nova-shard",
             "nova-ring",
             "nova-profile",
+            "nova-keybox",
             "novafs-format",
             "novafs-replica",
             "novafs-store",
@@ -50,7 +52,8 @@ const MAY_USE: [(&str, &[&str]); 33] = [
     ("novabulk/link", &["nova-units", "nova-buf", "nova-device", "novabulk-frame", "novabulk-transfer"]),
     ("control/fleet", &["nova-units"]),
     ("control/groups", &["nova-units"]),
-    ("control/state", &["nova-units", "nova-fleet", "nova-groups", "novafs-namespace"]),
+    ("control/keys", &["nova-units"]),
+    ("control/state", &["nova-units", "nova-fleet", "nova-groups", "nova-keys", "novafs-namespace"]),
     ("control/api", &[]),
     ("control/raft", &["nova-units", "nova-api", "nova-security"]),
     ("control/security", &["nova-units"]),
@@ -61,6 +64,8 @@ const MAY_USE: [(&str, &[&str]); 33] = [
             "nova-state",
             "nova-fleet",
             "nova-groups",
+            "nova-keys",
+            "nova-keybox",
             "novafs-namespace",
             "nova-raft",
             "nova-api",
