@@ -312,7 +312,11 @@ fn joiner(groups: &Groups, group: &Group, observed: &Observed) -> Option<NodeId>
             // A group that takes no writes has nothing to lose by a joiner that may fall silent again.
             && (group.frozen() || observed.wall.since(flaps.last) >= flaps.wait)
     };
-    if let Some(home) = group.homes.iter().copied().find(|home| able(home)) {
+    // What a home of the last writable epoch lacks is a tail at most, so a frozen group takes writes again at once.
+    let complete = |home: &NodeId| {
+        group.last_writable.iter().any(|(node, life)| node == home && groups.serves(*node, *life))
+    };
+    if let Some(home) = group.homes.iter().copied().filter(able).min_by_key(|home| !complete(home)) {
         return Some(home);
     }
     let away = group.short_since.is_some_and(|since| observed.wall.since(since) >= REPLACE_AFTER);

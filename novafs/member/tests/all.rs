@@ -6,4 +6,5 @@ mod all {
     mod filling;
     mod rig;
     mod serving;
+    mod survivor;
 }

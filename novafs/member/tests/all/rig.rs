@@ -150,6 +150,25 @@ impl Rig {
         })
     }
 
+    /// Sends a request and does not wait for the answer.
+    pub(crate) fn tell(&self, node: u64, message: &Message, body: &[u8]) {
+        let edge = self.edge.clone();
+        let mut buffer = edge.shard.pool().try_take(body.len()).unwrap();
+        buffer.copy_from_slice(body);
+        let request = Request {
+            priority: Priority::P1,
+            hop: 0,
+            head: message.encode(),
+            body: Some(buffer.freeze()),
+            reply_bytes_max: 0,
+            deadline: Duration::from_secs(1),
+            control: false,
+        };
+        self.edge.shard.spawn(TaskClass::Client, async move {
+            let _ = edge.call(NodeId(node), request).await;
+        });
+    }
+
     pub(crate) fn edge_shard(&self) -> MemShard {
         self.edge.shard.clone()
     }
@@ -168,7 +187,11 @@ pub(crate) fn configuration(node: NodeId) -> Configuration {
         version: 1,
         self_node: node,
         nodes: boots.collect(),
-        groups: [(GROUP, GroupView { epoch: EPOCH, primary: NodeId(1), members, frozen: false })].into(),
+        groups: [(
+            GROUP,
+            GroupView { epoch: EPOCH, primary: NodeId(1), members, frozen: false, former: Vec::new() },
+        )]
+        .into(),
         confirmed: Some(Incarnation(1)),
         node_lease_until: Duration::ZERO,
     }
