@@ -31,6 +31,7 @@ pub(crate) async fn attend(socket: PathBuf, picture: Arc<Picture>) {
                 let why = serve(link, &picture, &mut commands).await;
                 picture.daemon.send_replace(Daemon::default());
                 picture.counters.lock().expect("no holder of this lock panics").clear();
+                picture.health.lock().expect("no holder of this lock panics").clear();
                 tracing::warn!("novad is gone: {why:#}");
             }
             Err(error) => {
@@ -158,6 +159,34 @@ impl Attached<'_> {
                 if let Some(held) = self.lists.take(request, part, last, more, &blocks) {
                     self.picture.report(Report::BlocksHeld(held));
                 }
+            }
+            AgentEvent::Health {
+                group,
+                units,
+                blocks,
+                bytes_verified,
+                verified_since_ms,
+                bad_units,
+                risky_blocks,
+                disputed_units,
+                repaired,
+                filled_units,
+                damaged,
+            } => {
+                let health = cluster::GroupHealth {
+                    group: group.0,
+                    units,
+                    blocks,
+                    bytes_verified,
+                    verified_since_ms,
+                    bad_units,
+                    risky_blocks,
+                    disputed_units,
+                    repaired,
+                    filled_units,
+                    damaged,
+                };
+                self.picture.health.lock().expect("no holder of this lock panics").take(health);
             }
             AgentEvent::Serving { serving } => tracing::info!(serving, "novad"),
         }

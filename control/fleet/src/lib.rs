@@ -10,7 +10,7 @@ mod model;
 mod plan;
 mod snapshot;
 
-pub use command::{Answer, Command, Observe, Op, Register};
+pub use command::{Answer, Command, Drain, Observe, Op, Pace, Register};
 pub use model::{Event, Fleet, NAME_BYTES_MAX, NODES_MAX, NoTransition, Node, NodeState};
 pub use plan::{FAILED_AFTER, Heartbeats, SILENT_AFTER, STORM_NODES_MIN, STORM_PERCENT, Zones, plan, storms};
 pub use snapshot::SnapshotError;

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use nova_fleet::{
-    Answer, Command, Event, FAILED_AFTER, Fleet, Heartbeats, NodeState, Observe, Op, Register, SILENT_AFTER,
-    plan, storms,
+    Answer, Command, Drain, Event, FAILED_AFTER, Fleet, Heartbeats, NodeState, Observe, Op, Pace, Register,
+    SILENT_AFTER, plan, storms,
 };
 use nova_units::{BootId, NodeId};
 use proptest::prelude::*;
@@ -51,6 +51,27 @@ fn carry_out(fleet: &mut Fleet, heartbeats: &mut Heartbeats, now: Duration) {
 
 fn state(fleet: &Fleet, node: u64) -> NodeState {
     fleet.node(NodeId(node)).unwrap().state
+}
+
+#[test]
+fn a_drain_lasts_over_restarts_and_a_slow_host_begins_anew_with_its_start() {
+    let (mut fleet, _) = fleet(1);
+    let drain = |on| Op::Drain(Drain { node: 1, on });
+    let slow = Op::Pace(Pace { node: 1, slow: true });
+    assert_eq!(apply(&mut fleet, drain(true)), Answer::Changed(NodeState::Ready));
+    assert_eq!(apply(&mut fleet, slow), Answer::Changed(NodeState::Ready));
+    let once = fleet.clone();
+    apply(&mut fleet, drain(true));
+    assert_eq!(fleet, once, "the same again changes nothing");
+    assert_eq!(Fleet::decode(&fleet.encode_to_vec()).unwrap(), fleet);
+    apply(&mut fleet, register("host1", 1));
+    assert!(fleet.node(NodeId(1)).unwrap().slow.is_some(), "the same start");
+    apply(&mut fleet, register("host1", 2));
+    let node = fleet.node(NodeId(1)).unwrap();
+    assert!(node.draining.is_some() && node.slow.is_none());
+    apply(&mut fleet, drain(false));
+    assert!(fleet.node(NodeId(1)).unwrap().draining.is_none());
+    assert!(matches!(apply(&mut fleet, Op::Drain(Drain { node: 9, on: true })), Answer::Refused(_)));
 }
 
 #[test]

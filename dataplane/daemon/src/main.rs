@@ -108,6 +108,7 @@ fn start(path: &Path) -> anyhow::Result<()> {
     let options = shard_options(&config, &profile);
     let (name, socket) = (config.name.clone(), config.socket.clone());
     let has_device = config.device.is_some();
+    let scrub = config.scrub.options();
     nova_shard::run(options, async move |shard| -> anyhow::Result<()> {
         tracing::info!(name, %boot, "novad starts");
         for line in shard.describe() {
@@ -117,7 +118,7 @@ fn start(path: &Path) -> anyhow::Result<()> {
         let acceptor = Acceptor::listen(&socket, SOCKET_MODE, Arc::clone(&door) as Arc<_>)
             .with_context(|| format!("listen at {}", socket.display()))?;
         tracing::info!(socket = %socket.display(), "waiting for the agent");
-        let ended = host::Host::new(shard, Arc::clone(&door), boot, keys, opened).run().await;
+        let ended = host::Host::new(shard, Arc::clone(&door), boot, keys, opened, scrub).run().await;
         drop(acceptor);
         ended.context("close the device in order")?;
         tracing::info!("novad ends");

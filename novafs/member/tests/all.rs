@@ -5,5 +5,6 @@ mod all {
     mod collecting;
     mod filling;
     mod rig;
+    mod scrub;
     mod serving;
 }

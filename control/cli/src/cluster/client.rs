@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use nova_api::cluster::check_reply::Reply;
 use nova_api::cluster::cluster_client::ClusterClient;
-use nova_api::cluster::{CheckRequest, StatusRequest, StatusResponse};
+use nova_api::cluster::{CheckRequest, DrainRequest, DrainResponse, StatusRequest, StatusResponse};
 use nova_security::{Credentials, Role};
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 
 use crate::dev::config::{OPERATOR, operator_folder};
 use crate::dev::region::Region;
@@ -90,6 +90,15 @@ impl Controllers {
         })
     }
 
+    /// Begins or ends the drain of a host; the same again changes nothing.
+    pub(super) fn drain(
+        &mut self,
+        request: &DrainRequest,
+        patience: Duration,
+    ) -> anyhow::Result<DrainResponse> {
+        self.ask(patience, async |mut client| client.drain(request.clone()).await)
+    }
+
     /// Asks one controller after the other until one answers, for `patience` at most.
     fn ask<T>(
         &mut self,
@@ -113,6 +122,9 @@ impl Controllers {
                 Err(refusal) => refusal,
             };
             asked += 1;
+            if refusal.code() == Code::NotFound {
+                return Err(Stop::not_found(refusal.message()));
+            }
             if !may_pass(refusal.code()) {
                 anyhow::bail!("controller {address} refuses: {}", refusal.message());
             }
@@ -192,6 +204,7 @@ mod tests {
             storage: 3,
             compute: 0,
             device_mib: 256,
+            scrub_mib: None,
             profile: String::new(),
             bins: "/opt/nova".into(),
         };

@@ -80,11 +80,20 @@ impl Drop for Rig {
 impl Rig {
     /// Hosts 1 to 3, in sync, past the time in which they acknowledge nothing.
     pub(crate) fn new(seed: u64) -> Self {
-        Self::with_pools(seed, HostOptions::default().pool_bytes)
+        Self::with_all(seed, HostOptions::default().pool_bytes, MemberOptions::default())
     }
 
     /// The same, with pools of `pool_bytes` on the hosts.
     pub(crate) fn with_pools(seed: u64, pool_bytes: u64) -> Self {
+        Self::with_all(seed, pool_bytes, MemberOptions::default())
+    }
+
+    /// The same, with these options.
+    pub(crate) fn with(seed: u64, options: MemberOptions) -> Self {
+        Self::with_all(seed, HostOptions::default().pool_bytes, options)
+    }
+
+    fn with_all(seed: u64, pool_bytes: u64, options: MemberOptions) -> Self {
         let world = World::new(seed);
         let hosts = Hosts::default();
         let bare = |node: u8, disks, pool_bytes| {
@@ -109,7 +118,7 @@ impl Rig {
             let opened = novafs_store::Opened { incarnation: Incarnation(1), ..opened };
             let wires = Wires { hosts: Rc::clone(&hosts), me: node, shard: shard.clone() };
             let boot = BootId(number.into());
-            let member = Member::start(shard.clone(), wires, opened, node, boot, MemberOptions::default());
+            let member = Member::start(shard.clone(), wires, opened, node, boot, options);
             hosts.borrow_mut().insert(node, (shard, Service(Rc::clone(&member))));
             members.insert(node, member);
             disks.insert(node, disk);
