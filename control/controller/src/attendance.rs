@@ -9,7 +9,7 @@ use std::time::Duration;
 use nova_api::cluster as pb;
 use nova_api::cluster::host_order::Order;
 use nova_api::cluster::host_report::Report;
-use nova_fleet::{Heartbeats, storms};
+use nova_fleet::{Heartbeats, Paces, storms};
 use nova_groups::{
     DeviceState, Heard, Mount, MountReport, Observed, REPORT_FRESH, ReadyReport, SilenceReport,
 };
@@ -56,6 +56,7 @@ pub(crate) struct Attendance(Mutex<Soft>);
 struct Soft {
     leading_since: Duration,
     heartbeats: Heartbeats,
+    paces: Paces,
     heard: BTreeMap<NodeId, Heard>,
     /// By reporter and silent host.
     silences: BTreeMap<(NodeId, NodeId), SilenceReport>,
@@ -106,6 +107,9 @@ impl Attendance {
                 let mut counters = beat.counters;
                 counters.truncate(COUNTERS_MAX);
                 let (bytes_total, bytes_free) = (beat.bytes_total, beat.bytes_free);
+                let counter =
+                    |name: &str| counters.iter().find(|it| it.name == name).map_or(0, |it| it.value);
+                soft.paces.hear(node, counter("pace_window"), counter("pace_median_us"), now);
                 let mut groups = beat.groups;
                 groups.truncate(HEALTH_MAX);
                 if !beat.groups_told {
@@ -230,7 +234,11 @@ impl Attendance {
 
     /// Changes of hosts' states that are due.
     pub(crate) fn plan_fleet(&self, state: &ClusterState) -> Vec<nova_fleet::Op> {
-        nova_fleet::plan(&state.fleet, &mut self.soft().heartbeats, clock::monotonic())
+        let mut soft = self.soft();
+        let now = clock::monotonic();
+        let mut ops = nova_fleet::plan(&state.fleet, &mut soft.heartbeats, now);
+        ops.extend(nova_fleet::plan_paces(&state.fleet, &mut soft.paces, now));
+        ops
     }
 
     /// Zones in which too many hosts are silent at once.

@@ -37,7 +37,7 @@ pub(crate) fn notes(state: &ClusterState, vitals: &BTreeMap<NodeId, Vitals>) -> 
             });
         }
         if node.slow.is_some() {
-            notes.push(format!("{name} is far slower than its peers: it is no primary and last for reads"));
+            notes.push(format!("{name} is far slower than its peers: it is no primary until it keeps up"));
         }
         let Some(vitals) = vitals.get(&id) else { continue };
         let held = |health: &&nova_api::cluster::GroupHealth| {

@@ -448,6 +448,11 @@ impl Ordered for Rc<Host> {
             counters.set(Counter::DifferencesSettled, counted.differences_settled);
             counters.set(Counter::MetadataRewritten, store.pages_rewritten);
             counters.set(Counter::MetadataDamaged, counted.metadata_damaged);
+            let pace = member.pace();
+            counters.set(Counter::PaceWindow, pace.window);
+            counters.set(Counter::PaceEntries, pace.entries);
+            counters.set(Counter::PaceMedianUs, pace.median_us);
+            counters.set(Counter::PaceP99Us, pace.p99_us);
             let mark = member.store().scrub_mark();
             counters.set(Counter::ScrubBeganMs, mark.started.0);
             counters.set(Counter::ScrubLastBeganMs, mark.last_started.0);

@@ -106,6 +106,14 @@ counters! {
     MetadataRewritten = 50, "metadata_rewritten";
     /// Times scrub came to metadata that is damaged for good.
     MetadataDamaged = 51, "metadata_damaged";
+    /// Counts the windows of ten seconds in which enough entries were measured.
+    PaceWindow = 56, "pace_window";
+    /// Entries in the last one. Not a counter, as the two that follow.
+    PaceEntries = 57, "pace_entries";
+    /// Half of them were durable within this time, in microseconds.
+    PaceMedianUs = 58, "pace_median_us";
+    /// All but one in a hundred were, in microseconds.
+    PaceP99Us = 59, "pace_p99_us";
 }
 
 const _: () = assert!(Counter::ALL.len() <= WORDS, "the counters fit their page");

@@ -122,7 +122,6 @@ impl<S: Shard, P: Peers> Member<S, P> {
     }
 
     /// What a peer holds of a range: `Some(None)` for the same, `None` when it does not say.
-    #[expect(clippy::option_option, reason = "no answer, the same, and this are three things")]
     async fn ask_held(
         &self,
         peer: NodeId,

@@ -11,6 +11,8 @@ mod compare;
 mod drive;
 mod fill;
 mod health;
+mod leave;
+mod pace;
 mod read;
 mod record;
 mod repair;
@@ -33,6 +35,7 @@ use novafs_replica::{
 use novafs_store::{Opened, Store, StoreError};
 
 pub use health::GroupHealth;
+pub use pace::Pace;
 pub use scrub::ScrubOptions;
 
 /// Reports that wait for the agent; the oldest go first, and what still holds is reported again.
@@ -98,6 +101,8 @@ pub struct MemberCounters {
     pub differences_settled: u64,
     /// Times the scrub came to metadata that is damaged.
     pub metadata_damaged: u64,
+    /// Groups whose data were dropped because other hosts hold them.
+    pub groups_left: u64,
     /// Reports dropped because nobody took them.
     pub reports_dropped: u64,
 }
@@ -118,6 +123,9 @@ pub struct Member<S: Shard, P: Peers> {
     wake_at: Cell<Option<Duration>>,
     repairing: RefCell<BTreeSet<(GroupId, BlockId, UnitIndex)>>,
     health: RefCell<health::Health>,
+    /// Groups that this host left, and when that was first seen.
+    left: RefCell<BTreeMap<GroupId, Duration>>,
+    pace: RefCell<pace::Windows>,
     counters: Cell<MemberCounters>,
 }
 
@@ -171,6 +179,8 @@ impl<S: Shard, P: Peers> Member<S, P> {
             wake_at: Cell::new(None),
             repairing: RefCell::new(BTreeSet::new()),
             health: RefCell::default(),
+            left: RefCell::default(),
+            pace: RefCell::new(pace::Windows::new(now)),
             counters: Cell::new(MemberCounters::default()),
         });
         shard.spawn(TaskClass::Control, Rc::clone(&member).run_ticks());
@@ -201,6 +211,12 @@ impl<S: Shard, P: Peers> Member<S, P> {
     #[must_use]
     pub fn counters(&self) -> MemberCounters {
         MemberCounters { host: self.drive.borrow().host.counters(), ..self.counters.get() }
+    }
+
+    /// How long its device lately took to make entries durable.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        self.pace.borrow_mut().pace(self.shard.clock().now())
     }
 
     /// Who this host is; the incarnation may change.

@@ -99,6 +99,7 @@ impl<S: Shard, P: Peers> Member<S, P> {
             budget = budget.min(0).saturating_add(i64::try_from(more.min(more_max)).unwrap_or(i64::MAX));
             last = now;
             self.repair_due().await;
+            self.drop_left().await;
             while budget > 0 && !self.stopped.get() {
                 match self.scrub_step(&options).await {
                     Some(bytes) => {

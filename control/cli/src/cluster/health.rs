@@ -1,6 +1,7 @@
 //! `nova fs health`: what is known of the copies of everything, and whether any of it is at risk.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nova_api::cluster::{self as api, StatusResponse, member};
@@ -57,6 +58,10 @@ struct HostHealth {
     differences_settled: u64,
     metadata_rewritten: u64,
     units_backfilled: u64,
+    /// Half of the entries of its last measured window were durable within this time; 0 before the first.
+    write_median_us: u64,
+    /// All but one in a hundred were.
+    write_p99_us: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -175,11 +180,12 @@ impl HealthView {
                     host.disputed_units.to_string(),
                     host.errors_found.to_string(),
                     host.repaired.to_string(),
+                    if host.slow { "slow".to_owned() } else { String::new() },
                 ]
             })
             .collect();
         let heading =
-            ["HOST", "GROUPS", "VERIFIED", "ALL SINCE", "BAD NOW", "DISPUTED", "ERRORS", "REPAIRED"];
+            ["HOST", "GROUPS", "VERIFIED", "ALL SINCE", "BAD NOW", "DISPUTED", "ERRORS", "REPAIRED", "PACE"];
         let mut text = output::table(heading, &[1, 2, 3, 4, 5, 6, 7], &hosts);
         text.push('\n');
         let groups: Vec<_> = self
@@ -206,7 +212,7 @@ impl HealthView {
         text.push_str(&output::table(heading, &[0, 1, 2, 3, 4, 5], &groups));
         text.push('\n');
         for reason in &self.reasons {
-            text.push_str(&format!("at risk: {reason}\n"));
+            writeln!(text, "at risk: {reason}").expect("writing to a String does not fail");
         }
         let verdict = if self.at_risk {
             format!("{} blocks are at risk\n", self.blocks_at_risk)
@@ -260,6 +266,8 @@ fn host_health(node: &api::Node, groups: &[api::Group], now_ms: u64) -> HostHeal
         differences_settled: counter("differences_settled"),
         metadata_rewritten: counter("metadata_rewritten"),
         units_backfilled: counter("units_backfilled"),
+        write_median_us: counter("pace_median_us"),
+        write_p99_us: counter("pace_p99_us"),
     }
 }
 

@@ -124,7 +124,7 @@ impl Rig {
             disks.insert(node, disk);
         }
         let rig = Self { world, hosts, members, disks, edge };
-        rig.configure(configuration);
+        rig.configure(|node| configuration(node, 1, &[(1, false), (2, false), (3, false)]));
         rig.world.run_for(Duration::from_millis(900));
         rig
     }
@@ -169,15 +169,21 @@ impl Rig {
     }
 }
 
-pub(crate) fn configuration(node: NodeId) -> Configuration {
-    let member = |node| MemberView { node: NodeId(node), incarnation: Incarnation(1), role: Role::InSync };
-    let members = (1..=3).map(member).collect();
+/// Version and epoch `version`, with these members; the flag says which are joining.
+pub(crate) fn configuration(node: NodeId, version: u64, members: &[(u64, bool)]) -> Configuration {
+    let member = |(node, joining): &(u64, bool)| MemberView {
+        node: NodeId(*node),
+        incarnation: Incarnation(1),
+        role: if *joining { Role::Joining } else { Role::InSync },
+    };
+    let members = members.iter().map(member).collect();
     let boots = (1..=3).map(|node| (NodeId(node), NodeView { boot: Some(BootId(node)), addr: None }));
+    let view = GroupView { epoch: Epoch(version), primary: NodeId(1), members, frozen: false };
     Configuration {
-        version: 1,
+        version,
         self_node: node,
         nodes: boots.collect(),
-        groups: [(GROUP, GroupView { epoch: EPOCH, primary: NodeId(1), members, frozen: false })].into(),
+        groups: [(GROUP, view)].into(),
         confirmed: Some(Incarnation(1)),
         node_lease_until: Duration::ZERO,
     }

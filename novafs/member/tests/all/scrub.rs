@@ -8,7 +8,7 @@ use novafs_format::LogEntry;
 use novafs_member::{GroupHealth, MemberOptions, ScrubOptions};
 use novafs_replica::{Answer, Message, Report};
 
-use super::rig::{BLOCK, EPOCH, GROUP, Rig, seal};
+use super::rig::{BLOCK, EPOCH, GROUP, Rig, configuration, seal};
 
 fn rig(seed: u64) -> Rig {
     let scrub = ScrubOptions {
@@ -169,4 +169,34 @@ fn a_unit_that_only_one_has_is_disputed_and_kept() {
         matches!(rig.read(3, 3, 1).0, Answer::Units { units } if units.len() == 1),
         "it keeps what it has"
     );
+}
+
+#[test]
+fn a_group_that_was_left_is_dropped_and_filled_anew_when_it_comes_back() {
+    let rig = rig(17);
+    write(&rig, 1, &[&[7; 20_000]]);
+    let configure = |version, members: &[(u64, bool)]| {
+        for (node, member) in &rig.members {
+            member.configure(&configuration(*node, version, members));
+        }
+    };
+    let third = &rig.members[&NodeId(3)];
+    // Two are not enough to do without the third.
+    configure(2, &[(1, false), (2, false)]);
+    run(&rig, 30);
+    assert_eq!(third.store().group_ids(), [GROUP]);
+    configure(3, &[(1, false), (2, false), (4, false)]);
+    run(&rig, 10);
+    assert_eq!(third.store().group_ids(), [GROUP], "it may come back at once");
+    run(&rig, 10);
+    assert_eq!((third.store().group_ids(), third.counters().groups_left), (vec![], 1));
+    configure(4, &[(1, false), (2, false), (3, true)]);
+    run(&rig, 5);
+    let ready = Report::JoinReady { group: GROUP, epoch: Epoch(4), node: NodeId(3) };
+    assert!(rig.members[&NodeId(1)].reports().contains(&ready), "{}", third.describe(GROUP));
+    let store = std::rc::Rc::clone(third.store());
+    let found = rig.world.run(&rig.edge_shard(), async move {
+        store.read(GROUP, BLOCK, UnitIndex(3), IoClass::Client).await.unwrap().is_some()
+    });
+    assert!(found);
 }
