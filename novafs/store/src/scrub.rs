@@ -1,7 +1,7 @@
 //! Scrub: what lies on the device is read again and compared with what it should be, whether anybody asks for it or
 //! not. Nobody waits for it: it takes no lock, goes in its own I/O class, and a step ends after 1 MiB.
 
-use crate::commit::Op;
+use crate::commit::{Fact, Op};
 use crate::core::{Core, yield_now};
 use crate::error::{ReadError, StoreError};
 use crate::slots::Purpose;

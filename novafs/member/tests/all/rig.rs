@@ -124,7 +124,7 @@ impl Rig {
             disks.insert(node, disk);
         }
         let rig = Self { world, hosts, members, disks, edge };
-        rig.configure(|node| configuration(node, 1, &[(1, false), (2, false), (3, false)]));
+        rig.configure(whole);
         rig.world.run_for(Duration::from_millis(900));
         rig
     }
@@ -167,6 +167,11 @@ impl Rig {
         let first = UnitIndex(first);
         self.ask(node, Message::Read { group: GROUP, epoch: EPOCH, block: BLOCK, first, count }, None)
     }
+}
+
+/// The first one: all three are in sync.
+pub(crate) fn whole(node: NodeId) -> Configuration {
+    configuration(node, 1, &[(1, false), (2, false), (3, false)])
 }
 
 /// Version and epoch `version`, with these members; the flag says which are joining.
