@@ -9,7 +9,7 @@ use nova_api::cluster::{CheckRequest, DrainRequest, DrainResponse, StatusRequest
 use nova_security::{Credentials, Role};
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Response, Status};
+use tonic::{Code, Status};
 
 use crate::dev::config::{OPERATOR, operator_folder};
 use crate::dev::region::Region;

@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use nova_device::Shard;
 use nova_units::{CommitPoint, Epoch, IoClass, NodeId, Seq, UnitIndex};
-use novafs_format::LogEntry;
+use novafs_format::{Cut, LogEntry};
 use novafs_member::{GroupHealth, MemberOptions, ScrubOptions};
 use novafs_replica::{Answer, Message, Report};
 
 use super::rig::{BLOCK, EPOCH, GROUP, Rig, configuration, seal};
+
+fn cut_from(unit: u16) -> LogEntry {
+    LogEntry::Trim { block: BLOCK, from_unit: UnitIndex(unit), cut: Cut::default() }
+}
 
 fn rig(seed: u64) -> Rig {
     let scrub = ScrubOptions {
@@ -108,7 +112,7 @@ fn a_copy_that_nobody_can_repair_is_at_risk_until_it_is_good_again() {
 fn a_record_that_is_missing_is_taken_from_the_others() {
     let rig = rig(13);
     let (_, stored) = write(&rig, 1, &[&[7; 20_000], b"short"]);
-    install(&rig, 3, 0, LogEntry::Trim { block: BLOCK, from_unit: UnitIndex(4) }, None);
+    install(&rig, 3, 0, cut_from(4), None);
     assert!(matches!(rig.read(3, 3, 2).0, Answer::Units { units } if units.len() == 1), "nobody notices");
     run(&rig, 5);
     let (answer, body) = rig.read(3, 3, 2);
@@ -124,7 +128,7 @@ fn a_record_that_is_old_is_replaced_by_the_newer_one() {
     let (old, old_stored) = write(&rig, 1, &[&[7; 20_000]]);
     let (_, stored) = write(&rig, 2, &[&[8; 20_000]]);
     // A write that the device lost, and the tree with it.
-    install(&rig, 2, 0, LogEntry::Trim { block: BLOCK, from_unit: UnitIndex(3) }, None);
+    install(&rig, 2, 0, cut_from(3), None);
     install(&rig, 2, 1, old, Some(old_stored));
     run(&rig, 5);
     let (answer, body) = rig.read(2, 3, 1);
@@ -155,7 +159,7 @@ fn a_unit_that_only_one_has_is_disputed_and_kept() {
     let rig = rig(16);
     write(&rig, 1, &[&[7; 20_000]]);
     for node in [1, 2] {
-        install(&rig, node, 0, LogEntry::Trim { block: BLOCK, from_unit: UnitIndex(3) }, None);
+        install(&rig, node, 0, cut_from(3), None);
     }
     run(&rig, 5);
     for node in 1..=3 {

@@ -1,6 +1,6 @@
 //! Scrub: what is bad on the device is found without a read, what memory still has is put back, the place is kept.
 
-use crate::rig::{GROUP, MIB, Rig, append, at, body, entry, expect_unit, unit};
+use crate::rig::{GROUP, MIB, Rig, append, at, body, cut, entry, expect_unit, unit};
 use nova_device::Position;
 use nova_device::mem::{KillMode, MemShard};
 use nova_units::{BlockId, GroupId, IoClass, Seq, Timestamp, UnitIndex};
@@ -214,11 +214,11 @@ fn a_version_is_put_back_only_where_nothing_newer_is_and_nothing_was_cut() {
         let units = [(5, 0, 1, 9000), (5, 1, 2, 9000), (5, 2, 3, 9000)];
         append(&store, &shard, GROUP, at(1), &units).await.unwrap();
         append(&store, &shard, GROUP, at(2), &[(5, 0, 4, 9000)]).await.unwrap();
-        let cut = LogEntry::Trim { block: BlockId(5), from_unit: UnitIndex(2) };
-        store.append(GROUP, at(3), &cut, None, nova_device::Durability::Synced).await.unwrap();
+        let trim = LogEntry::Trim { block: BlockId(5), from_unit: UnitIndex(2), cut: cut(1) };
+        store.append(GROUP, at(3), &trim, None, nova_device::Durability::Synced).await.unwrap();
         store.commit(GROUP, Seq(3));
         // Lost behind the log's back.
-        let lost = LogEntry::Trim { block: BlockId(5), from_unit: UnitIndex(1) };
+        let lost = LogEntry::Trim { block: BlockId(5), from_unit: UnitIndex(1), cut: cut(1) };
         store.install(GROUP, at(0), &lost, None).await.unwrap();
         let restore = |name: (u64, u16, u64, u32), seq, seen| {
             let (sealed, stored) = unit(name.0, name.1, name.2, name.3);
