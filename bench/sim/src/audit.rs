@@ -18,18 +18,12 @@ const PAGE_ENTRIES: u32 = 5;
 /// Findings that are told of one kind.
 const TOLD_MAX: usize = 4;
 
-/// A page of a listing by names.
-pub(crate) fn page_of<'a>(path: &'a str, after: &'a str, limit: u32) -> ListAsk<'a> {
-    ListAsk { path, after, limit, ..ListAsk::default() }
-}
-
 /// What a namespace holds, found by walking through it.
 #[derive(Debug, Default)]
 struct Found {
     files: BTreeSet<String>,
     directories: BTreeSet<String>,
     inodes: BTreeSet<u64>,
-    blocks: Vec<StoredBlock>,
     wrong: Vec<String>,
 }
 
@@ -43,10 +37,11 @@ impl Found {
     /// Sums over what lies below `directory`; every file and directory has one name, and the sums that are kept agree.
     fn walk(&mut self, namespace: &Namespace, directory: &str) -> Totals {
         let mut sums = Totals::default();
-        let mut after = String::new();
+        let (mut after, mut names) = (String::new(), BTreeSet::new());
         let asked = if directory.is_empty() { "/" } else { directory };
         loop {
-            let page = match namespace.list(&page_of(asked, &after, PAGE_ENTRIES)) {
+            let ask = ListAsk { path: asked, after: &after, limit: PAGE_ENTRIES, ..ListAsk::default() };
+            let page = match namespace.list(&ask) {
                 Ok(page) => page,
                 Err(failure) => {
                     self.wrong.push(format!("{asked} cannot be listed: {failure:?}"));
@@ -55,6 +50,7 @@ impl Found {
             };
             for entry in &page.entries {
                 after = entry.name.to_string();
+                names.insert(after.clone());
                 let path = format!("{directory}/{}", entry.name);
                 if !self.inodes.insert(entry.inode.0) {
                     self.wrong.push(format!("{} has two names, one is {path}", entry.inode));
@@ -70,30 +66,47 @@ impl Found {
                     }
                     Kind::File => {
                         sums.files += 1;
+                        sums.bytes += entry.stored_bytes;
                         match namespace.open_inode(entry.inode) {
                             Ok((inode, _)) => {
-                                // Holes cost nothing.
-                                sums.bytes +=
-                                    blocks_of(&inode).iter().map(|it| u64::from(it.bytes)).sum::<u64>();
                                 sums.blocks += blocks_of(&inode).len() as u64;
-                                self.blocks.extend(blocks_of(&inode).iter().cloned());
                             }
                             Err(failure) => self.wrong.push(format!("{path} cannot be opened: {failure:?}")),
                         }
                         self.files.insert(path);
                     }
-                    Kind::Symlink => self.wrong.push(format!("{path} is a link that nobody made")),
+                    Kind::Symlink => self.wrong.push(format!("{path} is a link, and nobody makes any")),
                 }
             }
             if !page.more {
                 break;
             }
         }
+        let by_cookie = names_by_cookie(namespace, asked);
+        if by_cookie != names {
+            self.wrong.push(format!("by cookies {asked} has {by_cookie:?}, by names {names:?}"));
+        }
         match namespace.usage(0, asked) {
             Ok((kept, _)) if kept == sums => {}
             kept => self.wrong.push(format!("the sums of {asked} are {kept:?}, a recount gives {sums:?}")),
         }
         sums
+    }
+}
+
+/// The names in a directory, as its cookies lead through it.
+fn names_by_cookie(namespace: &Namespace, directory: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut after = 0;
+    loop {
+        let after_cookie = Some(after);
+        let ask = ListAsk { path: directory, after_cookie, limit: PAGE_ENTRIES, ..ListAsk::default() };
+        let Ok(page) = namespace.list(&ask) else { return names };
+        names.extend(page.entries.iter().map(|entry| entry.name.to_string()));
+        match page.entries.last().filter(|_| page.more) {
+            Some(last) => after = last.cookie,
+            None => return names,
+        }
     }
 }
 
@@ -122,26 +135,25 @@ pub(crate) fn compare(namespace: &Namespace, expected: &Expected) -> Vec<String>
     }
     let orphans: BTreeSet<u64> =
         namespace.orphans().map(|(first, run)| (first, run.count)).flat_map(ids).collect();
-    // Those of a tree in the trash, or that waits to be swept, become orphans later.
+    // What no path leads to is in the trash, or waits to be taken apart; its blocks become orphans then.
+    let unnamed = namespace.inodes().filter(|(id, _)| !found.inodes.contains(&id.0));
     let waiting: BTreeSet<u64> =
-        unreachable_blocks(namespace, &found.inodes).map(|block| block.block.0).collect();
+        unnamed.flat_map(|(_, inode)| blocks_of(inode)).map(|block| block.block.0).collect();
     let gone = expected.gone();
-    wrong.extend(
-        waiting.difference(&gone).next().map(|id| format!("a block of a removed tree is in use: {id}")),
-    );
     let due = gone.difference(&waiting).copied().collect();
     wrong.extend(differ("orphans", "other blocks are orphans", &orphans, &due));
+    let kept = waiting.difference(&gone).copied().collect();
+    wrong.extend(differ("its blocks", "the trash differs", &kept, &expected.blocks_in_trash()));
+    match namespace.list_trash("", 0, 0) {
+        Ok(page) => {
+            let found = page.items.iter().map(|(number, item)| (*number, item.path.to_string())).collect();
+            let due = expected.trash().map(|(number, path)| (number, path.to_owned())).collect();
+            wrong.extend(differ("its items", "the trash differs", &found, &due));
+        }
+        Err(failure) => wrong.push(format!("the trash cannot be listed: {failure:?}")),
+    }
     wrong.truncate(TOLD_MAX);
     wrong
-}
-
-/// Blocks of files that no path leads to any more: in the trash, or waiting to be swept.
-fn unreachable_blocks<'a>(
-    namespace: &'a Namespace,
-    reachable: &'a BTreeSet<u64>,
-) -> impl Iterator<Item = &'a StoredBlock> {
-    let gone = namespace.inodes().filter(|(id, _)| !reachable.contains(&id.0));
-    gone.flat_map(|(_, inode)| blocks_of(inode))
 }
 
 fn ids((first, count): (BlockId, u32)) -> impl Iterator<Item = u64> {
@@ -166,11 +178,10 @@ fn differ<T: Ord + std::fmt::Debug>(
 /// a member holds belongs to a file, in a directory or in the trash, waits for collection, or is reserved by a session
 /// that lives.
 pub(crate) fn reachable(namespace: &Namespace, held: &Held) -> Vec<String> {
-    let found = Found::in_namespace(namespace);
     let mut wrong = Vec::new();
     let mut known: BTreeMap<u64, Vec<GroupId>> = BTreeMap::new();
     // What is in the trash can be had back.
-    for block in found.blocks.iter().chain(unreachable_blocks(namespace, &found.inodes)) {
+    for block in namespace.inodes().flat_map(|(_, inode)| blocks_of(inode)) {
         known.insert(block.block.0, vec![block.group]);
         let Some(members) = held.get(&block.group) else {
             wrong.push(format!("{} is referenced in {}, which does not exist", block.block, block.group));

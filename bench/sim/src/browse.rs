@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use novafs_namespace::{MakeDirectory, Op, Remove, Rename};
+use novafs_namespace::{MakeDirectory, Only, Op, PurgeTrash, Remove, Rename, Undelete};
 
 use crate::ask::{Ask, Told};
 use crate::expected::parent;
@@ -32,7 +32,8 @@ impl FileHost {
                 6..=8 => self.list_some().await,
                 9..=11 => self.move_some().await,
                 12 => self.remove_some().await,
-                13 | 14 => self.make_some().await,
+                13 => self.make_some().await,
+                14 => self.turn_over_trash().await,
                 _ => {
                     // The oracle judges sums when it compares the whole tree.
                     let _ = self.metadata.read(Ask::Usage(self.some_directory()), PATIENCE).await;
@@ -116,29 +117,52 @@ impl FileHost {
             2 => format!("{}/d{}", self.some_directory(), self.below(DIRECTORY_NAMES)),
             _ => format!("{}/f{}", self.some_directory(), self.below(FILE_NAMES)),
         };
-        let rename = Rename { source, target, replace: self.one_in(3), ..Rename::default() };
+        let (replace, exchange, no_replace) = (self.one_in(3), self.one_in(6), self.one_in(6));
+        let rename = Rename { source, target, replace, exchange, no_replace, ..Rename::default() };
         if self.metadata.change(Op::Rename(rename), PATIENCE).await.is_ok() {
             self.files.history.borrow_mut().counts.moved += 1;
         }
     }
 
     async fn remove_some(&self) {
-        let remove = match self.some_file() {
-            Some(path) if !self.one_in(4) => Remove { path, ..Remove::default() },
-            _ => Remove { path: self.some_directory(), recursive: self.one_in(2), ..Remove::default() },
+        let (path, recursive) = match self.some_file() {
+            Some(path) if !self.one_in(4) => (path, false),
+            _ => (self.some_directory(), self.one_in(2)),
         };
+        let only = match self.below(6) {
+            0 => Only::Directory,
+            1 => Only::NotDirectory,
+            _ => Only::Any,
+        };
+        let remove = Remove { path, recursive, base: 0, only: only.into() };
         if self.metadata.change(Op::Remove(remove), PATIENCE).await.is_ok() {
             self.files.history.borrow_mut().counts.removed += 1;
         }
     }
 
-    async fn make_some(&self) {
-        let make = MakeDirectory {
-            path: self.fresh_directory(),
-            mode: 0o755,
-            parents: self.one_in(2),
-            ..MakeDirectory::default()
+    /// Has something back from the trash, or lets it go.
+    async fn turn_over_trash(&self) {
+        let id = {
+            let expected = self.metadata.group().expected();
+            let items: Vec<u64> = expected.trash().map(|(number, _)| number).collect();
+            let chosen = usize::try_from(self.below(items.len() as u64 + 1)).expect("few");
+            // One that is not there now and then.
+            items.get(chosen).copied().unwrap_or(1)
         };
+        let op = match self.below(8) {
+            0 => Op::PurgeTrash(PurgeTrash { id: 0 }),
+            1 => Op::PurgeTrash(PurgeTrash { id }),
+            2..=5 => Op::Undelete(Undelete { id, target: String::new() }),
+            _ => Op::Undelete(Undelete { id, target: self.fresh_path() }),
+        };
+        if self.metadata.change(op, PATIENCE).await.is_ok() {
+            self.files.history.borrow_mut().counts.trash_turned += 1;
+        }
+    }
+
+    async fn make_some(&self) {
+        let (path, parents) = (self.fresh_directory(), self.one_in(2));
+        let make = MakeDirectory { path, mode: 0o755, parents, ..MakeDirectory::default() };
         let _ = self.metadata.change(Op::MakeDirectory(make), PATIENCE).await;
     }
 }

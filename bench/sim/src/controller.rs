@@ -216,6 +216,7 @@ impl Controller {
                 primary: group.primary,
                 members: members.collect(),
                 frozen: group.frozen(),
+                former: group.former().into_iter().collect(),
             };
             (id, view)
         });

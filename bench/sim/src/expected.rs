@@ -2,13 +2,14 @@
 //! order of the log. It foresees which commands succeed and says what a wrong answer would mean.
 
 mod judge;
+mod trash;
+mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use novafs_namespace::{
-    Answer, Code, EndSession, MakeDirectory, NewFile, Op, Publish, Remove, Rename, Reply, ReserveBlocks,
-};
+use novafs_namespace::{Answer, Code, EndSession, MakeDirectory, NewFile, Op, Publish, Reply, ReserveBlocks};
+use trash::{Item, Policy};
 
 /// A published file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub(crate) struct Row {
     pub(crate) sha256: [u8; 32],
     /// Ids and groups.
     pub(crate) blocks: Vec<(u64, u32)>,
+    /// When it came, or was last changed as its client said, whichever is later.
+    changed_ms: u64,
 }
 
 /// What became of a block id that was given.
@@ -26,8 +29,9 @@ enum Use {
     Reserved {
         session: u64,
     },
+    /// Of a file that is in the tree or in the trash.
     Published,
-    /// Its file is removed, or its session ended before it was published.
+    /// Its file is gone, or its session ended before it was published.
     Gone,
 }
 
@@ -47,6 +51,14 @@ pub(crate) struct Expected {
     sessions: BTreeSet<u64>,
     newest_session: u64,
     blocks: BTreeMap<u64, Given>,
+    /// Policies of namespaces, by path.
+    policies: BTreeMap<String, Policy>,
+    trash: BTreeMap<u64, Item>,
+    last_trashed: u64,
+    /// What has a lower number in the trash cannot be had back.
+    purge_below: u64,
+    /// Time of the latest command, in ms.
+    clock: u64,
     /// Paths that came or went, in order.
     touched: Vec<String>,
 }
@@ -80,8 +92,13 @@ fn settle(what: &str, fits: bool, answer: &Answer) -> Result<(), String> {
 impl Expected {
     /// What a new namespace holds.
     pub(crate) fn new() -> Self {
-        let directories = novafs_namespace::STANDARD_SPACES.iter().map(|space| format!("/{}", space.name));
-        Self { directories: directories.collect(), ..Self::default() }
+        let policies = trash::standard_policies();
+        Self { directories: policies.keys().cloned().collect(), policies, ..Self::default() }
+    }
+
+    /// The time of a command that is applied, also of one that was applied before.
+    pub(crate) fn tick(&mut self, at_ms: u64) {
+        self.clock = self.clock.max(at_ms);
     }
 
     pub(crate) fn files(&self) -> &BTreeMap<String, Row> {
@@ -157,8 +174,13 @@ impl Expected {
             Op::MakeDirectory(make) => self.take_make(make, answer),
             Op::Rename(rename) => self.take_rename(rename, answer),
             Op::Remove(remove) => self.take_remove(remove, answer),
-            Op::Sweep(_) | Op::Collected(_) => settle("a command of the leader", true, answer),
-            other => Err(format!("nobody here asks that: {other:?}")),
+            Op::SetSpace(set) => self.take_policy(set, answer),
+            Op::Undelete(undelete) => self.take_undelete(undelete, answer),
+            Op::PurgeTrash(purge) => self.take_purge_trash(*purge, answer),
+            Op::Purge(purge) => self.take_purge(*purge, answer),
+            Op::Expire(expire) => self.take_expire(expire, answer),
+            Op::Sweep(_) => settle("to sweep", true, answer),
+            other => Err(format!("no program asks this: {other:?}")),
         }
     }
 
@@ -276,6 +298,9 @@ impl Expected {
     fn make(&mut self, directory: &str) {
         let mut at = directory;
         while !self.is_directory(at) {
+            if depth(at) == 1 {
+                self.policies.insert(at.to_owned(), Policy::default());
+            }
             self.directories.insert(at.to_owned());
             self.touched.push(at.to_owned());
             at = parent(at);
@@ -284,7 +309,9 @@ impl Expected {
 
     fn publish(&mut self, file: &NewFile, inode: u64) -> Result<(), String> {
         self.make(parent(&file.path));
-        self.drop_file(&file.path);
+        if self.files.contains_key(&file.path) {
+            self.discard(&file.path);
+        }
         for block in &file.blocks {
             self.set(block.block, Use::Published);
         }
@@ -293,6 +320,7 @@ impl Expected {
             bytes: file.bytes,
             sha256: digest(&file.sha256),
             blocks: file.blocks.iter().map(|block| (block.block, block.group)).collect(),
+            changed_ms: self.clock.max(file.modified_ms),
         };
         self.files.insert(file.path.clone(), row);
         self.touch(&file.path);
@@ -300,15 +328,6 @@ impl Expected {
             return Err(format!("an inode was given twice: {inode} to {}", file.path));
         }
         Ok(())
-    }
-
-    fn drop_file(&mut self, path: &str) {
-        if let Some(row) = self.files.remove(path) {
-            for (id, _) in row.blocks {
-                self.set(id, Use::Gone);
-            }
-            self.touch(path);
-        }
     }
 
     fn take_make(&mut self, make: &MakeDirectory, answer: &Answer) -> Result<(), String> {
@@ -322,88 +341,15 @@ impl Expected {
         }
         settle(&format!("to make {}", make.path), fits, answer)
     }
-
-    fn take_rename(&mut self, rename: &Rename, answer: &Answer) -> Result<(), String> {
-        let (source, target) = (&rename.source, &rename.target);
-        let fits = self.may_rename(rename);
-        if fits && source != target {
-            self.drop_file(target);
-            if self.directories.remove(target) {
-                self.touch(target);
-            }
-            self.move_all(source, target);
-        }
-        settle(&format!("to rename {source} to {target} (replace {})", rename.replace), fits, answer)
-    }
-
-    fn may_rename(&self, rename: &Rename) -> bool {
-        let (source, target) = (rename.source.as_str(), rename.target.as_str());
-        if !self.exists(source) || depth(source) < 2 || depth(target) < 2 {
-            return false;
-        }
-        let into = parent(target);
-        if !self.is_directory(into) {
-            return false;
-        }
-        if source == target {
-            return true;
-        }
-        let moves_directory = self.is_directory(source);
-        if moves_directory && (into == source || is_below(into, source)) {
-            return false;
-        }
-        match (moves_directory, self.is_directory(target), self.files.contains_key(target)) {
-            (_, false, false) => true,
-            (false, false, true) => rename.replace,
-            (true, true, false) => rename.replace && self.is_empty(target),
-            _ => false,
-        }
-    }
-
-    fn move_all(&mut self, source: &str, target: &str) {
-        let moved = |path: &str| format!("{target}{}", &path[source.len()..]);
-        let is_moved = |path: &str| path == source || is_below(path, source);
-        let files: Vec<_> = self.files.keys().filter(|path| is_moved(path)).cloned().collect();
-        for path in files {
-            let row = self.files.remove(&path).expect("its key was just seen");
-            self.files.insert(moved(&path), row);
-            self.touched.extend([moved(&path), path]);
-        }
-        let directories: Vec<_> = self.directories.iter().filter(|path| is_moved(path)).cloned().collect();
-        for path in directories {
-            self.directories.remove(&path);
-            self.directories.insert(moved(&path));
-            self.touched.extend([moved(&path), path]);
-        }
-    }
-
-    fn take_remove(&mut self, remove: &Remove, answer: &Answer) -> Result<(), String> {
-        let path = remove.path.as_str();
-        let standard = novafs_namespace::STANDARD_SPACES.iter().any(|space| path[1..] == *space.name);
-        let fits = self.exists(path)
-            && !standard
-            && (remove.recursive || !self.is_directory(path) || self.is_empty(path));
-        if fits {
-            let is_removed = |other: &str| other == path || is_below(other, path);
-            let files: Vec<_> = self.files.keys().filter(|file| is_removed(file)).cloned().collect();
-            for file in files {
-                self.drop_file(&file);
-            }
-            let directories: Vec<_> =
-                self.directories.iter().filter(|one| is_removed(one)).cloned().collect();
-            for directory in directories {
-                self.directories.remove(&directory);
-                self.touched.push(directory);
-            }
-        }
-        settle(&format!("to remove {path} (recursive {})", remove.recursive), fits, answer)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use novafs_namespace::{BlocksReserved, Done, Failure, OpenSession, Outcome, Published, SessionOpened};
+    use novafs_namespace::{
+        BlocksReserved, Done, Failure, OpenSession, Outcome, Published, Remove, Rename, SessionOpened,
+        Undelete,
+    };
 
     fn done() -> Answer {
         Done {}.into()
@@ -443,6 +389,24 @@ mod tests {
         };
         assert_eq!(reserve(10), Ok(()));
         assert!(reserve(13).unwrap_err().contains("given twice"));
+    }
+
+    #[test]
+    fn what_comes_back_from_the_trash_has_its_inode_and_what_was_purged_does_not_come() {
+        let mut expected = Expected::new();
+        opened(&mut expected, 1);
+        publish(&mut expected, 1, "/hot/a/x", 7).unwrap();
+        expected
+            .take(
+                &Op::Remove(Remove { path: "/hot/a".into(), recursive: true, ..Remove::default() }),
+                &done(),
+            )
+            .unwrap();
+        assert!(expected.files().is_empty());
+        let back = |id| Op::Undelete(Undelete { id, target: "/warm/b".into() });
+        expected.take(&back(1), &done()).unwrap();
+        assert_eq!(expected.files()["/warm/b/x"].inode, 7);
+        assert!(expected.take(&back(1), &done()).is_err(), "it is not in the trash any more");
     }
 
     #[test]

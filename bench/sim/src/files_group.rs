@@ -11,13 +11,12 @@ use std::time::Duration;
 use nova_device::mem::MemShard;
 use nova_device::sync::{Notify, oneshot};
 use nova_device::{Clock, Shard};
-use nova_units::{InodeId, NodeId, SessionId, TaskClass};
+use nova_units::{InodeId, NodeId, SessionId, TaskClass, Timestamp};
 use novafs_namespace::{
-    Answer, Code, Command, Done, Failure, Namespace, Op, Renewals, ReserveBlocks, STANDARD_SPACES, SetSpace,
+    Answer, Code, Command, Done, Failure, ListAsk, Namespace, Op, Renewals, ReserveBlocks, SetSpace, Upkeep,
 };
 
 use crate::ask::{Ask, Call, Request, Told};
-use crate::audit;
 use crate::controller::Controller;
 use crate::expected::Expected;
 use crate::history::History;
@@ -27,6 +26,8 @@ use crate::net::Net;
 pub(crate) const FILES: NodeId = NodeId(202);
 /// Era of the blocks of files; those that are written without file metadata are of another.
 pub(crate) const FILES_ERA: u16 = 2;
+/// Policies that let files go within a run: namespace, retention and undelete window in ms, 0 for none.
+const POLICIES: [(&str, u64, u64); 3] = [("hot", 0, 0), ("warm", 0, 2_500), ("scratch", 9_000, 1_000)];
 /// A round of asking whether the leader still leads, in microseconds, at least and at most.
 const READ_INDEX_US: (u64, u64) = (100, 5_000);
 
@@ -75,6 +76,7 @@ pub(crate) struct FilesGroup {
     namespace: RefCell<Namespace>,
     expected: RefCell<Expected>,
     renewals: RefCell<Renewals>,
+    upkeep: RefCell<Upkeep>,
     /// When a session was opened or last renewed, as far as its client may have been told.
     heard: RefCell<BTreeMap<SessionId, Duration>>,
     /// The first answer to every request that changed something or was refused for good.
@@ -92,18 +94,6 @@ pub(crate) struct FilesGroup {
     /// Whether what happens is written down.
     keeps_log: bool,
     log: RefCell<Vec<(Duration, String)>>,
-}
-
-/// An empty namespace that keeps nothing in the trash of its standard spaces: there, blocks of what is removed are orphans
-/// as soon as it is swept. Spaces that programs make have a trash.
-fn partly_without_trash() -> Namespace {
-    let mut namespace = Namespace::new(FILES_ERA);
-    for space in STANDARD_SPACES {
-        let set = SetSpace { name: space.name.to_owned(), undelete_ms: Some(0), ..SetSpace::default() };
-        let answer = namespace.apply(0, &Command { op: Some(Op::SetSpace(set)), ..Command::default() });
-        assert!(answer.failure().is_none(), "the rules of a namespace: {answer:?}");
-    }
-    namespace
 }
 
 impl std::fmt::Debug for FilesGroup {
@@ -130,9 +120,10 @@ impl FilesGroup {
             controller: Rc::clone(controller),
             history: Rc::clone(history),
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
-            namespace: RefCell::new(partly_without_trash()),
+            namespace: RefCell::new(Namespace::new(FILES_ERA)),
             expected: RefCell::new(Expected::new()),
             renewals: RefCell::default(),
+            upkeep: RefCell::default(),
             heard: RefCell::default(),
             first: RefCell::default(),
             saved: RefCell::default(),
@@ -146,6 +137,14 @@ impl FilesGroup {
             keeps_log,
             log: RefCell::default(),
         });
+        for (name, retention_ms, undelete_ms) in POLICIES {
+            let (retention_ms, undelete_ms) = (Some(retention_ms), Some(undelete_ms));
+            let set = SetSpace { name: name.to_owned(), retention_ms, undelete_ms, ..SetSpace::default() };
+            group.apply(
+                0,
+                &Command { client: 0, sequence: 0, at_ms: group.wall().0, op: Some(Op::SetSpace(set)) },
+            );
+        }
         group.take_snapshot();
         shard.spawn(TaskClass::Control, Rc::clone(&group).run_log());
         shard.spawn(TaskClass::Control, Rc::clone(&group).lead());
@@ -154,6 +153,11 @@ impl FilesGroup {
 
     fn now(&self) -> Duration {
         self.shard.clock().now()
+    }
+
+    /// The calendar, at the pace of the clock.
+    fn wall(&self) -> Timestamp {
+        Timestamp(1_000_000 + u64::try_from(self.now().as_millis()).expect("a run is short"))
     }
 
     async fn pause(&self, time: Duration) {
@@ -210,7 +214,7 @@ impl FilesGroup {
         self.now() < self.away_until.get()
     }
 
-    /// No session is open and no removed tree waits.
+    /// No session is open and no tree waits to be taken apart.
     pub(crate) fn is_quiet(&self) -> bool {
         let namespace = self.namespace.borrow();
         namespace.sessions().next().is_none() && !namespace.has_sweep()
@@ -288,18 +292,20 @@ impl FilesGroup {
                 self.hear(session, heard);
                 Told::Answer(Done {}.into())
             }
-            Ask::List { path, after, limit } => match namespace.list(&audit::page_of(path, after, *limit)) {
-                Ok(page) => {
-                    judged = expected.judge_page(path, after, *limit as usize, &page);
-                    Told::Page(page)
-                }
-                Err(failure) => {
-                    if expected.directories().contains(path) {
-                        judged = Err(format!("a directory is gone: {path}: {failure:?}"));
+            Ask::List { path, after, limit } => {
+                match namespace.list(&ListAsk { path, after, limit: *limit, ..ListAsk::default() }) {
+                    Ok(page) => {
+                        judged = expected.judge_page(path, after, *limit as usize, &page);
+                        Told::Page(page)
                     }
-                    failure.into()
+                    Err(failure) => {
+                        if expected.directories().contains(path) {
+                            judged = Err(format!("a directory is gone: {path}: {failure:?}"));
+                        }
+                        failure.into()
+                    }
                 }
-            },
+            }
             Ask::Open(path) => match namespace.open(0, path) {
                 Ok((inode, view)) => {
                     judged = expected.judge_open(path, Some((&view, &inode)));
@@ -319,9 +325,7 @@ impl FilesGroup {
                     failure.into()
                 }
             },
-            Ask::Usage(path) => {
-                namespace.usage(0, path).map_or_else(Told::from, |(sums, _)| Told::Totals(sums))
-            }
+            Ask::Usage(path) => namespace.usage(0, path).map_or_else(Told::from, |it| Told::Totals(it.0)),
             Ask::Change(_) | Ask::Reserve { .. } => unreachable!("these go through the log"),
         };
         if let Err(wrong) = judged {

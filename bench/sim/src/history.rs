@@ -68,6 +68,8 @@ pub struct Counts {
     pub moved: u64,
     /// Files and directories removed.
     pub removed: u64,
+    /// Things had back from the trash, or let go.
+    pub trash_turned: u64,
     /// Requests to the file metadata that came into the log again.
     pub repeats: u64,
     /// Snapshots of the file metadata that another controller went on from.
@@ -95,6 +97,7 @@ impl Counts {
         self.listings += other.listings;
         self.moved += other.moved;
         self.removed += other.removed;
+        self.trash_turned += other.trash_turned;
         self.repeats += other.repeats;
         self.snapshots += other.snapshots;
         self.edges_killed += other.edges_killed;

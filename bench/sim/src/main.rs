@@ -20,7 +20,7 @@ enum Task {
     /// Runs seeds one after another, on every core.
     Run {
         /// How many seeds.
-        #[arg(long, default_value_t = 300)]
+        #[arg(long, default_value_t = 400)]
         seeds: u64,
         /// The first seed.
         #[arg(long, default_value_t = 1)]

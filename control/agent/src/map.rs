@@ -53,6 +53,7 @@ pub(crate) fn host_map(
                         joining: member.role() == member::Role::Joining,
                     })
                     .collect(),
+                former: group.former.clone(),
             })
             .collect(),
         confirmed_incarnation: own.map_or(0, |node| node.incarnation),
@@ -88,6 +89,7 @@ mod tests {
                     Member { node: 4, incarnation: 3, role: member::Role::InSync.into() },
                     Member { node: 5, incarnation: 1, role: member::Role::Joining.into() },
                 ],
+                former: vec![6],
                 ..Group::default()
             }],
         };
@@ -99,6 +101,7 @@ mod tests {
             host.groups[0].members.iter().map(|member| member.joining).collect::<Vec<_>>(),
             [false, true]
         );
+        assert_eq!(host.groups[0].former, [6]);
         assert_eq!(host.nodes[0].addr, "127.0.0.1:5");
         let later = DeviceMounted { mount_counter: 3, ..mounted.clone() };
         assert_eq!(host_map(&map, 4, 1, 8, Some(&later)).confirmed_incarnation, 0, "of another mount");

@@ -1,6 +1,7 @@
 //! What exists.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use imbl::OrdMap;
 use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Timestamp};
@@ -66,6 +67,14 @@ impl Group {
     #[must_use]
     pub fn frozen(&self) -> bool {
         self.in_sync().count() < WRITABLE_MIN
+    }
+
+    /// Hosts that are no members now and may still hold what members held: those of the last epoch that took writes,
+    /// and homes. At most twice [`MEMBERS_MAX`]; by id. What they hold may be old: they are asked for one version.
+    #[must_use]
+    pub fn former(&self) -> BTreeSet<NodeId> {
+        let writable = self.last_writable.iter().map(|(node, _)| *node);
+        writable.chain(self.homes.iter().copied()).filter(|node| self.member(*node).is_none()).collect()
     }
 
     pub(crate) fn joining(&self) -> Option<&Member> {

@@ -318,7 +318,12 @@ fn joiner(groups: &Groups, group: &Group, observed: &Observed) -> Option<NodeId>
         rested && may_hold(groups, group, observed, *node)
     };
     let stays = |node: &NodeId| !observed.draining.contains(node);
-    if let Some(home) = group.homes.iter().copied().find(|home| able(home) && stays(home)) {
+    // What a home of the last writable epoch lacks is a tail at most, so a frozen group takes writes again at once.
+    let complete = |home: &NodeId| {
+        group.last_writable.iter().any(|(node, life)| node == home && groups.serves(*node, *life))
+    };
+    let homes = group.homes.iter().copied().filter(|home| able(home) && stays(home));
+    if let Some(home) = homes.min_by_key(|home| !complete(home)) {
         return Some(home);
     }
     let drained = group.homes.iter().any(|home| group.member(*home).is_none() && !stays(home));

@@ -52,6 +52,7 @@ pub(crate) fn configuration_of(map: &HostMap, node_lease_until: Duration) -> Res
                 primary: NodeId(group.primary),
                 members,
                 frozen: group.frozen,
+                former: group.former.iter().copied().map(NodeId).collect(),
             };
             (GroupId(group.group), view)
         })
@@ -84,6 +85,7 @@ mod tests {
                 primary: 2,
                 frozen: false,
                 members: vec![HostMember { node: 2, incarnation: 1, joining: true }],
+                former: vec![5],
             }],
             confirmed_incarnation: 1,
             region_era: 0,
@@ -95,6 +97,7 @@ mod tests {
         let read = configuration_of(&map(), Duration::from_secs(9)).expect("a sound map");
         let group = read.group(GroupId(3)).expect("named in the map");
         assert_eq!((group.epoch, group.members[0].role), (Epoch(4), Role::Joining));
+        assert_eq!(group.former, [NodeId(5)]);
         assert_eq!(read.addr(NodeId(2)).map(|addr| addr.to_string()).as_deref(), Some("127.0.0.1:9"));
         assert_eq!((read.confirmed, read.node_lease_until), (Some(Incarnation(1)), Duration::from_secs(9)));
     }

@@ -69,6 +69,9 @@ pub struct HostGroup {
     /// Its members, in order.
     #[prost(message, repeated, tag = "5")]
     pub members: Vec<HostMember>,
+    /// Hosts that are no members now and may hold what members held: asked for a copy that no member has.
+    #[prost(uint64, repeated, tag = "6")]
+    pub former: Vec<u64>,
 }
 
 /// A member of a group in the map.

@@ -116,7 +116,19 @@ impl<S: Shard, P: Peers> Member<S, P> {
                 return Some(body);
             }
         }
-        None
+        self.gather_entry(group, entry).await
+    }
+
+    /// The bytes of an entry unit by unit: of a host that is no member, only bytes of a known digest are taken.
+    async fn gather_entry(&self, group: GroupId, entry: &LogEntry) -> Option<SharedBuf> {
+        let mut gathered = Gathered::new(self.shard.pool().take(entry.body_bytes()).await);
+        for sealed in entry.units() {
+            let stored = self.copy_of(group, sealed).await?;
+            if !gathered.take(&stored) {
+                return None;
+            }
+        }
+        gathered.finish()
     }
 
     /// A committed unit; a bad copy is repaired beside, and asked for again later.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nova_buf::SharedBuf;
 use nova_device::{Clock, Peers, Shard};
-use nova_units::{BlockId, Epoch, Generation, GroupId, IoClass, UnitIndex};
+use nova_units::{BlockId, Epoch, Generation, GroupId, IoClass, Seq, UnitIndex};
 use novafs_format::UnitRecord;
 use novafs_replica::{Answer, LocatedUnit, ReadEnd, Versioned, options::RETRY_SOON_MS};
 use novafs_store::{ReadError, StoreError};
@@ -144,7 +144,8 @@ impl<S: Shard, P: Peers> Member<S, P> {
         Answer::Located { node: self.identity().node, device: self.device, cells }
     }
 
-    /// Exactly this version of a unit, for a member whose copy is bad.
+    /// Exactly this version of a unit, for a member whose copy is bad. Whoever names a version has its digest, and
+    /// learns nothing of what is committed: a prepared one is as good, and so is one on a host that is no member.
     pub(crate) async fn serve_copy(
         self: &Rc<Self>,
         group: GroupId,
@@ -159,9 +160,36 @@ impl<S: Shard, P: Peers> Member<S, P> {
             {
                 (Answer::Units { units: vec![versioned(&found.record)] }, Some(found.body.freeze()))
             }
-            Ok(_) => (Answer::Absent, None),
+            Ok(_) => self.copy_prepared(group, block, unit, (generation, counter)).await,
             Err(error) => (self.bad_read(group, &error), None),
         }
+    }
+
+    async fn copy_prepared(
+        &self,
+        group: GroupId,
+        block: BlockId,
+        unit: UnitIndex,
+        version: (Generation, u64),
+    ) -> (Answer, Option<SharedBuf>) {
+        let commit = self.store.group(group).map_or(Seq(0), |held| held.commit_seq);
+        let prepared = self.store.entries_after(group, commit, usize::MAX).unwrap_or_default();
+        for (at, entry) in prepared {
+            let mut start = 0;
+            for sealed in entry.units() {
+                let end = start + sealed.padded_bytes();
+                let is_it = (sealed.block, sealed.unit) == (block, unit)
+                    && (sealed.generation, sealed.counter) == version;
+                if is_it {
+                    let read = self.store.read_prepared(group, at, IoClass::Repair).await;
+                    let Ok(Some(body)) = read else { return (Answer::Absent, None) };
+                    let units = vec![Versioned { sealed: *sealed, commit: at }];
+                    return (Answer::Units { units }, Some(body.freeze().slice(start..end)));
+                }
+                start = end;
+            }
+        }
+        (Answer::Absent, None)
     }
 }
 

@@ -3,9 +3,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use nova_buf::SharedBuf;
 use nova_device::{Clock, Peers, Shard};
 use nova_units::{BlockId, GroupId, IoClass, NodeId, TaskClass, UnitIndex};
-use novafs_format::UnitRecord;
+use novafs_format::{SealedUnit, UnitRecord};
 use novafs_replica::{Answer, Message, Report};
 use novafs_store::{Found, StoreError};
 
@@ -61,7 +62,7 @@ impl<S: Shard, P: Peers> Member<S, P> {
             return self.health.borrow_mut().note_good((group, block, unit));
         }
         let Some(record) = records.first() else { return };
-        for peer in self.other_members(group) {
+        for peer in self.holders(group) {
             if self.repair_from(peer, group, record).await {
                 self.count(|counters| counters.units_repaired += 1);
                 self.health.borrow_mut().note_repaired((group, block, unit));
@@ -73,25 +74,7 @@ impl<S: Shard, P: Peers> Member<S, P> {
 
     async fn repair_from(&self, peer: NodeId, group: GroupId, record: &UnitRecord) -> bool {
         let sealed = record.sealed;
-        let message = Message::Copy {
-            group,
-            block: sealed.block,
-            unit: sealed.unit,
-            generation: sealed.generation,
-            counter: sealed.counter,
-        };
-        let Some((Answer::Units { units }, Some(body))) = self.ask(peer, &message, None, COPY_DEADLINE).await
-        else {
-            return false;
-        };
-        // The record here says what the bytes must be; the peer's word is not needed.
-        let wrong = units.len() != 1
-            || units[0].sealed != sealed
-            || sealed.check_pages(&body).is_err()
-            || sealed.compute_digest(&body) != sealed.digest;
-        if wrong {
-            return false;
-        }
+        let Some(body) = self.copy_from(peer, group, &sealed).await else { return false };
         match self.store.repair(group, sealed, record.commit, body).await {
             Ok(repaired) => repaired,
             Err(StoreError::Full { .. }) => {
@@ -102,11 +85,56 @@ impl<S: Shard, P: Peers> Member<S, P> {
         }
     }
 
+    /// The stored bytes of a version that is known here, from another host.
+    async fn copy_from(&self, peer: NodeId, group: GroupId, sealed: &SealedUnit) -> Option<SharedBuf> {
+        let message = Message::Copy {
+            group,
+            block: sealed.block,
+            unit: sealed.unit,
+            generation: sealed.generation,
+            counter: sealed.counter,
+        };
+        let Some((Answer::Units { units }, Some(body))) = self.ask(peer, &message, None, COPY_DEADLINE).await
+        else {
+            return None;
+        };
+        // The record here says what the bytes must be; the peer's word is not needed.
+        let right = units.len() == 1
+            && units[0].sealed == *sealed
+            && sealed.check_pages(&body).is_ok()
+            && sealed.compute_digest(&body) == sealed.digest;
+        right.then_some(body)
+    }
+
+    /// The stored bytes of a version that is known here, from whoever has them.
+    pub(crate) async fn copy_of(&self, group: GroupId, sealed: &SealedUnit) -> Option<SharedBuf> {
+        for peer in self.holders(group) {
+            if let Some(body) = self.copy_from(peer, group, sealed).await {
+                return Some(body);
+            }
+        }
+        None
+    }
+
     /// The other members of a group, in sync ones first.
     pub(crate) fn other_members(&self, group: GroupId) -> Vec<NodeId> {
         let drive = self.drive.borrow();
         let me = drive.host.identity().node;
         let Some(view) = drive.configuration.group(group) else { return Vec::new() };
         view.in_sync().chain(view.joining()).filter(|node| *node != me).collect()
+    }
+
+    /// Whoever may hold a copy of what this host knows: the other members, then hosts that were members. What these hold
+    /// may be old, so it is only taken where the index here says what it must be.
+    fn holders(&self, group: GroupId) -> Vec<NodeId> {
+        let mut holders = self.other_members(group);
+        let drive = self.drive.borrow();
+        let me = drive.host.identity().node;
+        if let Some(view) = drive.configuration.group(group) {
+            let former =
+                view.former.iter().copied().filter(|node| *node != me && view.member(*node).is_none());
+            holders.extend(former);
+        }
+        holders
     }
 }

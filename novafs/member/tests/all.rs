@@ -7,4 +7,5 @@ mod all {
     mod rig;
     mod scrub;
     mod serving;
+    mod survivor;
 }

@@ -48,6 +48,9 @@ pub struct GroupView {
     pub members: Vec<MemberView>,
     /// True while too few members are in sync to acknowledge a write.
     pub frozen: bool,
+    /// Hosts that are no members now and may hold what members held. Nothing is believed of them but bytes of a version
+    /// whose digest is known here.
+    pub former: Vec<NodeId>,
 }
 
 /// A member of a group.
@@ -122,7 +125,13 @@ mod tests {
             incarnation: Incarnation(1),
             role,
         });
-        GroupView { epoch: Epoch(3), primary: NodeId(1), members: members.collect(), frozen }
+        GroupView {
+            epoch: Epoch(3),
+            primary: NodeId(1),
+            members: members.collect(),
+            frozen,
+            former: Vec::new(),
+        }
     }
 
     #[test]

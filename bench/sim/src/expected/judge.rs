@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 
 use novafs_namespace::{EntryView, Inode, ListPage};
 
-use crate::files::blocks_of;
-
 use super::{Expected, Row, is_below, parent};
+use crate::files::blocks_of;
 
 impl Expected {
     /// Judges a page of a listing that was made now.

@@ -49,7 +49,7 @@ impl FilesGroup {
 
     /// One entry of the log.
     fn append(&self, waiters: Vec<Waiter>) {
-        let at_ms = self.controller.wall().0;
+        let at_ms = self.wall().0;
         let index = self.index.get() + 1;
         self.index.set(index);
         let mut entry = Vec::new();
@@ -79,8 +79,9 @@ impl FilesGroup {
         }
     }
 
-    fn apply(&self, index: u64, command: &Command) -> Answer {
+    pub(super) fn apply(&self, index: u64, command: &Command) -> Answer {
         let key = (command.client, command.sequence);
+        self.expected.borrow_mut().tick(command.at_ms);
         let mut namespace = self.namespace.borrow_mut();
         let first = if command.client == 0 { None } else { self.first.borrow().get(&key).cloned() };
         let Some(first) = first else {
@@ -117,7 +118,6 @@ impl FilesGroup {
     /// Plans while there is a leader; a new one begins without renewals.
     pub(super) async fn lead(self: Rc<Self>) {
         let mut known = 0;
-        let mut upkeep = Upkeep::default();
         loop {
             self.pause(TICK).await;
             if self.is_away() {
@@ -126,13 +126,15 @@ impl FilesGroup {
             if self.term.get() != known {
                 known = self.term.get();
                 self.renewals.replace(Renewals::default());
-                upkeep = Upkeep::default();
+                self.upkeep.replace(Upkeep::default());
             }
-            let wall = self.controller.wall();
-            let ops = {
-                let (namespace, mut renewals) = (self.namespace.borrow(), self.renewals.borrow_mut());
-                plan(&namespace, &mut renewals, &mut upkeep, self.now(), wall)
-            };
+            let ops = plan(
+                &self.namespace.borrow(),
+                &mut self.renewals.borrow_mut(),
+                &mut self.upkeep.borrow_mut(),
+                self.now(),
+                self.wall(),
+            );
             if ops.is_empty() {
                 continue;
             }

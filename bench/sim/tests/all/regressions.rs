@@ -45,6 +45,11 @@ fn bad_copies_that_nobody_read_are_repaired_too() {
 }
 
 #[test]
+fn a_lone_survivor_with_bad_copies_has_them_from_hosts_that_were_members() {
+    passes(328);
+}
+
+#[test]
 fn a_joiner_is_filled_with_small_units_although_the_primary_has_few_buffers() {
     passes(291);
 }

@@ -10,7 +10,10 @@ fn a_few_seeds_pass() {
     let counts = report.counts;
     assert!(counts.writes_acked > 100 && counts.reads > 100, "{counts:?}");
     assert!(counts.files > 50 && counts.files_read > 50 && counts.listings > 20, "{counts:?}");
-    assert!(counts.moved > 10 && counts.removed > 5 && counts.files_fenced > 5, "{counts:?}");
+    assert!(
+        counts.moved > 10 && counts.removed > 5 && counts.files_fenced > 5 && counts.trash_turned > 3,
+        "{counts:?}"
+    );
     assert!(counts.sessions_ended > 5 && counts.edges_killed > 0, "{counts:?}");
     assert!(counts.repeats > 10 && counts.snapshots > 5, "{counts:?}");
 }

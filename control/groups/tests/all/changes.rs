@@ -1,12 +1,14 @@
 //! Each change on its own.
 
+use std::collections::BTreeSet;
+
 use nova_groups::{
     AddJoining, Admit, CreateGroups, Drop, DropMembers, FailDevice, Groups, Joining, NewGroup, Op, Outcome,
     Reinstate, ReinstateGroup, Role,
 };
 use nova_units::{Epoch, NodeId};
 
-use crate::kit::Region;
+use crate::kit::{Region, secs};
 
 fn drop_of(group: u32, epoch: u64, nodes: &[u64]) -> Op {
     Op::Drop(Drop { groups: vec![DropMembers { group, epoch, nodes: nodes.to_vec() }] })
@@ -99,6 +101,30 @@ fn a_member_that_began_to_join_is_no_longer_complete() {
     region.apply(Op::AddJoining(AddJoining { groups: joining(1, 2, 1) }));
     let complete: Vec<u64> = region.group(1).last_writable.iter().map(|(node, _)| node.0).collect();
     assert_eq!(complete, [2, 3], "host 1 throws its tail away when it joins");
+}
+
+#[test]
+fn who_was_in_the_last_writable_epoch_joins_a_lone_survivor_first() {
+    let mut region = Region::new(3, 1);
+    let order = |lost: u64| {
+        let mut region = Region::new(3, 1);
+        outcome(&mut region, drop_of(1, 1, &[lost]));
+        outcome(&mut region, drop_of(1, 2, &[5 - lost]));
+        assert_eq!(region.group(1).former(), BTreeSet::from([NodeId(2), NodeId(3)]));
+        region.pass(secs(4), &[1, 2, 3]);
+        region.round();
+        let joining = |node: u64| region.group(1).member(NodeId(node)).is_some();
+        assert_eq!((joining(5 - lost), joining(lost)), (true, false), "{lost} left before the last writes");
+        assert_eq!(region.group(1).former(), BTreeSet::from([NodeId(lost)]));
+    };
+    order(2);
+    order(3);
+    // It is not waited for.
+    outcome(&mut region, drop_of(1, 1, &[2]));
+    outcome(&mut region, drop_of(1, 2, &[3]));
+    region.pass(secs(4), &[1, 2]);
+    region.round();
+    assert!(region.group(1).member(NodeId(2)).is_some());
 }
 
 #[test]

@@ -41,7 +41,8 @@ pub(crate) fn map(version: u64, epoch: u64) -> Rc<Configuration> {
     let members = (1..=3)
         .map(|node| MemberView { node: NodeId(node), incarnation: Incarnation(1), role: Role::InSync })
         .collect();
-    let view = GroupView { epoch: Epoch(epoch), primary: NodeId(1), members, frozen: false };
+    let view =
+        GroupView { epoch: Epoch(epoch), primary: NodeId(1), members, frozen: false, former: Vec::new() };
     Rc::new(Configuration {
         version,
         self_node: NodeId(9),

@@ -159,6 +159,25 @@ impl Rig {
         })
     }
 
+    /// Sends a request and does not wait for the answer.
+    pub(crate) fn tell(&self, node: u64, message: &Message, body: &[u8]) {
+        let edge = self.edge.clone();
+        let mut buffer = edge.shard.pool().try_take(body.len()).unwrap();
+        buffer.copy_from_slice(body);
+        let request = Request {
+            priority: Priority::P1,
+            hop: 0,
+            head: message.encode(),
+            body: Some(buffer.freeze()),
+            reply_bytes_max: 0,
+            deadline: Duration::from_secs(1),
+            control: false,
+        };
+        self.edge.shard.spawn(TaskClass::Client, async move {
+            let _ = edge.call(NodeId(node), request).await;
+        });
+    }
+
     pub(crate) fn edge_shard(&self) -> MemShard {
         self.edge.shard.clone()
     }
@@ -183,7 +202,8 @@ pub(crate) fn configuration(node: NodeId, version: u64, members: &[(u64, bool)])
     };
     let members = members.iter().map(member).collect();
     let boots = (1..=3).map(|node| (NodeId(node), NodeView { boot: Some(BootId(node)), addr: None }));
-    let view = GroupView { epoch: Epoch(version), primary: NodeId(1), members, frozen: false };
+    let view =
+        GroupView { epoch: Epoch(version), primary: NodeId(1), members, frozen: false, former: Vec::new() };
     Configuration {
         version,
         self_node: node,

@@ -131,7 +131,8 @@ impl Net {
     /// Hosts 1 to `count`, members in sync of one group in epoch 1, host 1 primary, past their first hold.
     pub(crate) fn new(count: u64) -> Self {
         let members = (1..=count).map(|node| member(node, Role::InSync)).collect();
-        let view = GroupView { epoch: Epoch(1), primary: NodeId(1), members, frozen: false };
+        let view =
+            GroupView { epoch: Epoch(1), primary: NodeId(1), members, frozen: false, former: Vec::new() };
         let mut net = Self {
             now: Duration::from_secs(100),
             nodes: BTreeMap::new(),
@@ -217,7 +218,13 @@ impl Net {
         let primary = members.iter().find(|(_, role)| *role == Role::InSync).unwrap().0;
         let members: Vec<_> = members.iter().map(|(node, role)| member(*node, *role)).collect();
         let frozen = members.iter().filter(|member| member.role == Role::InSync).count() < 2;
-        self.view = GroupView { epoch: self.view.epoch.next(), primary: NodeId(primary), members, frozen };
+        self.view = GroupView {
+            epoch: self.view.epoch.next(),
+            primary: NodeId(primary),
+            members,
+            frozen,
+            former: Vec::new(),
+        };
         self.configure_all();
     }
 
