@@ -23,6 +23,8 @@ struct Open {
     opening: u32,
     /// Inodes whose last writer left while an open was under way: what that open was told may be over.
     left: HashSet<u64>,
+    /// Inodes whose last writer is giving up its place right now.
+    leaving: HashSet<u64>,
     /// Inodes whose last writer left without success: metadata may still take this client for their writer.
     abandoned: HashSet<u64>,
     /// Writers that left so far, and the inodes of the last of them.
@@ -54,6 +56,18 @@ impl Drop for Opening<'_> {
     }
 }
 
+/// A writer that is giving up its place.
+pub(super) struct Leaving<'f> {
+    files: &'f Files,
+    inode: u64,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.files.open().leaving.remove(&self.inode);
+    }
+}
+
 impl Files {
     pub(crate) fn new(metadata: Arc<Metadata>) -> Self {
         Self { metadata, session: Mutex::new(None), open: Mutex::default(), gathered: AtomicU64::new(0) }
@@ -80,12 +94,17 @@ impl Files {
     }
 
     pub(super) fn begin_opening(&self) -> Opening<'_> {
-        self.open().opening += 1;
+        let mut open = self.open();
+        open.opening += 1;
+        // Metadata may hear of this open before it hears that they left.
+        let Open { left, leaving, .. } = &mut *open;
+        left.extend(&*leaving);
+        drop(open);
         Opening { files: self }
     }
 
-    /// The state of an inode, made by `make` when nobody has it open; and whether its last writer left since
-    /// `opening` began.
+    /// The state of an inode, made by `make` when nobody has it open; and whether its last writer was
+    /// leaving when `opening` began, or left since.
     pub(super) fn enter(
         &self,
         inode: u64,
@@ -120,12 +139,15 @@ impl Files {
         }
     }
 
-    /// The last writer of an inode is about to give up its place.
-    pub(super) fn writer_leaves(&self, inode: u64) {
+    /// The last writer of an inode is about to give up its place; it has when the answer is dropped.
+    pub(super) fn writer_leaves(&self, inode: u64) -> Leaving<'_> {
         let mut open = self.open();
+        open.leaving.insert(inode);
         if open.opening > 0 {
             open.left.insert(inode);
         }
+        drop(open);
+        Leaving { files: self, inode }
     }
 
     /// The last writer of an inode has committed, and its own view of the file is about to end.

@@ -104,7 +104,7 @@ impl Node {
     /// Commits what is acknowledged and gives up the writer's place. What is gathered stays.
     pub(super) fn give_up_turn(&self, state: &mut State) -> Result<(), ClientError> {
         let Some(turn) = &state.turn else { return Ok(()) };
-        self.client.files.writer_leaves(self.inode);
+        let _leaving = self.client.files.writer_leaves(self.inode);
         // A commit says that nothing lies behind the length: the next writer need not cut the blocks. Where nothing was
         // written in this turn there is nothing to say.
         let told = turn.link.is_some() && state.map.spilled_none();
@@ -122,7 +122,7 @@ impl Node {
     /// Gives up the writer's place without a commit. Where that fails too, the next open of this client does it.
     pub(super) fn abandon_turn(&self, state: &mut State) {
         let Some(turn) = state.turn.take() else { return };
-        self.client.files.writer_leaves(self.inode);
+        let _leaving = self.client.files.writer_leaves(self.inode);
         if self.close_place(turn.session.id).is_err() {
             self.client.files.abandon(self.inode);
         }

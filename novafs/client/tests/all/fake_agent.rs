@@ -35,6 +35,10 @@ pub(super) struct State {
     pub(super) lost_replies: u32,
     /// Sessions to end when their next publish comes.
     pub(super) fence_next_publish: bool,
+    /// The next writer that leaves is heard only after the next open.
+    pub(super) delay_leaving: bool,
+    /// Writers that left and were not heard yet.
+    pub(super) leaving: usize,
     /// Questions for the blocks of one file.
     pub(super) resolves: u32,
     /// Files that were made by being opened.
@@ -103,20 +107,17 @@ struct Host {
 
 impl Host {
     fn serve(&self, mut link: Link, stop: &AtomicBool) {
+        let mut held = Vec::new();
         while !link.socket.is_gone() && !stop.load(Ordering::Acquire) {
-            while let Some(slot) = link.receiver.pop().unwrap() {
-                let asked = MetadataRequest::decode(&slot).unwrap();
+            while let Some(asked) = self.next(&mut link, &mut held) {
                 let reply = match asked {
                     MetadataRequest::OpenData { .. } => Some(self.route().encode_to_vec()),
                     MetadataRequest::Request { offset, bytes, .. } => {
-                        let mut message = vec![0; bytes as usize];
-                        link.area.copy_out(offset, &mut message).unwrap();
-                        let request = Request::decode(&*message).unwrap();
-                        self.state
-                            .lock()
-                            .unwrap()
-                            .execute(request)
-                            .map(|result| Response { result: Some(result) }.encode_to_vec())
+                        let request = request_at(&link, offset, bytes);
+                        let opens = matches!(request.op, Some(Op::OpenFile(_)));
+                        let mut state = self.state.lock().unwrap();
+                        state.delay_leaving &= !opens;
+                        state.execute(request).map(|result| Response { result: Some(result) }.encode_to_vec())
                     }
                 };
                 let Some(reply) = reply else {
@@ -137,12 +138,44 @@ impl Host {
         }
     }
 
+    /// What is to be answered next. A writer that leaves is put into `held` while the state wants that.
+    fn next(&self, link: &mut Link, held: &mut Vec<MetadataRequest>) -> Option<MetadataRequest> {
+        loop {
+            let mut state = self.state.lock().unwrap();
+            if !state.delay_leaving
+                && let Some(asked) = held.pop()
+            {
+                state.leaving -= 1;
+                return Some(asked);
+            }
+            let asked = MetadataRequest::decode(&link.receiver.pop().unwrap()?).unwrap();
+            let leaves = match asked {
+                MetadataRequest::Request { offset, bytes, .. } => match request_at(link, offset, bytes).op {
+                    Some(Op::CommitFile(commit)) => commit.close,
+                    op => matches!(op, Some(Op::CloseFile(_))),
+                },
+                MetadataRequest::OpenData { .. } => false,
+            };
+            if !(leaves && state.delay_leaving) {
+                return Some(asked);
+            }
+            state.leaving += 1;
+            held.push(asked);
+        }
+    }
+
     fn route(&self) -> DataRoute {
         let mut ticket = [7; 16];
         ticket[..8].copy_from_slice(&self.numbers.fetch_add(1, Ordering::Relaxed).to_le_bytes());
         self.tickets.lock().unwrap().push(ticket);
         DataRoute { socket: self.novad.display().to_string(), ticket: ticket.to_vec(), valid_ms: 1000 }
     }
+}
+
+fn request_at(link: &Link, offset: u64, bytes: u32) -> Request {
+    let mut message = vec![0; bytes as usize];
+    link.area.copy_out(offset, &mut message).unwrap();
+    Request::decode(&*message).unwrap()
 }
 
 pub(super) fn failure(code: Code, path: &str, message: &str) -> Answer {

@@ -253,6 +253,27 @@ fn a_file_has_one_writing_client() {
 }
 
 #[test]
+fn an_open_that_metadata_hears_before_the_close_before_it_takes_a_place_of_its_own() {
+    for bytes in [0, 5] {
+        let region = Region::start();
+        let client = region.client();
+        let first = client.open(PATH, &MAKE).unwrap();
+        first.write_at(0, &b"first"[..bytes]).unwrap();
+        region.metadata().delay_leaving = true;
+        std::thread::scope(|scope| {
+            scope.spawn(|| first.close().unwrap());
+            while region.metadata().leaving == 0 {
+                std::thread::yield_now();
+            }
+            let second = client.open(PATH, &WRITE).unwrap();
+            second.set_bytes(3).unwrap();
+            second.close().unwrap();
+        });
+        assert_eq!(seen_by_others(&client).len(), 3);
+    }
+}
+
+#[test]
 fn full_replicas_are_an_error_and_what_was_gathered_is_tried_again() {
     let region = Region::start();
     let client = region.client();
