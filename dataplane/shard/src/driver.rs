@@ -35,9 +35,9 @@ const SLEEP_MAX: Duration = Duration::from_millis(20);
 pub(crate) async fn drive(reactor: Reactor, runnable: Runnable, spin: Duration, stop: Stop) {
     let mut idle_since: Option<Instant> = None;
     while !stop.is_set() {
-        if runnable.any() {
-            reactor.submit();
-        } else if spin > Duration::ZERO && idle_since.get_or_insert_with(Instant::now).elapsed() < spin {
+        let mut spins =
+            || spin > Duration::ZERO && idle_since.get_or_insert_with(Instant::now).elapsed() < spin;
+        if runnable.any() || spins() {
             reactor.submit();
         } else {
             reactor.wait(SLEEP_MAX);
