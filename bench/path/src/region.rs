@@ -123,11 +123,20 @@ impl Region {
     /// # Errors
     /// When one of them is gone.
     pub fn processor_time(&self) -> Result<Duration> {
-        let mut sum = Duration::ZERO;
-        for (name, pid) in self.processes.processes() {
-            sum += process::processor_time(pid).with_context(|| format!("{name} (process {pid}) is gone"))?;
-        }
-        Ok(sum)
+        Ok(self.processor_times()?.into_iter().map(|(_, used)| used).sum())
+    }
+
+    /// The same for each process, with the name of its host or controller.
+    ///
+    /// # Errors
+    /// When one of them is gone.
+    pub fn processor_times(&self) -> Result<Vec<(String, Duration)>> {
+        let used = |(name, pid): (String, i32)| {
+            let used =
+                process::processor_time(pid).with_context(|| format!("{name} (process {pid}) is gone"))?;
+            Ok((name, used))
+        };
+        self.processes.processes().into_iter().map(used).collect()
     }
 
     /// Ends a host, a controller or the `leader` with SIGKILL; answers which processes it hit.

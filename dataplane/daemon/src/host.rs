@@ -468,11 +468,14 @@ impl Ordered for Rc<Host> {
 }
 
 impl Doorbells for RealShard {
-    async fn readable(&self, fd: std::os::fd::BorrowedFd<'_>) {
-        // An error is a lack of resources: the caller looks again within 100 ms anyway.
-        let Ok(fd) = fd.try_clone_to_owned() else { return std::future::pending().await };
-        if self.wait_fd(fd).await.is_err() {
-            std::future::pending().await
+    fn readable(&self, fd: std::os::fd::BorrowedFd<'_>) -> impl Future<Output = ()> + use<> {
+        let watch = fd.try_clone_to_owned().map(|fd| self.watch(fd));
+        async move {
+            // An error is a lack of resources: the caller looks again within 100 ms anyway.
+            let Ok(watch) = watch else { return std::future::pending().await };
+            if watch.readable().await.is_err() {
+                std::future::pending().await
+            }
         }
     }
 }

@@ -166,6 +166,6 @@ fn read_key(path: &Path) -> anyhow::Result<Keyring> {
         .map(|one| format!("{} {:.2} GB/s", one.cipher.name(), one.bytes_per_s / 1e9))
         .collect();
     let chosen = measured[0].cipher;
-    tracing::info!(cipher = chosen.name(), "AES-256-GCM, sealing 64 KiB units: {}", rates.join(", "));
+    tracing::info!(cipher = chosen.name(), "AES-256-GCM, opening 64 KiB units: {}", rates.join(", "));
     Ok(Keyring::of(key.with_cipher(chosen)))
 }
