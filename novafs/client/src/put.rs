@@ -12,6 +12,7 @@ use nova_api::files::NewFile;
 use nova_api::files::failure::Code;
 use nova_units::UNIT_LOG2_DEFAULT;
 
+use crate::backoff::Backoff;
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::progress::Progress;
@@ -72,8 +73,8 @@ pub struct PutReport {
 
 /// Failures kept with their reason.
 const FAILURES_MAX: usize = 100;
-/// How often a file is begun.
-const ATTEMPTS_MAX: u32 = 5;
+/// A file is begun this often, however long that takes; more often only until the deadline has passed.
+const ATTEMPTS_SURE: u32 = 5;
 /// Files durable and waiting to be published.
 const READY_MAX: usize = 1024;
 
@@ -82,6 +83,8 @@ struct Job {
     source: Source,
     attempt: u32,
     bytes: u64,
+    /// Since the data plane or the session went away for the first time: the next may go at once, too.
+    backoff: Option<Backoff>,
 }
 
 struct Feed<I> {
@@ -153,7 +156,7 @@ impl<I: Iterator<Item = Source> + Send> Put<'_, I> {
                 match feed.files.next() {
                     Some(source) => {
                         feed.open += 1;
-                        return Some(Job { source, attempt: 0, bytes: 0 });
+                        return Some(Job { source, attempt: 0, bytes: 0, backoff: None });
                     }
                     None => {
                         feed.exhausted = true;
@@ -170,6 +173,14 @@ impl<I: Iterator<Item = Source> + Send> Put<'_, I> {
 
     fn work(&self, ready: &SyncSender<Ready<Job>>) {
         while let Some(mut job) = self.next() {
+            let paused =
+                job.backoff.as_mut().map(|backoff| backoff.pause("write a file", "it was cut off again"));
+            if let Some(Err(error)) = paused
+                && job.attempt >= ATTEMPTS_SURE
+            {
+                self.settle(job, 0, Err(error));
+                continue;
+            }
             let session = match self.session() {
                 Ok(session) => session,
                 Err(error) => {
@@ -230,9 +241,10 @@ impl<I: Iterator<Item = Source> + Send> Put<'_, I> {
         let again = fenced || matches!(outcome, Err(ClientError::Lost));
         let mut feed = self.feed.lock().expect("no holder of this lock panics");
         match outcome {
-            Err(_) if again && job.attempt + 1 < ATTEMPTS_MAX => {
+            Err(_) if again => {
                 feed.report.restarted += 1;
                 job.attempt += 1;
+                job.backoff.get_or_insert_with(|| Backoff::new(self.options.deadline));
                 job.bytes = 0;
                 feed.again.push_back(job);
             }
