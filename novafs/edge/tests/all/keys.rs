@@ -6,10 +6,11 @@ use std::time::Duration;
 use nova_device::mem::{HostOptions, MemShard, World};
 use nova_device::{Clock, Shard};
 use nova_units::{BlockId, Generation, TaskClass};
-use novafs_edge::{Edge, EdgeError, EdgeOptions, Keyring, ReadRequest, WriteRequest, WriterOpened};
+use novafs_edge::{Edge, EdgeError, EdgeOptions, Keyring, ReadRequest};
 use novafs_format::seal::DomainKey;
 
 use crate::fake_hosts::{FakeHosts, GROUP, Seen, map};
+use crate::rewrite::write;
 
 type MemEdge = Rc<Edge<MemShard, FakeHosts>>;
 
@@ -24,19 +25,6 @@ fn setup(seed: u64, ring: Keyring) -> (World, MemShard, MemEdge) {
     let edge = Edge::new(shard.clone(), hosts, ring, EdgeOptions::default());
     edge.configure(map(1, 1));
     (world, shard, edge)
-}
-
-fn write(writer: &WriterOpened, block: u64, offset: u64, block_bytes: u64, plain: &[u8]) -> WriteRequest {
-    WriteRequest {
-        writer: writer.writer,
-        group: GROUP,
-        block: BlockId(block),
-        generation: Generation(1),
-        unit_log2: 16,
-        offset,
-        block_bytes,
-        source: Rc::new(plain.to_vec()),
-    }
 }
 
 async fn read(edge: &MemEdge, key: (u32, u32), block: u64, bytes: u64) -> Result<Vec<u8>, EdgeError> {

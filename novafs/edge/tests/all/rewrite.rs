@@ -55,7 +55,13 @@ async fn begin_in_order<F: Future<Output = ()> + 'static>(seen: &Seen, shard: &M
     }
 }
 
-fn write(writer: &WriterOpened, block: u64, offset: u64, block_bytes: u64, plain: Vec<u8>) -> WriteRequest {
+pub(crate) fn write(
+    writer: &WriterOpened,
+    block: u64,
+    offset: u64,
+    block_bytes: u64,
+    plain: impl Into<Vec<u8>>,
+) -> WriteRequest {
     WriteRequest {
         writer: writer.writer,
         group: GROUP,
@@ -64,7 +70,7 @@ fn write(writer: &WriterOpened, block: u64, offset: u64, block_bytes: u64, plain
         unit_log2: 16,
         offset,
         block_bytes,
-        source: Rc::new(plain),
+        source: Rc::new(plain.into()),
     }
 }
 
