@@ -259,7 +259,7 @@ impl World {
     }
 
     fn joining(&self, host: usize) -> Joining {
-        Joining { group: GROUP.0, epoch: self.epoch(), node: node(host).0 }
+        Joining { group: GROUP.0, epoch: self.epoch(), node: node(host).0, replaces: 0 }
     }
 
     fn is_member(&self, host: usize) -> bool {

@@ -260,6 +260,36 @@ pub struct HostStatus {
     pub counters: BTreeMap<String, u64>,
 }
 
+/// `nova fs health`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Health {
+    /// Something has fewer intact copies than it should have.
+    pub at_risk: bool,
+    /// Blocks of which that is true.
+    pub blocks_at_risk: u64,
+    /// Copies known to be bad.
+    pub bad_units: u64,
+    /// The longest time for which something was not verified.
+    pub oldest_verification_seconds: Option<u64>,
+    /// The storage hosts.
+    pub hosts: Vec<HostHealth>,
+}
+
+/// A host in [`Health`].
+#[derive(Clone, Debug, Deserialize)]
+pub struct HostHealth {
+    /// Its name.
+    pub name: String,
+    /// Groups with a replica on it.
+    pub groups: u64,
+    /// Bytes that its scrub read and checked.
+    pub bytes_verified: u64,
+    /// Times its scrub went over everything.
+    pub passes: u64,
+    /// Copies written anew.
+    pub repaired: u64,
+}
+
 /// A replica group.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Group {

@@ -32,13 +32,15 @@ pub struct Size {
     pub device_mib: u64,
     /// Hardware profile of every host; the command's default when absent.
     pub profile: Option<String>,
+    /// Scrub without end at this many MiB a second; `None`: one pass a day.
+    pub scrub_mib: Option<u64>,
 }
 
 impl Size {
     /// Three controllers, three storage hosts, one compute host.
     #[must_use]
     pub fn standard(device_mib: u64) -> Self {
-        Self { controllers: 3, storage: 3, compute: 1, device_mib, profile: None }
+        Self { controllers: 3, storage: 3, compute: 1, device_mib, profile: None, scrub_mib: None }
     }
 }
 
@@ -75,6 +77,10 @@ impl Region {
         }
         if let Some(profile) = &size.profile {
             arguments.extend(["--profile".as_ref(), profile.as_ref()] as [&std::ffi::OsStr; 2]);
+        }
+        let scrub_mib = size.scrub_mib.map(|mib| mib.to_string());
+        if let Some(mib) = &scrub_mib {
+            arguments.extend(["--scrub-mib".as_ref(), mib.as_ref()] as [&std::ffi::OsStr; 2]);
         }
         match region.nova.call(arguments).limit(UP_TIMEOUT).shielded().visible().answer() {
             Ok(processes) => region.processes = processes,
@@ -117,11 +123,20 @@ impl Region {
     /// # Errors
     /// When one of them is gone.
     pub fn processor_time(&self) -> Result<Duration> {
-        let mut sum = Duration::ZERO;
-        for (name, pid) in self.processes.processes() {
-            sum += process::processor_time(pid).with_context(|| format!("{name} (process {pid}) is gone"))?;
-        }
-        Ok(sum)
+        Ok(self.processor_times()?.into_iter().map(|(_, used)| used).sum())
+    }
+
+    /// The same for each process, with the name of its host or controller.
+    ///
+    /// # Errors
+    /// When one of them is gone.
+    pub fn processor_times(&self) -> Result<Vec<(String, Duration)>> {
+        let used = |(name, pid): (String, i32)| {
+            let used =
+                process::processor_time(pid).with_context(|| format!("{name} (process {pid}) is gone"))?;
+            Ok((name, used))
+        };
+        self.processes.processes().into_iter().map(used).collect()
     }
 
     /// Ends a host, a controller or the `leader` with SIGKILL; answers which processes it hit.

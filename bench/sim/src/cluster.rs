@@ -11,7 +11,7 @@ use nova_device::sync::oneshot;
 use nova_device::{Clock, Shard};
 use nova_groups::Mount;
 use nova_units::{BlockId, BootId, DeviceId, DiskIndex, GroupId, NodeId, TaskClass};
-use novafs_member::{Collected, Member, MemberOptions, Service};
+use novafs_member::{Collected, Member, MemberOptions, ScrubOptions, Service};
 use novafs_replica::Answer;
 use novafs_store::{FormatOptions, OpenOptions, Store};
 
@@ -67,6 +67,7 @@ pub(crate) struct Cluster {
     pub(crate) net: Rc<Net>,
     pub(crate) controller: Rc<Controller>,
     pub(crate) hosts: BTreeMap<NodeId, Rc<StorageHost>>,
+    options: MemberOptions,
     devices: Cell<u128>,
 }
 
@@ -87,8 +88,14 @@ pub(crate) fn bare_host(world: &World, node: NodeId, drift_ppm: i32, pool_bytes:
 }
 
 impl Cluster {
-    pub(crate) fn new(world: World, net: Rc<Net>, controller: Rc<Controller>) -> Self {
-        Self { world, net, controller, hosts: BTreeMap::new(), devices: Cell::new(0) }
+    pub(crate) fn new(
+        world: World,
+        net: Rc<Net>,
+        controller: Rc<Controller>,
+        scrub: Option<ScrubOptions>,
+    ) -> Self {
+        let options = MemberOptions { scrub, ..MemberOptions::default() };
+        Self { world, net, controller, hosts: BTreeMap::new(), options, devices: Cell::new(0) }
     }
 
     pub(crate) fn add_host(&mut self, node: NodeId, disk_bytes: u64, drift_ppm: i32) {
@@ -140,6 +147,7 @@ impl Cluster {
             shard: shard.clone(),
             net: Rc::clone(&self.net),
             controller: Rc::clone(&self.controller),
+            options: self.options,
         };
         let (formatted, slot, wants_disk) =
             (Rc::clone(&host.formatted), Rc::clone(&host.member), Rc::clone(&host.wants_disk));
@@ -178,6 +186,18 @@ impl Cluster {
         })
     }
 
+    /// Flips a bit of what is stored on a host's disk.
+    pub(crate) fn flip_bit(&self, node: NodeId, byte: u64, bit: u8) {
+        self.hosts[&node].disk.borrow().flip_bit(byte, bit);
+    }
+
+    /// The members that run.
+    pub(crate) fn members(&self) -> Vec<(NodeId, Rc<SimMember>)> {
+        let running =
+            |(node, host): (&NodeId, &Rc<StorageHost>)| Some((*node, host.member.borrow().clone()?));
+        self.hosts.iter().filter_map(running).collect()
+    }
+
     /// What the hosts think of their groups, for a person.
     pub(crate) fn describe(&self) -> Vec<String> {
         let mut lines = Vec::new();
@@ -209,6 +229,7 @@ struct Life {
     shard: MemShard,
     net: Rc<Net>,
     controller: Rc<Controller>,
+    options: MemberOptions,
 }
 
 impl Life {
@@ -231,8 +252,7 @@ impl Life {
         };
         let mount_counter = opened.mount_counter;
         let peers = SimPeers { net: Rc::clone(&self.net), me: self.node, shard: self.shard.clone() };
-        let member =
-            Member::start(self.shard.clone(), peers, opened, self.node, self.boot, MemberOptions::default());
+        let member = Member::start(self.shard.clone(), peers, opened, self.node, self.boot, self.options);
         self.net.attach(self.node, self.shard.clone(), Service(Rc::clone(&member)));
         slot.replace(Some(Rc::clone(&member)));
         self.run_agent(member, mount_counter, wants_disk).await;

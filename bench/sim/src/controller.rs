@@ -45,6 +45,8 @@ pub(crate) struct Controller {
     failed: RefCell<BTreeSet<DeviceId>>,
     heard: RefCell<BTreeMap<NodeId, Heard>>,
     groups_wanted: usize,
+    /// Hosts that everything is moved off.
+    pub(crate) draining: RefCell<BTreeSet<NodeId>>,
     pub(crate) version: Cell<u64>,
     /// No leader until then.
     pub(crate) away_until: Cell<Duration>,
@@ -63,6 +65,7 @@ impl Controller {
             failed: RefCell::default(),
             heard: RefCell::default(),
             groups_wanted,
+            draining: RefCell::default(),
             version: Cell::new(1),
             away_until: Cell::default(),
             log: RefCell::default(),
@@ -145,6 +148,8 @@ impl Controller {
             heard,
             groups_wanted: self.groups_wanted,
             storm: false,
+            draining: self.draining.borrow().clone(),
+            slow: BTreeSet::new(),
         }
     }
 

@@ -23,9 +23,11 @@ mod net;
 mod put;
 mod rest;
 mod rewrite;
+mod rot;
 mod run;
 mod scenario;
 
 pub use history::Counts;
 pub use many::{Report, run_many};
+pub use rot::{Rot, rot};
 pub use run::{Outcome, Trouble, run};

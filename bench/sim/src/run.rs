@@ -23,7 +23,7 @@ use crate::rest;
 use crate::rewrite::Rewritten;
 use crate::scenario::Scenario;
 
-const FABRIC: NodeId = NodeId(201);
+pub(crate) const FABRIC: NodeId = NodeId(201);
 /// Everything must be whole again this long after the faults stopped. Waits before a host that was dropped often may
 /// join again are part of it.
 const HEAL_WITHIN: Duration = Duration::from_secs(240);
@@ -95,7 +95,7 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
     let files_seat = bare_host(&world, FILES, 0, 1 << 20);
     let net = Net::new(fabric, rng.u64(..));
     let controller = Controller::new(seat.clone(), rng.u64(..), scenario.groups);
-    let mut cluster = Cluster::new(world, Rc::clone(&net), Rc::clone(&controller));
+    let mut cluster = Cluster::new(world, Rc::clone(&net), Rc::clone(&controller), scenario.scrub);
     for node in 1..=scenario.hosts {
         let drift =
             if scenario.drift_ppm == 0 { 0 } else { rng.i32(-scenario.drift_ppm..=scenario.drift_ppm) };
@@ -159,6 +159,7 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
         found.extend(end_programs(&cluster, &files));
         let (wrong, held) = rest::check(&cluster, &edges[0], &blocks);
         found.extend(wrong);
+        found.extend(disputes(&cluster));
         group.check_at_rest();
         found.extend(files.check_salts(&held));
         found.extend(audit::reachable(&group.namespace(), &held));
@@ -204,6 +205,18 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
     }
 }
 
+/// What members hold differently without a word of the log, by their own finding.
+fn disputes(cluster: &Cluster) -> Vec<String> {
+    let health = cluster
+        .members()
+        .into_iter()
+        .flat_map(|(node, member)| member.health().into_iter().map(move |health| (node, health)));
+    let disputed = health.filter(|(_, health)| health.disputed_units > 0 || health.damaged);
+    disputed
+        .map(|(node, health)| format!("{node} finds that its peers hold other units: {health:?}"))
+        .collect()
+}
+
 /// Who makes room on full disks.
 struct Room {
     due: Duration,
@@ -221,7 +234,11 @@ impl Room {
     }
 }
 
-fn make_blocks(scenario: &Scenario, controller: &Controller, rng: &mut fastrand::Rng) -> Rc<Vec<Rc<Block>>> {
+pub(crate) fn make_blocks(
+    scenario: &Scenario,
+    controller: &Controller,
+    rng: &mut fastrand::Rng,
+) -> Rc<Vec<Rc<Block>>> {
     let groups: Vec<GroupId> = controller.members().into_keys().collect();
     let block = |number: u64| {
         let group = groups.get(usize::try_from(number).expect("few") % groups.len().max(1)).copied();
@@ -234,7 +251,7 @@ fn make_blocks(scenario: &Scenario, controller: &Controller, rng: &mut fastrand:
     Rc::new((0..scenario.blocks).map(block).collect())
 }
 
-fn start_edges(
+pub(crate) fn start_edges(
     cluster: &Cluster,
     scenario: &Scenario,
     history: &Rc<RefCell<History>>,

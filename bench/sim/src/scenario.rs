@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use nova_device::mem::{Chance, DiskFaults, Latency};
+use novafs_member::ScrubOptions;
 
 use crate::files_group::Troubles;
 use crate::net::Weather;
@@ -42,7 +43,17 @@ pub(crate) struct Scenario {
     pub(crate) troubles: Troubles,
     /// Files that are opened again and rewritten.
     pub(crate) rewritten: u64,
+    /// The pace of the scrub, where it runs.
+    pub(crate) scrub: Option<ScrubOptions>,
 }
+
+/// Goes over a simulated device about once a second, beside the clients.
+const SCRUB: ScrubOptions = ScrubOptions {
+    percent_a_day: 2,
+    idle_bytes_a_second: 8 << 20,
+    idle_after: Duration::ZERO,
+    pass_every: Duration::from_millis(500),
+};
 
 impl Scenario {
     /// What `seed` stands for.
@@ -117,6 +128,32 @@ impl Scenario {
                 snapshot_permille: rng.u32(..100),
             },
             rewritten: if one_in(&mut rng, 3) { rng.u64(1..=2) } else { 0 },
+            // Drawn apart, so that a seed stands for what it always did.
+            scrub: fastrand::Rng::with_seed(seed ^ 0x5c4b_b1e5).bool().then_some(SCRUB),
+        }
+    }
+
+    /// Three hosts on a good day, with the scrub on; `seed` draws sizes.
+    pub(crate) fn calm(seed: u64) -> Self {
+        Self {
+            hosts: 3,
+            groups: 2,
+            blocks: 4,
+            small: false,
+            disk_bytes: 40 << 20,
+            weather: Weather::FAIR,
+            victim: None,
+            victim_lies: false,
+            disk_faults: DiskFaults::NONE,
+            takeover_permille: 0,
+            echo_permille: 0,
+            deletes: false,
+            edge_kill_permille: 0,
+            edge_cut_permille: 0,
+            files_away_permille: 0,
+            rewritten: 0,
+            scrub: Some(SCRUB),
+            ..Self::of(seed)
         }
     }
 }

@@ -3,5 +3,6 @@
 #[cfg(test)]
 mod all {
     mod regressions;
+    mod rot;
     mod seeds;
 }

@@ -9,6 +9,49 @@ use serde_json::json;
 
 use crate::rows::{Bar, Row};
 
+/// Processor time of the processes of a region.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Roles {
+    /// `novad` of the host whose programs ask.
+    pub(crate) edge: Duration,
+    /// `novad` of the storage hosts.
+    pub(crate) storage: Duration,
+    /// Agents of all hosts.
+    pub(crate) agents: Duration,
+    /// Controllers.
+    pub(crate) controllers: Duration,
+}
+
+impl Roles {
+    /// Adds up processes by their names, as `nova dev status` gives them.
+    pub(crate) fn of(processes: &[(String, Duration)]) -> Self {
+        let mut roles = Self::default();
+        for (name, used) in processes {
+            let role = match name.split_once(' ') {
+                Some((_, "agent")) => &mut roles.agents,
+                Some((host, _)) if host.starts_with("compute") => &mut roles.edge,
+                Some(_) => &mut roles.storage,
+                None => &mut roles.controllers,
+            };
+            *role += *used;
+        }
+        roles
+    }
+
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            edge: self.edge.saturating_sub(before.edge),
+            storage: self.storage.saturating_sub(before.storage),
+            agents: self.agents.saturating_sub(before.agents),
+            controllers: self.controllers.saturating_sub(before.controllers),
+        }
+    }
+
+    pub(crate) fn sum(self) -> Duration {
+        self.edge + self.storage + self.agents + self.controllers
+    }
+}
+
 /// One row of one round.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Work {
@@ -17,6 +60,8 @@ pub(crate) struct Work {
     pub(crate) took: Duration,
     /// Processor time of every process of the region.
     pub(crate) servers: Duration,
+    /// The same by what they are.
+    pub(crate) roles: Roles,
     /// Processor time of the program that asks.
     pub(crate) client: Duration,
 }
@@ -28,6 +73,10 @@ fn real(count: u64) -> f64 {
 
 fn per(count: u64, time: Duration) -> f64 {
     real(count) / time.as_secs_f64().max(1e-9)
+}
+
+fn share_of(part: Duration, whole: Duration) -> f64 {
+    part.as_secs_f64() / whole.as_secs_f64().max(1e-9)
 }
 
 impl fmt::Display for Work {
@@ -76,6 +125,12 @@ impl Table {
                 "client_cpu_s_per_gb": over(&|work| work.client.as_secs_f64() / (real(work.bytes) / 1e9)),
                 "mb_per_server_cpu_s": over(&|work| per(work.bytes, work.servers) / 1e6),
                 "operations_per_server_cpu_s": over(&|work| per(work.operations, work.servers)),
+                "share_of_server_cpu": {
+                    "edge_novad": over(&|work| share_of(work.roles.edge, work.servers)),
+                    "storage_novads": over(&|work| share_of(work.roles.storage, work.servers)),
+                    "agents": over(&|work| share_of(work.roles.agents, work.servers)),
+                    "controllers": over(&|work| share_of(work.roles.controllers, work.servers)),
+                },
                 "mb_per_cpu_s": over(&|work| per(work.bytes, work.servers + work.client) / 1e6),
                 "operations_per_cpu_s": over(&|work| per(work.operations, work.servers + work.client)),
             });
@@ -116,10 +171,30 @@ mod tests {
     }
 
     #[test]
+    fn processes_are_told_apart_by_their_names() {
+        let names =
+            ["controller-1", "storage-1 novad", "storage-1 agent", "storage-2 novad", "compute-1 novad"];
+        let processes = names.map(|name| (name.to_owned(), Duration::from_secs(1)));
+        let roles = Roles::of(&processes);
+        assert_eq!(
+            [roles.edge, roles.storage, roles.agents, roles.controllers],
+            [1, 2, 1, 1].map(Duration::from_secs)
+        );
+        assert_eq!(roles.sum(), Duration::from_secs(5));
+        assert_eq!(roles.since(roles).sum(), Duration::ZERO);
+    }
+
+    #[test]
     fn work_is_told_per_second_and_per_processor_second() {
         let second = Duration::from_secs(1);
-        let work =
-            Work { bytes: 200_000_000, operations: 50, took: second, servers: second / 2, client: second };
+        let work = Work {
+            bytes: 200_000_000,
+            operations: 50,
+            took: second,
+            servers: second / 2,
+            roles: Roles::default(),
+            client: second,
+        };
         let text = work.to_string();
         assert_eq!(text, "200 MB/s, 50 operations/s, 400 MB and 100 operations a server CPU-second");
     }

@@ -12,7 +12,7 @@ use nova_path::region::Region;
 use novafs_client::{Client, Progress, PutOptions, Source};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::figure::Work;
+use crate::figure::{Roles, Work};
 
 /// Large files of the sequential rows.
 const LARGE_FILES: u64 = 4;
@@ -94,14 +94,17 @@ impl Stage {
 
 /// Does `work`, which answers bytes and operations, and notes what it cost on both sides.
 fn costed(region: &Region, work: impl FnOnce() -> Result<(u64, u64)>) -> Result<Work> {
-    let (servers, client, begun) = (region.processor_time()?, own_time(), Instant::now());
+    let roles = || Ok::<_, anyhow::Error>(Roles::of(&region.processor_times()?));
+    let (before, client, begun) = (roles()?, own_time(), Instant::now());
     let (bytes, operations) = work()?;
     let took = begun.elapsed();
+    let roles = roles()?.since(before);
     Ok(Work {
         bytes,
         operations,
         took,
-        servers: region.processor_time()?.saturating_sub(servers),
+        servers: roles.sum(),
+        roles,
         client: own_time().saturating_sub(client),
     })
 }

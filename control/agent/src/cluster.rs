@@ -76,7 +76,7 @@ async fn attend_one(config: &Config, picture: &Picture, channel: Channel, boot: 
     let node = registered.node;
     let (reports, to_send) = mpsc::channel(STREAM_DEPTH);
     // The leader answers the stream's headers when it likes: a first heartbeat must not wait for them.
-    let mut sender = Sender { node, boot, sequence: 0, sent: VecDeque::new(), reports };
+    let mut sender = Sender { node, boot, sequence: 0, sent: VecDeque::new(), health_told: None, reports };
     if let Err(status) = sender.heartbeat(picture) {
         return status;
     }
@@ -198,18 +198,25 @@ struct Sender {
     sequence: u64,
     /// Sequence of each unacknowledged heartbeat, and the clock since boot when it was sent.
     sent: VecDeque<(u64, u64)>,
+    /// Version of the health that this controller was told.
+    health_told: Option<u64>,
     reports: mpsc::Sender<HostReport>,
 }
 
 impl Sender {
     fn heartbeat(&mut self, picture: &Picture) -> Result<(), Status> {
         let daemon = picture.daemon.borrow().clone();
+        let health = picture.health.lock().expect("no holder of this lock panics").clone();
+        let groups_told = self.health_told != Some(health.version);
+        self.health_told = Some(health.version);
         let beat = Heartbeat {
             bytes_total: daemon.bytes_total,
             bytes_free: daemon.bytes_free,
             map_version: daemon.map_version,
             counters: picture.counters.lock().expect("no holder of this lock panics").clone(),
             novad_up: daemon.boot != 0,
+            groups: if groups_told { health.groups() } else { Vec::new() },
+            groups_told,
         };
         if self.sent.len() == UNACKNOWLEDGED_MAX {
             self.sent.pop_front();

@@ -32,6 +32,7 @@ pub(crate) async fn attend(socket: PathBuf, picture: Arc<Picture>) {
                 picture.daemon.send_replace(Daemon::default());
                 picture.key_wants.send_replace(KeyWants::default());
                 picture.counters.lock().expect("no holder of this lock panics").clear();
+                picture.health.lock().expect("no holder of this lock panics").clear();
                 tracing::warn!("novad is gone: {why:#}");
             }
             Err(error) => {
@@ -163,6 +164,34 @@ impl Attached<'_> {
             AgentEvent::KeyWanted { domain, public } => {
                 tracing::info!(domain, "novad needs the keys of a domain");
                 self.picture.want_key(self.link.terms.boot, public, domain);
+            }
+            AgentEvent::Health {
+                group,
+                units,
+                blocks,
+                bytes_verified,
+                verified_since_ms,
+                bad_units,
+                risky_blocks,
+                disputed_units,
+                repaired,
+                filled_units,
+                damaged,
+            } => {
+                let health = cluster::GroupHealth {
+                    group: group.0,
+                    units,
+                    blocks,
+                    bytes_verified,
+                    verified_since_ms,
+                    bad_units,
+                    risky_blocks,
+                    disputed_units,
+                    repaired,
+                    filled_units,
+                    damaged,
+                };
+                self.picture.health.lock().expect("no holder of this lock panics").take(health);
             }
             AgentEvent::Serving { serving } => tracing::info!(serving, "novad"),
         }

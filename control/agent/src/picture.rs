@@ -1,6 +1,6 @@
 //! What the agent knows, shared by its tasks: of novad, of the cluster, and what one has for the other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use nova_api::cluster::{self, host_report::Report};
@@ -34,6 +34,30 @@ pub(crate) struct KeyWants {
     pub(crate) domains: BTreeSet<u32>,
 }
 
+/// What novad said of its copies, and how often that changed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Health {
+    groups: BTreeMap<u32, cluster::GroupHealth>,
+    /// Raised by every change.
+    pub(crate) version: u64,
+}
+
+impl Health {
+    pub(crate) fn take(&mut self, health: cluster::GroupHealth) {
+        self.groups.insert(health.group, health);
+        self.version += 1;
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.groups.clear();
+        self.version += 1;
+    }
+
+    pub(crate) fn groups(&self) -> Vec<cluster::GroupHealth> {
+        self.groups.values().copied().collect()
+    }
+}
+
 /// A map, and for whom it came.
 #[derive(Clone, Debug)]
 pub(crate) struct KnownMap {
@@ -53,6 +77,8 @@ pub(crate) struct Picture {
     pub(crate) map: watch::Sender<Option<KnownMap>>,
     /// Counters of novad at its last turn.
     pub(crate) counters: Mutex<Vec<cluster::Counter>>,
+    /// What novad knows of its copies.
+    pub(crate) health: Mutex<Health>,
     commands: mpsc::Sender<AgentCommand>,
     waiting_commands: Mutex<Option<mpsc::Receiver<AgentCommand>>>,
     reports: Mutex<Vec<Report>>,
@@ -68,6 +94,7 @@ impl Picture {
             key_wants: watch::Sender::new(KeyWants::default()),
             map: watch::Sender::new(None),
             counters: Mutex::default(),
+            health: Mutex::default(),
             commands,
             waiting_commands: Mutex::new(Some(waiting)),
             reports: Mutex::default(),

@@ -1,25 +1,31 @@
 //! `nova cluster` and `nova node`: the region as its controllers see it.
 
 mod client;
+mod health;
 mod view;
 
 use std::time::Duration;
 
 use clap::Subcommand;
-use nova_api::cluster::StatusResponse;
 use nova_api::cluster::check_reply::Reply;
+use nova_api::cluster::{DrainRequest, StatusResponse};
 
 use crate::arguments::Global;
 use crate::dev::region::Region;
+use crate::exit::{Kind, Stop};
 use crate::output;
+use crate::progress::Meter;
 
 pub(crate) use client::Controllers;
-use view::{HostsView, StatusView, node_state};
+use health::HealthView;
+use view::{DrainView, HostsView, StatusView, node_state};
 
 /// How long a person waits for an answer while controllers elect a leader.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one look at a region that starts may take.
 const GLANCE: Duration = Duration::from_secs(2);
+/// Between two looks at a drain.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// Spec 3.2: a block has three replicas, so a whole group has three members in sync.
 const REPLICAS: usize = 3;
 
@@ -37,8 +43,32 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum NodeCommand {
     /// List the hosts with their state and space.
-    #[command(after_help = "Examples:\n  nova node ls\n  nova --json node ls | jq '.hosts[].state'")]
-    Ls,
+    #[command(after_help = "Examples:\n  nova node ls\n  nova node ls --watch        again every second\n  \
+                      nova --json node ls | jq '.hosts[].state'")]
+    Ls {
+        /// Look again every second, until interrupted.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Move everything that a storage host keeps to other hosts, so that it can be switched off.
+    #[command(
+        after_help = "Needs three other storage hosts. Every block has its three copies all the while; the host \
+                      serves until the last of its replicas has been copied.\n\n\
+                      Examples:\n  nova node drain storage-2\n  nova node drain storage-2 --wait   until it is empty"
+    )]
+    Drain {
+        /// The host.
+        host: String,
+        /// Wait until it is empty.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Let a host that was drained, or is being drained, hold replicas again.
+    #[command(after_help = "Example:\n  nova node undrain storage-2")]
+    Undrain {
+        /// The host.
+        host: String,
+    },
 }
 
 /// Carries out a command.
@@ -51,10 +81,55 @@ pub(crate) fn run(global: &Global, command: Command) -> anyhow::Result<()> {
 
 /// Carries out a command over hosts.
 pub(crate) fn run_node(global: &Global, command: NodeCommand) -> anyhow::Result<()> {
-    let NodeCommand::Ls = command;
     let region = Region::load(&global.region_folder()?)?;
-    let status = ask(&region, PATIENCE)?;
-    output::print(global.json, &HostsView::of(&status), HostsView::text)
+    match command {
+        NodeCommand::Ls { watch } => loop {
+            let status = ask(&region, PATIENCE)?;
+            output::print(global.json, &HostsView::of(&status), HostsView::text)?;
+            if !watch {
+                return Ok(());
+            }
+            std::thread::sleep(WATCH_EVERY);
+        },
+        NodeCommand::Drain { host, wait } => drain(global, &region, host, wait),
+        NodeCommand::Undrain { host } => {
+            let request = DrainRequest { name: host.clone(), undrain: true };
+            let answer = Controllers::of(&region)?.drain(&request, PATIENCE)?;
+            let view = DrainView { host, draining: false, groups_left: answer.groups };
+            output::print(global.json, &view, DrainView::text)
+        }
+    }
+}
+
+fn drain(global: &Global, region: &Region, host: String, wait: bool) -> anyhow::Result<()> {
+    let mut controllers = Controllers::of(region)?;
+    let request = DrainRequest { name: host.clone(), undrain: false };
+    let mut left = controllers.drain(&request, PATIENCE)?.groups;
+    if wait {
+        let mut meter = Meter::steps(global.progress);
+        while left > 0 {
+            meter.say(format!("replicas of {left} groups are still on {host}"));
+            std::thread::sleep(WATCH_EVERY);
+            let status = controllers.status(PATIENCE)?;
+            let Some(now) = view::replicas_on(&status, &host) else { break };
+            if !now.draining {
+                return Err(Stop::new(Kind::Failed, format!("the drain of {host} was taken back")).into());
+            }
+            left = now.groups;
+        }
+    }
+    output::print(global.json, &DrainView { host, draining: true, groups_left: left }, DrainView::text)
+}
+
+/// Carries out `nova fs health`: prints what is known of all copies; an error when something is at risk.
+pub(crate) fn health(global: &Global) -> anyhow::Result<()> {
+    let region = Region::load(&global.region_folder()?)?;
+    let view = HealthView::of(&ask(&region, PATIENCE)?);
+    output::print(global.json, &view, HealthView::text)?;
+    if view.at_risk {
+        return Err(Stop::new(Kind::Failed, view.reasons.join("; ")).into());
+    }
+    Ok(())
 }
 
 fn ask(region: &Region, patience: Duration) -> anyhow::Result<StatusResponse> {

@@ -19,6 +19,7 @@ use clap::{Args, Subcommand};
 use novafs_client::{Client, ClientError, Counts, Progress};
 
 use crate::arguments::{self, Global};
+use crate::cluster;
 use crate::dev::region::Region;
 use crate::exit::{Kind, Stop};
 use crate::progress::Meter;
@@ -200,6 +201,10 @@ enum Command {
         after_help = "Examples:\n  nova fs space hot\n  nova fs space --retention 30d --undelete 7d hot"
     )]
     Space(trash::Space),
+    /// Show whether everything has all its copies, and when they were last verified; exit code 1 when not.
+    #[command(after_help = "Needs no agent: the controllers are asked.\n\nExamples:\n  nova fs health\n  \
+                      nova --json fs health | jq '.blocks_at_risk, .oldest_verification_seconds'")]
+    Health,
     /// Show on which host, device and position every unit of a file lies.
     #[command(after_help = "Example:\n  nova --json fs locate /hot/a | jq '.units[0].replicas'")]
     Locate {
@@ -213,6 +218,9 @@ pub(crate) fn run(global: &Global, fs: Fs) -> anyhow::Result<()> {
     if matches!(fs.command, Command::Fsck) {
         // The controllers answer it: no host's agent is needed.
         return fsck::run(global);
+    }
+    if matches!(fs.command, Command::Health) {
+        return cluster::health(global);
     }
     let client = connect(global, fs.agent)?;
     let outcome = match fs.command {
@@ -240,6 +248,7 @@ pub(crate) fn run(global: &Global, fs: Fs) -> anyhow::Result<()> {
         Command::Quota(quota) => change::quota(global, &client, &quota),
         Command::Trash(command) => trash::run(global, &client, &command),
         Command::Space(space) => trash::space(global, &client, &space),
+        Command::Health => unreachable!("carried out above, without a client"),
         Command::Locate { path } => locate::run(global, &client, &path),
         Command::Fsck => unreachable!("it was carried out above"),
     };

@@ -2,14 +2,14 @@
 //!
 //! A new leader begins empty: every host reports again, and every timer starts when the leader begins to look.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nova_api::cluster as pb;
 use nova_api::cluster::host_order::Order;
 use nova_api::cluster::host_report::Report;
-use nova_fleet::{Heartbeats, storms};
+use nova_fleet::{Heartbeats, Paces, storms};
 use nova_groups::{
     DeviceState, Heard, Mount, MountReport, Observed, REPORT_FRESH, ReadyReport, SilenceReport,
 };
@@ -31,6 +31,8 @@ const DELETED_MAX: usize = 65_536;
 const LIST_WITHIN: Duration = Duration::from_secs(5);
 /// Far more lists than a leader asks for in a millisecond: two leaders do not give the same number.
 const LISTS_PER_MS_LOG2: u32 = 12;
+/// Groups whose health is kept of one host: as many as a region may have.
+const HEALTH_MAX: usize = 4096;
 
 /// The way back to a host.
 pub(crate) type Orders = mpsc::Sender<Result<pb::HostOrder, Status>>;
@@ -42,6 +44,8 @@ pub(crate) struct Vitals {
     pub(crate) bytes_total: u64,
     pub(crate) bytes_free: u64,
     pub(crate) counters: Vec<pb::Counter>,
+    /// What it knows of its copies, by group.
+    pub(crate) groups: Vec<pb::GroupHealth>,
 }
 
 /// The soft state of one controller.
@@ -52,6 +56,7 @@ pub(crate) struct Attendance(Mutex<Soft>);
 struct Soft {
     leading_since: Duration,
     heartbeats: Heartbeats,
+    paces: Paces,
     heard: BTreeMap<NodeId, Heard>,
     /// By reporter and silent host.
     silences: BTreeMap<(NodeId, NodeId), SilenceReport>,
@@ -102,7 +107,16 @@ impl Attendance {
                 let mut counters = beat.counters;
                 counters.truncate(COUNTERS_MAX);
                 let (bytes_total, bytes_free) = (beat.bytes_total, beat.bytes_free);
-                soft.vitals.insert(node, Vitals { last: clock::wall(), bytes_total, bytes_free, counters });
+                let counter =
+                    |name: &str| counters.iter().find(|it| it.name == name).map_or(0, |it| it.value);
+                soft.paces.hear(node, counter("pace_window"), counter("pace_median_us"), now);
+                let mut groups = beat.groups;
+                groups.truncate(HEALTH_MAX);
+                if !beat.groups_told {
+                    groups = soft.vitals.remove(&node).map(|known| known.groups).unwrap_or_default();
+                }
+                let last = clock::wall();
+                soft.vitals.insert(node, Vitals { last, bytes_total, bytes_free, counters, groups });
             }
             Some(Report::Silence(silence)) => {
                 let boots = silence.silent_boots.into_iter().chain(std::iter::repeat(0));
@@ -213,12 +227,18 @@ impl Attendance {
             storage: state.fleet.iter().filter(|(_, node)| node.stores()).map(|(id, _)| id).collect(),
             groups_wanted,
             storm,
+            draining: nodes_with(state, |node| node.draining.is_some()),
+            slow: nodes_with(state, |node| node.slow.is_some()),
         }
     }
 
     /// Changes of hosts' states that are due.
     pub(crate) fn plan_fleet(&self, state: &ClusterState) -> Vec<nova_fleet::Op> {
-        nova_fleet::plan(&state.fleet, &mut self.soft().heartbeats, clock::monotonic())
+        let mut soft = self.soft();
+        let now = clock::monotonic();
+        let mut ops = nova_fleet::plan(&state.fleet, &mut soft.heartbeats, now);
+        ops.extend(nova_fleet::plan_paces(&state.fleet, &mut soft.paces, now));
+        ops
     }
 
     /// Zones in which too many hosts are silent at once.
@@ -266,6 +286,10 @@ impl Attendance {
     pub(crate) fn vitals(&self) -> BTreeMap<NodeId, Vitals> {
         self.soft().vitals.clone()
     }
+}
+
+fn nodes_with(state: &ClusterState, test: impl Fn(&nova_fleet::Node) -> bool) -> BTreeSet<NodeId> {
+    state.fleet.iter().filter(|(_, node)| test(node)).map(|(id, _)| id).collect()
 }
 
 impl Soft {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nova_api::cluster as pb;
 use nova_api::cluster::cluster_server::Cluster as ClusterApi;
 use nova_fleet::{Answer, NodeState, Op, Register};
-use nova_groups::STORAGE_HOSTS_MIN;
+use nova_groups::{MEMBERS_MAX, STORAGE_HOSTS_MIN};
 use nova_raft::Group;
 use nova_security::{Identity, Role, authorize};
 use nova_state::{ClusterCommand, ClusterState, StepAnswer};
@@ -25,7 +25,7 @@ use crate::leader::Leading;
 use crate::machine::{Cluster, Files};
 use crate::map::cluster_map;
 use crate::reads::Reads;
-use crate::{clock, refusal};
+use crate::{clock, health, refusal};
 
 /// Node lease, counted from when the acknowledged heartbeat was sent (control design, section 2.1). It is over
 /// before the controllers give a host up at 30 s.
@@ -104,6 +104,38 @@ impl ClusterApi for ClusterService {
         let (maps, stream) = mpsc::channel(MAPS_WAITING_MAX);
         tokio::spawn(self.clone().send_maps(maps));
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn drain(&self, request: Request<pb::DrainRequest>) -> Result<Response<pb::DrainResponse>, Status> {
+        authorize(&request, &[Role::Operator])?;
+        let pb::DrainRequest { name, undrain } = request.into_inner();
+        let state = self.reads.read().await.map_err(refusal::of_read)?;
+        let known = state.0.fleet.by_name(&name);
+        let node = known.ok_or_else(|| Status::not_found(format!("there is no host {name:?}")))?;
+        let groups = health::replicas_on(&state.0, node);
+        if !undrain && groups > 0 {
+            let others = health::hosts_for_replicas(&state.0, node);
+            if others < MEMBERS_MAX {
+                return Err(Status::invalid_argument(format!(
+                    "{name} holds replicas of {groups} groups, and {others} other storage hosts could take them: \
+                     every block has {MEMBERS_MAX} copies on different hosts, so {MEMBERS_MAX} others must be \
+                     ready. Add a storage host, then drain this one"
+                )));
+            }
+        }
+        let drain = nova_fleet::Drain { node: node.0, on: !undrain };
+        let command = nova_fleet::Command { at_ms: clock::wall().0, op: Some(Op::Drain(drain)) };
+        let batch = ClusterCommand { steps: vec![command.into()] };
+        let answers = self.cluster.propose(batch).await.map_err(refusal::of_propose)?;
+        match answers.as_slice() {
+            [StepAnswer::Fleet(Answer::Changed(_))] => {
+                tracing::info!(name, undrain, groups, "an operator drains a host, or no longer");
+                let groups = u32::try_from(groups).unwrap_or(u32::MAX);
+                Ok(Response::new(pb::DrainResponse { node: node.0, groups }))
+            }
+            [StepAnswer::Fleet(Answer::Refused(reason))] => Err(Status::invalid_argument(*reason)),
+            other => Err(Status::internal(format!("a drain was answered with {other:?}"))),
+        }
     }
 
     async fn status(
@@ -308,6 +340,7 @@ impl ClusterService {
                 "{frozen} replica groups have one member in sync: they take no writes until another joins"
             ));
         }
+        notes.extend(health::notes(state, &self.attendance.vitals()));
         if self.cluster.is_leader() {
             notes.extend(self.space_notes(state));
             let storms = self.attendance.storms(state).into_iter();

@@ -14,6 +14,7 @@ mod collection;
 mod config;
 mod convert;
 mod files_service;
+mod health;
 mod keys;
 mod keys_service;
 mod leader;

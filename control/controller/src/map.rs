@@ -50,6 +50,9 @@ fn map_node(
         last_heard_ms: vitals.last.0,
         mount_counter: device.map_or(0, |(_, device)| device.mount_counter),
         counters: vitals.counters,
+        health: vitals.groups,
+        draining: node.draining.is_some(),
+        slow: node.slow.is_some(),
     }
 }
 

@@ -5,6 +5,8 @@
 mod cluster;
 #[path = "all/collection.rs"]
 mod collection;
+#[path = "all/drain.rs"]
+mod drain;
 #[path = "all/files.rs"]
 mod files;
 #[path = "all/kit.rs"]

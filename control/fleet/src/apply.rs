@@ -2,7 +2,7 @@
 
 use nova_units::{BootId, NodeId, PeerAddr, Timestamp};
 
-use crate::command::{Answer, Command, Observe, Op, Register};
+use crate::command::{Answer, Command, Drain, Observe, Op, Pace, Register};
 use crate::model::{Event, Fleet, NAME_BYTES_MAX, NODES_MAX, Node, NodeState};
 
 /// Roles of one host.
@@ -15,6 +15,8 @@ impl Fleet {
         match &command.op {
             Some(Op::Register(register)) => self.register(register),
             Some(Op::Observe(observe)) => self.observe(*observe),
+            Some(Op::Drain(drain)) => self.drain(*drain),
+            Some(Op::Pace(pace)) => self.pace(*pace),
             None => Answer::Refused("this controller does not know the command; upgrade it"),
         }
     }
@@ -46,12 +48,45 @@ impl Fleet {
             _ => (NodeState::Initializing, self.clock),
         };
         let registered = old.map_or(self.clock, |old| old.registered);
-        let zone = register.zone.clone();
-        let node = Node { name: register.name.clone(), roles, zone, addr, boot, state, registered, changed };
+        // A restart in the middle of a drain changes nothing about it; a host that was taken out begins anew.
+        let kept = old.filter(|old| old.state != NodeState::Terminated);
+        let node = Node {
+            name: register.name.clone(),
+            roles,
+            zone: register.zone.clone(),
+            addr,
+            boot,
+            state,
+            registered,
+            changed,
+            draining: kept.and_then(|old| old.draining),
+            slow: kept.filter(|_| !restarted).and_then(|old| old.slow),
+        };
         self.last_node = self.last_node.max(id.0);
         self.names.insert(register.name.clone(), id);
         self.nodes.insert(id, node);
         Answer::Registered(id)
+    }
+
+    fn drain(&mut self, drain: Drain) -> Answer {
+        let clock = self.clock;
+        let Some(node) = self.nodes.get_mut(&NodeId(drain.node)) else {
+            return Answer::Refused("no such host");
+        };
+        if node.state == NodeState::Terminated {
+            return Answer::Refused("the host was taken out of the cluster");
+        }
+        node.draining = drain.on.then(|| node.draining.unwrap_or(clock));
+        Answer::Changed(node.state)
+    }
+
+    fn pace(&mut self, pace: Pace) -> Answer {
+        let clock = self.clock;
+        let Some(node) = self.nodes.get_mut(&NodeId(pace.node)) else {
+            return Answer::Refused("no such host");
+        };
+        node.slow = pace.slow.then(|| node.slow.unwrap_or(clock));
+        Answer::Changed(node.state)
     }
 
     fn observe(&mut self, observe: Observe) -> Answer {

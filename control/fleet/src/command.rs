@@ -11,7 +11,7 @@ pub struct Command {
     #[prost(uint64, tag = "1")]
     pub at_ms: u64,
     /// What is asked.
-    #[prost(oneof = "Op", tags = "10, 11")]
+    #[prost(oneof = "Op", tags = "10, 11, 12, 13")]
     pub op: Option<Op>,
 }
 
@@ -24,6 +24,34 @@ pub enum Op {
     /// Something happened to a host.
     #[prost(message, tag = "11")]
     Observe(Observe),
+    /// An operator wants everything off a host, or no longer.
+    #[prost(message, tag = "12")]
+    Drain(Drain),
+    /// A host became far slower than its peers, or keeps up again.
+    #[prost(message, tag = "13")]
+    Pace(Pace),
+}
+
+/// An operator wants everything off a host, or no longer. The same again changes nothing.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Drain {
+    /// The host.
+    #[prost(uint64, tag = "1")]
+    pub node: u64,
+    /// Whether it is drained from now on.
+    #[prost(bool, tag = "2")]
+    pub on: bool,
+}
+
+/// A host became far slower than its peers, or keeps up again. The same again changes nothing.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Pace {
+    /// The host.
+    #[prost(uint64, tag = "1")]
+    pub node: u64,
+    /// Whether it is slow from now on.
+    #[prost(bool, tag = "2")]
+    pub slow: bool,
 }
 
 /// A host says who and where it is. The same again changes nothing; a new start or address does.

@@ -40,6 +40,10 @@ struct NodeRow {
     registered_ms: u64,
     #[prost(uint64, tag = "9")]
     changed_ms: u64,
+    #[prost(uint64, optional, tag = "10")]
+    draining_since_ms: Option<u64>,
+    #[prost(uint64, optional, tag = "11")]
+    slow_since_ms: Option<u64>,
 }
 
 /// States by their number on disk.
@@ -69,6 +73,8 @@ impl Fleet {
                     state: number(node.state),
                     registered_ms: node.registered.0,
                     changed_ms: node.changed.0,
+                    draining_since_ms: node.draining.map(|since| since.0),
+                    slow_since_ms: node.slow.map(|since| since.0),
                 })
                 .collect(),
             last_node: self.last_node,
@@ -99,6 +105,8 @@ impl Fleet {
                 state: state.ok_or(SnapshotError("a state"))?.1,
                 registered: Timestamp(row.registered_ms),
                 changed: Timestamp(row.changed_ms),
+                draining: row.draining_since_ms.map(Timestamp),
+                slow: row.slow_since_ms.map(Timestamp),
             };
             if fleet.names.insert(row.name, NodeId(row.id)).is_some() {
                 return Err(SnapshotError("two hosts of one name"));

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Timestamp};
 
 use crate::command::{
-    AddJoining, Admit, Answer, Command, CreateGroups, Drop, FailDevice, Incarnated, Mount, NewGroup, Op,
-    Outcome, Reinstate, Restart,
+    AddJoining, Admit, Answer, Command, CreateGroups, Drop, FailDevice, Incarnated, Mount, MovePrimary,
+    NewGroup, Op, Outcome, Reinstate, Restart,
 };
 use crate::model::{Device, DeviceState, Flaps, Group, Groups, MEMBERS_MAX, Member, Role, WRITABLE_MIN};
 
@@ -34,6 +34,7 @@ impl Groups {
             Some(Op::Reinstate(reinstate)) => self.reinstate(reinstate),
             Some(Op::Restart(restart)) => self.restart(restart),
             Some(Op::FailDevice(fail)) => self.fail_device(fail),
+            Some(Op::MovePrimary(moved)) => self.move_primary(moved),
             None => refused("this controller does not know the command; upgrade it"),
         }
     }
@@ -114,7 +115,12 @@ impl Groups {
     fn settle(&mut self, id: GroupId, mut group: Group) -> Epoch {
         group.epoch = group.epoch.next();
         group.members.sort_by_key(|member| member.node);
-        assert!(group.members.len() <= MEMBERS_MAX, "{id} has too many members");
+        assert!(group.members.len() <= MEMBERS_MAX + 1, "{id} has too many members");
+        assert!(group.in_sync().count() <= MEMBERS_MAX, "{id} has too many members in sync");
+        if group.joining().is_none() && group.in_sync().count() == MEMBERS_MAX {
+            // Whole: its members are at home, also where a move was given up.
+            group.homes = group.members.iter().map(|member| member.node).collect();
+        }
         if !group.in_sync().any(|member| member.node == group.primary) {
             group.primary = group
                 .in_sync()
@@ -187,7 +193,13 @@ impl Groups {
                     return Err("one member joins at a time");
                 }
                 if group.members.len() >= MEMBERS_MAX {
-                    return Err("the group is full");
+                    // A move: the group stays whole while the new member is filled, and then the old one leaves.
+                    let leaves = NodeId(joining.replaces);
+                    if group.member(leaves).is_none() {
+                        return Err("the group is full");
+                    }
+                    group.homes.retain(|home| *home != leaves);
+                    group.homes.push(node);
                 }
                 group.members.push(Member { node, incarnation, role: Role::Joining });
                 // It will discard what lies above its commit point, acknowledged or not: from now on its copy is
@@ -199,8 +211,8 @@ impl Groups {
                         Some(index) if group.homes.len() >= MEMBERS_MAX => group.homes[index] = node,
                         _ => group.homes.push(node),
                     }
-                    group.homes.sort();
                 }
+                group.homes.sort();
                 Ok(())
             }));
         }
@@ -222,6 +234,29 @@ impl Groups {
                     return Err("its device is not the one that was filled");
                 }
                 member.role = Role::InSync;
+                if group.in_sync().count() > MEMBERS_MAX {
+                    let leaves = group.in_sync().find(|member| !group.homes.contains(&member.node));
+                    let leaves = leaves.ok_or("nobody leaves the group")?.node;
+                    group.members.retain(|member| member.node != leaves);
+                }
+                Ok(())
+            }));
+        }
+        answer
+    }
+
+    fn move_primary(&mut self, moved: &MovePrimary) -> Answer {
+        let mut answer = Answer::default();
+        for entry in &moved.groups {
+            let node = NodeId(entry.node);
+            answer.groups.push(self.change(entry.group, entry.epoch, |group| {
+                if group.primary == node {
+                    return Err("it is the primary");
+                }
+                if !group.in_sync().any(|member| member.node == node) {
+                    return Err("the primary is one of the members in sync");
+                }
+                group.primary = node;
                 Ok(())
             }));
         }

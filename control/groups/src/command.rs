@@ -10,7 +10,7 @@ pub struct Command {
     #[prost(uint64, tag = "1")]
     pub at_ms: u64,
     /// What is asked.
-    #[prost(oneof = "Op", tags = "10, 11, 12, 13, 14, 15, 16")]
+    #[prost(oneof = "Op", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
     pub op: Option<Op>,
 }
 
@@ -38,6 +38,17 @@ pub enum Op {
     /// Gives a device up.
     #[prost(message, tag = "16")]
     FailDevice(FailDevice),
+    /// Lets other members order writes.
+    #[prost(message, tag = "17")]
+    MovePrimary(MovePrimary),
+}
+
+/// Lets other members order writes, in many groups at once. The members stay.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct MovePrimary {
+    /// One for each group: the member in sync that becomes its primary.
+    #[prost(message, repeated, tag = "1")]
+    pub groups: Vec<Joining>,
 }
 
 /// Makes groups over devices that serve.
@@ -100,7 +111,7 @@ pub struct Admit {
     pub groups: Vec<Joining>,
 }
 
-/// A joining member of one group.
+/// A member of one group that joins, or is to change its part.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct Joining {
     /// The group.
@@ -112,6 +123,9 @@ pub struct Joining {
     /// Who.
     #[prost(uint64, tag = "3")]
     pub node: u64,
+    /// Of one that joins a full group: the member that leaves when the new one is in sync; 0: none.
+    #[prost(uint64, tag = "4")]
+    pub replaces: u64,
 }
 
 /// Replaces lone survivors that are lost, by members of the last writable epoch.

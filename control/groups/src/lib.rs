@@ -8,15 +8,17 @@
 mod apply;
 mod command;
 mod model;
+mod moves;
 mod placement;
 mod plan;
 mod snapshot;
 
 pub use command::{
     AddJoining, Admit, Answer, Command, ConfirmGroup, CreateGroups, Drop, DropMembers, FailDevice,
-    Incarnated, Joining, Mount, NewGroup, Op, Outcome, Reinstate, ReinstateGroup, Restart,
+    Incarnated, Joining, Mount, MovePrimary, NewGroup, Op, Outcome, Reinstate, ReinstateGroup, Restart,
 };
 pub use model::{Device, DeviceState, Flaps, Group, Groups, MEMBERS_MAX, Member, Role};
+pub use moves::{MOVES_MAX, MOVES_TO_ONE_MAX};
 pub use placement::lay_out;
 pub use plan::{
     COLD_START_WAIT, COLD_START_WAIT_MAX, GATHER, GROUPS_DEFAULT, HEARD_WITHIN, Heard, LEASE_OUT,

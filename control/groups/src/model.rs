@@ -40,12 +40,12 @@ pub struct Group {
     pub epoch: Epoch,
     /// The member that orders writes; always in sync.
     pub primary: NodeId,
-    /// At most [`MEMBERS_MAX`], by node; at most one is joining.
+    /// By node; at most [`MEMBERS_MAX`] in sync and one joining. Both at once only while a replica moves to another host.
     pub members: Vec<Member>,
     /// The in-sync members of the last epoch that took writes, as long as their copies hold all of these. One of
     /// them may be reinstated when the lone survivor is lost.
     pub last_writable: Vec<(NodeId, Incarnation)>,
-    /// The hosts that should be its members.
+    /// The hosts that should be its members. While a replica moves, the host it leaves is none of them.
     pub homes: Vec<NodeId>,
     /// Since when it has had fewer in-sync members than homes.
     pub short_since: Option<Timestamp>,

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use nova_units::{BootId, DeviceId, Epoch, GroupId, NodeId, Timestamp};
 
 use crate::command::{
-    AddJoining, Admit, ConfirmGroup, CreateGroups, Drop, DropMembers, FailDevice, Joining, Mount, Op,
-    Reinstate, ReinstateGroup, Restart,
+    AddJoining, Admit, ConfirmGroup, CreateGroups, Drop, DropMembers, FailDevice, Joining, Mount,
+    MovePrimary, Op, Reinstate, ReinstateGroup, Restart,
 };
 use crate::model::{DeviceState, Group, Groups, MEMBERS_MAX, Role};
+use crate::moves::{plan_moves, plan_primaries};
 use crate::placement::lay_out;
 
 /// From the first report of silence to the decision: time for the others to report too.
@@ -106,6 +107,10 @@ pub struct Observed {
     pub groups_wanted: usize,
     /// Too many hosts of a zone fell silent at once: nothing is moved to other hosts.
     pub storm: bool,
+    /// Hosts that everything is moved off.
+    pub draining: BTreeSet<NodeId>,
+    /// Hosts that are far slower than their peers.
+    pub slow: BTreeSet<NodeId>,
 }
 
 impl Observed {
@@ -115,7 +120,7 @@ impl Observed {
         self.now.saturating_sub(last)
     }
 
-    fn is_running(&self, node: NodeId) -> bool {
+    pub(crate) fn is_running(&self, node: NodeId) -> bool {
         self.heard
             .get(&node)
             .is_some_and(|heard| heard.up && self.now.saturating_sub(heard.last) <= HEARD_WITHIN)
@@ -179,6 +184,7 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
                 group: ready.group.0,
                 epoch: ready.epoch.0,
                 node: ready.node.0,
+                replaces: 0,
             })
         })
         .collect();
@@ -186,15 +192,20 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
         .iter()
         .filter_map(|(id, group)| {
             let node = joiner(groups, group, observed)?;
-            note(id).then_some(Joining { group: id.0, epoch: group.epoch.0, node: node.0 })
+            note(id).then_some(Joining { group: id.0, epoch: group.epoch.0, node: node.0, replaces: 0 })
         })
         .collect();
+    let moved = plan_primaries(groups, observed, &changed);
+    changed.extend(moved.iter().map(|entry| GroupId(entry.group)));
+    let moving = plan_moves(groups, observed, &changed);
 
     let mut push = |some: bool, op: Op| ops.extend(some.then_some(op));
     push(!dropped.is_empty(), Op::Drop(Drop { groups: dropped }));
     push(!reinstated.is_empty(), Op::Reinstate(Reinstate { groups: reinstated }));
     push(!admitted.is_empty(), Op::Admit(Admit { groups: admitted }));
+    let joining: Vec<Joining> = joining.into_iter().chain(moving).collect();
     push(!joining.is_empty(), Op::AddJoining(AddJoining { groups: joining }));
+    push(!moved.is_empty(), Op::MovePrimary(MovePrimary { groups: moved }));
     if groups.groups.is_empty() && observed.groups_wanted > 0 {
         let hosts: Vec<NodeId> = observed
             .storage
@@ -300,31 +311,43 @@ fn joiner(groups: &Groups, group: &Group, observed: &Observed) -> Option<NodeId>
     if !group.in_sync().any(|member| observed.is_running(member.node)) {
         return None;
     }
-    // Silence reported about its last turn as a member would end the next one too.
-    let fresh = fresh_reports(observed);
     let able = |node: &NodeId| {
         let flaps = groups.flaps(*node);
-        group.member(*node).is_none()
-            && !group.members.iter().any(|member| is_cut(&fresh, member.node, *node))
-            && observed.storage.contains(node)
-            && observed.is_running(*node)
-            && groups.device_of(*node).is_some()
-            // A group that takes no writes has nothing to lose by a joiner that may fall silent again.
-            && (group.frozen() || observed.wall.since(flaps.last) >= flaps.wait)
+        // A group that takes no writes has nothing to lose by a joiner that may fall silent again.
+        let rested = group.frozen() || observed.wall.since(flaps.last) >= flaps.wait;
+        rested && may_hold(groups, group, observed, *node)
     };
+    let stays = |node: &NodeId| !observed.draining.contains(node);
     // What a home of the last writable epoch lacks is a tail at most, so a frozen group takes writes again at once.
     let complete = |home: &NodeId| {
         group.last_writable.iter().any(|(node, life)| node == home && groups.serves(*node, *life))
     };
-    if let Some(home) = group.homes.iter().copied().filter(able).min_by_key(|home| !complete(home)) {
+    let homes = group.homes.iter().copied().filter(|home| able(home) && stays(home));
+    if let Some(home) = homes.min_by_key(|home| !complete(home)) {
         return Some(home);
     }
+    let drained = group.homes.iter().any(|home| group.member(*home).is_none() && !stays(home));
     let away = group.short_since.is_some_and(|since| observed.wall.since(since) >= REPLACE_AFTER);
-    if (!away && group.homes.len() >= MEMBERS_MAX) || observed.storm {
-        return None;
+    if (away || drained || group.homes.len() < MEMBERS_MAX) && !observed.storm {
+        let held = |node: NodeId| groups.iter().filter(|(_, other)| other.member(node).is_some()).count();
+        let others = observed.storage.iter().copied().filter(|node| able(node) && stays(node));
+        if let Some(other) = others.min_by_key(|node| (held(*node), *node)) {
+            return Some(other);
+        }
     }
-    let held = |node: NodeId| groups.iter().filter(|(_, other)| other.member(node).is_some()).count();
-    observed.storage.iter().copied().filter(able).min_by_key(|node| (held(*node), *node))
+    // Better on a host that is to be emptied than nowhere.
+    group.homes.iter().copied().find(able)
+}
+
+/// The host runs, has a device that serves, is heard by the members and is none of them.
+pub(crate) fn may_hold(groups: &Groups, group: &Group, observed: &Observed, node: NodeId) -> bool {
+    // Silence reported about its last turn as a member would end the next one too.
+    let fresh = fresh_reports(observed);
+    group.member(node).is_none()
+        && !group.members.iter().any(|member| is_cut(&fresh, member.node, node))
+        && observed.storage.contains(&node)
+        && observed.is_running(node)
+        && groups.device_of(node).is_some()
 }
 
 /// Takes mounts whose groups can be judged: another in-sync member runs, or all restarted, or the wait is over.

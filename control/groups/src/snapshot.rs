@@ -212,7 +212,8 @@ fn group_of(row: GroupRow) -> Result<(GroupId, Group), SnapshotError> {
         homes: row.homes.into_iter().map(NodeId).collect(),
         short_since: row.short_since_ms.map(Timestamp),
     };
-    if group.members.len() > crate::model::MEMBERS_MAX || !group.in_sync().any(|it| it.node == group.primary)
+    if group.members.len() > crate::model::MEMBERS_MAX + 1
+        || !group.in_sync().any(|it| it.node == group.primary)
     {
         return Err(SnapshotError("a group"));
     }

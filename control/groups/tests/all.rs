@@ -7,6 +7,8 @@ mod changes;
 mod detection;
 #[path = "all/kit.rs"]
 mod kit;
+#[path = "all/moves.rs"]
+mod moves;
 #[path = "all/prop_groups.rs"]
 mod prop_groups;
 #[path = "all/restarts.rs"]

@@ -12,7 +12,7 @@ use nova_ring::snapshot::{HostMap, SnapshotError, read_map};
 use nova_ring::{Link, PeerBroken, PushError};
 use nova_units::{BlockId, DeviceId, GroupId, Incarnation};
 
-use crate::doorbell::{Doorbells, wait_for_slots};
+use crate::doorbell::{Bell, Doorbells};
 use crate::tickets::Tickets;
 
 /// Events that may wait for a slow agent; past it the oldest are dropped, because every event is said again.
@@ -100,6 +100,7 @@ pub(crate) async fn serve<S: Shard + Doorbells>(
     for event in orders.full_report() {
         events.push(event);
     }
+    let mut bell = Bell::new(shard);
     let why = loop {
         if replaced() {
             break Detached::Replaced;
@@ -113,10 +114,10 @@ pub(crate) async fn serve<S: Shard + Doorbells>(
             break broken.into();
         }
         orders.count_into(&link.counters);
-        if link.socket.is_gone() {
+        if bell.is_gone(&link.socket) {
             break Detached::Gone;
         }
-        if let Err(broken) = wait_for_slots(shard, &mut link.receiver, &events.added).await {
+        if let Err(broken) = bell.wait_for_slots(&mut link.receiver, &events.added).await {
             break broken.into();
         }
     };

@@ -2,12 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nova_units::MIB;
+use novafs_member::ScrubOptions;
 use serde::Deserialize;
 
 /// Smallest device that holds its superblocks, a WAL and a few slots.
 const DEVICE_MIB_MIN: u64 = 256;
+/// Slowest scrub (Spec 3.7).
+const SCRUB_PERCENT_MIN: u32 = 2;
 
 /// What one novad is told. Unknown keys are refused, so that a typing error is not a silent default.
 #[derive(Clone, Debug, Deserialize)]
@@ -30,6 +34,44 @@ pub(crate) struct Config {
     /// The device to keep blocks on. A host without one is an edge only.
     #[serde(default)]
     pub(crate) device: Option<DeviceConfig>,
+    /// The pace at which everything on the device is verified.
+    #[serde(default)]
+    pub(crate) scrub: ScrubConfig,
+}
+
+/// The pace of the scrub.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ScrubConfig {
+    /// Verified a day whatever else goes on, in percent of the bytes in use; at least 2 (Spec 3.7).
+    percent_a_day: u32,
+    /// MiB a second while no client asks for anything; 0 is never faster.
+    idle_mib_a_second: u64,
+    /// A pass over the device begins no sooner than this after the one before.
+    pass_every_seconds: u64,
+}
+
+impl Default for ScrubConfig {
+    fn default() -> Self {
+        let pace = ScrubOptions::default();
+        Self {
+            percent_a_day: pace.percent_a_day,
+            idle_mib_a_second: pace.idle_bytes_a_second / MIB,
+            pass_every_seconds: pace.pass_every.as_secs(),
+        }
+    }
+}
+
+impl ScrubConfig {
+    /// The pace, for the member.
+    pub(crate) fn options(self) -> ScrubOptions {
+        ScrubOptions {
+            percent_a_day: self.percent_a_day,
+            idle_bytes_a_second: self.idle_mib_a_second.saturating_mul(MIB),
+            pass_every: Duration::from_secs(self.pass_every_seconds),
+            ..ScrubOptions::default()
+        }
+    }
 }
 
 /// One device: a preallocated file (or, later, a raw block device).
@@ -56,6 +98,10 @@ pub(crate) enum ConfigError {
     NotLoopback { given: SocketAddr },
     #[error("device.create_mib = {given} is too small: at least {DEVICE_MIB_MIN} MiB")]
     DeviceTooSmall { given: u64 },
+    #[error(
+        "scrub.percent_a_day = {given}: at least {SCRUB_PERCENT_MIN}, so that all is verified within 50 days"
+    )]
+    ScrubTooSlow { given: u32 },
     #[error("neither [device] nor edge = true is given: this novad would store nothing and be no edge")]
     NoRole,
     #[error(
@@ -94,6 +140,9 @@ impl Config {
         if self.device.is_none() && self.region_key.is_none() && !self.edge {
             return Err(ConfigError::NoRole);
         }
+        if self.scrub.percent_a_day < SCRUB_PERCENT_MIN {
+            return Err(ConfigError::ScrubTooSlow { given: self.scrub.percent_a_day });
+        }
         match self.device.as_ref().and_then(|device| device.create_mib) {
             Some(given) if given < DEVICE_MIB_MIN => Err(ConfigError::DeviceTooSmall { given }),
             _ => Ok(()),
@@ -126,6 +175,10 @@ edge = true                     # optional: seals and opens blocks here, with ke
 [device]                        # optional: stores blocks here
 path = \"device.nova\"
 create_mib = 4096               # optional: make the file when it is missing, at least 256
+[scrub]                         # optional: how fast everything on the device is verified; these are the defaults
+percent_a_day = 2               # whatever else goes on, of the bytes in use; at least 2
+idle_mib_a_second = 16          # while no client asks for anything; 0 is never faster
+pass_every_seconds = 86400      # a pass begins no sooner than this after the one before
 ";
 
 #[cfg(test)]
@@ -150,6 +203,19 @@ mod tests {
     fn a_listener_beyond_loopback_is_refused() {
         let text = GOOD.replace("127.0.0.1:1", "0.0.0.0:1");
         assert!(matches!(Config::parse(&text), Err(Parsing::Meaning(ConfigError::NotLoopback { .. }))));
+    }
+
+    #[test]
+    fn a_scrub_below_two_percent_a_day_is_refused() {
+        let slow = format!("{GOOD}[scrub]\npercent_a_day = 1\n");
+        assert!(matches!(
+            Config::parse(&slow),
+            Err(Parsing::Meaning(ConfigError::ScrubTooSlow { given: 1 }))
+        ));
+        let fast =
+            Config::parse(&format!("{GOOD}[scrub]\nidle_mib_a_second = 64\n")).expect("faster is fine");
+        let wanted = ScrubOptions { idle_bytes_a_second: 64 << 20, ..ScrubOptions::default() };
+        assert_eq!(fast.scrub.options(), wanted);
     }
 
     #[test]

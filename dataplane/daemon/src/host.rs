@@ -15,7 +15,7 @@ use nova_shard::RealShard;
 use nova_units::{BlockId, BootId, DeviceId, GroupId, Incarnation, NodeId, TaskClass};
 use novabulk_link::{Link, LinkOptions, LocalIdentity};
 use novafs_edge::{Edge, EdgeOptions, Keyring};
-use novafs_member::{Member, MemberOptions};
+use novafs_member::{GroupHealth, Member, MemberOptions, ScrubOptions};
 use novafs_replica::{Configuration, Report};
 use novafs_store::Opened;
 
@@ -68,7 +68,10 @@ pub(crate) struct Host {
     door: Arc<Door>,
     boot: BootId,
     keys: Keys,
+    scrub: ScrubOptions,
     mounted: Option<Mounted>,
+    /// What the agent was told of the copies here.
+    told_health: RefCell<BTreeMap<GroupId, GroupHealth>>,
     opened: RefCell<Option<Opened<RealShard>>>,
     up: RefCell<Option<Up>>,
     map: RefCell<Option<HostMap>>,
@@ -89,6 +92,7 @@ impl Host {
         boot: BootId,
         keys: Keys,
         opened: Option<Opened<RealShard>>,
+        scrub: ScrubOptions,
     ) -> Rc<Self> {
         let mounted = opened.as_ref().map(|opened| Mounted {
             device: opened.device,
@@ -100,7 +104,9 @@ impl Host {
             door,
             boot,
             keys,
+            scrub,
             mounted,
+            told_health: RefCell::default(),
             opened: RefCell::new(opened),
             up: RefCell::new(None),
             map: RefCell::new(None),
@@ -195,7 +201,7 @@ impl Host {
                 opened,
                 node,
                 self.boot,
-                MemberOptions::default(),
+                MemberOptions { scrub: Some(self.scrub), ..MemberOptions::default() },
             )
         });
         if let Some(member) = &member {
@@ -278,6 +284,7 @@ impl Host {
                 let usage = member.store().usage();
                 self.events
                     .push(AgentEvent::Usage { bytes_total: usage.bytes_total, bytes_free: usage.bytes_free });
+                self.tell_health(member.health());
             }
         }
     }
@@ -319,6 +326,37 @@ impl Host {
 
     fn member(&self) -> Option<Rc<Member<RealShard, RealPeers>>> {
         self.up.borrow().as_ref().and_then(|up| up.member.clone())
+    }
+
+    /// Tells the agent what is new of the copies here.
+    fn tell_health(&self, health: Vec<GroupHealth>) {
+        let mut told = self.told_health.borrow_mut();
+        for now in health {
+            let before = told.insert(now.group, now);
+            if before == Some(now) {
+                continue;
+            }
+            let before = before.unwrap_or_default();
+            if now.disputed_units > before.disputed_units {
+                tracing::error!(group = %now.group, units = now.disputed_units, "members hold units differently, and their log does not say who is right: see `nova fs health`");
+            }
+            if now.damaged && !before.damaged {
+                tracing::error!(group = %now.group, "metadata of the device is damaged: drain this host and replace the device");
+            }
+            self.events.push(AgentEvent::Health {
+                group: now.group,
+                units: now.units,
+                blocks: now.blocks,
+                bytes_verified: now.bytes_verified,
+                verified_since_ms: now.verified_since.0,
+                bad_units: now.bad_units,
+                risky_blocks: now.risky_blocks,
+                disputed_units: now.disputed_units,
+                repaired: now.repaired,
+                filled_units: now.filled_units,
+                damaged: now.damaged,
+            });
+        }
     }
 
     fn mounted_event(&self) -> Option<AgentEvent> {
@@ -427,6 +465,8 @@ impl Ordered for Rc<Host> {
     }
 
     fn full_report(&self) -> Vec<AgentEvent> {
+        // A new agent is told everything again, with the next look.
+        self.told_health.borrow_mut().clear();
         let wanted = match (&self.keys.ring, &self.keys.desk) {
             (Some(ring), Some(desk)) => {
                 let public = desk.public();
@@ -464,6 +504,24 @@ impl Ordered for Rc<Host> {
             counters.set(Counter::PagesRepaired, counted.units_repaired);
             counters.set(Counter::Commits, counted.host.entries_committed);
             counters.set(Counter::UnitsBackfilled, store.units_installed);
+            counters.set(Counter::ScrubBytes, store.bytes_verified);
+            counters.set(Counter::ScrubUnits, store.units_verified);
+            counters.set(Counter::ScrubPasses, counted.scrub_passes);
+            counters.set(Counter::ScrubCompares, counted.compares);
+            counters.set(Counter::ScrubComparesUnanswered, counted.compares_unanswered);
+            counters.set(Counter::DifferencesFound, counted.differences_found);
+            counters.set(Counter::DifferencesSettled, counted.differences_settled);
+            counters.set(Counter::MetadataRewritten, store.pages_rewritten);
+            counters.set(Counter::MetadataDamaged, counted.metadata_damaged);
+            let pace = member.pace();
+            counters.set(Counter::PaceWindow, pace.window);
+            counters.set(Counter::PaceEntries, pace.entries);
+            counters.set(Counter::PaceMedianUs, pace.median_us);
+            counters.set(Counter::PaceP99Us, pace.p99_us);
+            let mark = member.store().scrub_mark();
+            counters.set(Counter::ScrubBeganMs, mark.started.0);
+            counters.set(Counter::ScrubLastBeganMs, mark.last_started.0);
+            counters.set(Counter::ScrubLastEndedMs, mark.last_ended.0);
             // One flush a batch (docs/adr/0004).
             counters.set(Counter::WalBatches, store.batches);
             counters.set(Counter::Flushes, store.batches);
@@ -475,11 +533,14 @@ impl Ordered for Rc<Host> {
 }
 
 impl Doorbells for RealShard {
-    async fn readable(&self, fd: std::os::fd::BorrowedFd<'_>) {
-        // An error is a lack of resources: the caller looks again within 100 ms anyway.
-        let Ok(fd) = fd.try_clone_to_owned() else { return std::future::pending().await };
-        if self.wait_fd(fd).await.is_err() {
-            std::future::pending().await
+    fn readable(&self, fd: std::os::fd::BorrowedFd<'_>) -> impl Future<Output = ()> + use<> {
+        let watch = fd.try_clone_to_owned().map(|fd| self.watch(fd));
+        async move {
+            // An error is a lack of resources: the caller looks again within 100 ms anyway.
+            let Ok(watch) = watch else { return std::future::pending().await };
+            if watch.readable().await.is_err() {
+                std::future::pending().await
+            }
         }
     }
 }

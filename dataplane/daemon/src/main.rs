@@ -117,6 +117,7 @@ fn start(path: &Path) -> anyhow::Result<()> {
     let options = shard_options(&config, &profile);
     let (name, socket) = (config.name.clone(), config.socket.clone());
     let has_device = config.device.is_some();
+    let scrub = config.scrub.options();
     nova_shard::run(options, async move |shard| -> anyhow::Result<()> {
         tracing::info!(name, %boot, "novad starts");
         for line in shard.describe() {
@@ -126,7 +127,7 @@ fn start(path: &Path) -> anyhow::Result<()> {
         let acceptor = Acceptor::listen(&socket, SOCKET_MODE, Arc::clone(&door) as Arc<_>)
             .with_context(|| format!("listen at {}", socket.display()))?;
         tracing::info!(socket = %socket.display(), "waiting for the agent");
-        let ended = host::Host::new(shard, Arc::clone(&door), boot, host::Keys { ring: keys, desk }, opened)
+        let ended = host::Host::new(shard, Arc::clone(&door), boot, host::Keys { ring: keys, desk }, opened, scrub)
             .run()
             .await;
         drop(acceptor);
@@ -180,7 +181,7 @@ fn choose_cipher() -> CipherKind {
         .map(|one| format!("{} {:.2} GB/s", one.cipher.name(), one.bytes_per_s / 1e9))
         .collect();
     let chosen = measured[0].cipher;
-    tracing::info!(cipher = chosen.name(), "AES-256-GCM, sealing 64 KiB units: {}", rates.join(", "));
+    tracing::info!(cipher = chosen.name(), "AES-256-GCM, opening 64 KiB units: {}", rates.join(", "));
     chosen
 }
 

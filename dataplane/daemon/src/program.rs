@@ -13,7 +13,7 @@ use nova_ring::{ArenaView, Link, PeerBroken, Receiver, Sender};
 use nova_units::{TaskClass, UnitIndex};
 use novafs_edge::{Edge, EdgeError, Plaintext, ReadRequest, TrimRequest, WriteRequest, WriterId};
 
-use crate::doorbell::{Doorbells, wait_for_change, wait_for_slots};
+use crate::doorbell::{Bell, Doorbells};
 
 /// Commands of one program that are carried out, or whose answer it has no room for; further ones stay in its ring.
 const IN_FLIGHT_MAX: usize = 128;
@@ -58,19 +58,20 @@ pub(crate) async fn serve<S: Shard + Doorbells, P: Peers>(
         changed: Notify::new(),
         writers: RefCell::default(),
     });
+    let mut bell = Bell::new(&shard);
     let why = loop {
         match take_commands(&shard, &program, &mut receiver) {
             Err(why) => break why,
             Ok(true) => {}
             Ok(false) => {
-                if socket.is_gone() {
+                if bell.is_gone(&socket) {
                     break Detached::Gone;
                 }
                 // At the limit the ring may well hold slots: only the end of a command makes room for one more, or a
                 // program that takes its answers, and that rings no bell.
                 if program.is_at_limit() {
-                    wait_for_change(&shard, &program.changed).await;
-                } else if let Err(why) = wait_for_slots(&shard, &mut receiver, &program.changed).await {
+                    bell.wait_for_change(&program.changed).await;
+                } else if let Err(why) = bell.wait_for_slots(&mut receiver, &program.changed).await {
                     break why.into();
                 }
             }

@@ -3,7 +3,7 @@
 use core::{future::Future, time::Duration};
 
 use nova_buf::Pool;
-use nova_units::{DiskIndex, PeerAddr, TaskClass};
+use nova_units::{DiskIndex, PeerAddr, TaskClass, Timestamp};
 
 use crate::{Disk, Lane, LaneError};
 
@@ -11,6 +11,9 @@ use crate::{Disk, Lane, LaneError};
 pub trait Clock: 'static {
     /// Time since the host booted, suspended time included; or virtual time.
     fn now(&self) -> Duration;
+
+    /// The calendar of this host, for dates that people read. It may jump: nothing is decided by it that must hold.
+    fn calendar(&self) -> Timestamp;
 
     /// Waits until `now()` is `at` or later; at once when it is.
     ///

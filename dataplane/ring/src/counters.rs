@@ -82,6 +82,38 @@ counters! {
     UnitsNotAuthentic = 22, "units_not_authentic";
     /// Reads that went to another member after a refusal or time-out.
     ReadsRetried = 23, "reads_retried";
+    /// Stored bytes that scrub read and checked.
+    ScrubBytes = 40, "scrub_bytes";
+    /// Units of those.
+    ScrubUnits = 41, "scrub_units";
+    /// Times scrub went over the whole device.
+    ScrubPasses = 42, "scrub_passes";
+    /// When the pass under way began, in milliseconds since 1970; 0 when none is. Not a counter.
+    ScrubBeganMs = 43, "scrub_began_ms";
+    /// When the last complete pass began: everything older was verified since then; 0 when there was none.
+    ScrubLastBeganMs = 44, "scrub_last_began_ms";
+    /// When it ended.
+    ScrubLastEndedMs = 45, "scrub_last_ended_ms";
+    /// Ranges compared with other members.
+    ScrubCompares = 46, "scrub_compares";
+    /// Members that did not say what they hold of one.
+    ScrubComparesUnanswered = 47, "scrub_compares_unanswered";
+    /// Records that were missing or old here, or are disputed among members.
+    DifferencesFound = 48, "differences_found";
+    /// Those that were taken from another member.
+    DifferencesSettled = 49, "differences_settled";
+    /// Metadata pages and superblocks that were bad on the device and written again from memory.
+    MetadataRewritten = 50, "metadata_rewritten";
+    /// Times scrub came to metadata that is damaged for good.
+    MetadataDamaged = 51, "metadata_damaged";
+    /// Counts the windows of ten seconds in which enough entries were measured.
+    PaceWindow = 56, "pace_window";
+    /// Entries in the last one. Not a counter, as the two that follow.
+    PaceEntries = 57, "pace_entries";
+    /// Half of them were durable within this time, in microseconds.
+    PaceMedianUs = 58, "pace_median_us";
+    /// All but one in a hundred were, in microseconds.
+    PaceP99Us = 59, "pace_p99_us";
 }
 
 const _: () = assert!(Counter::ALL.len() <= WORDS, "the counters fit their page");

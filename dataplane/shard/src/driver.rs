@@ -1,13 +1,17 @@
-//! The task that turns the ring.
+//! The task that turns the ring, and where a shard sleeps.
+//!
+//! It sleeps in the ring of the shard, not in glommio's: one system call submits what is new and waits for what comes.
+//! glommio would link three rings and set two timers for every sleep, and forward our completions through an eventfd
+//! (docs/adr/0017). What wakes a shard is therefore all in that ring: disks, sockets, doorbells and timers.
 
 use core::{cell::Cell, time::Duration};
-use std::{io, rc::Rc, time::Instant};
+use std::{rc::Rc, time::Instant};
 
 use nova_device::uring::Reactor;
 
-use crate::park;
+use crate::runnable::Runnable;
 
-/// Tells driver and parker to end.
+/// Tells the driver to end.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stop(Rc<Cell<bool>>);
 
@@ -21,47 +25,38 @@ impl Stop {
     }
 }
 
-/// Turns the ring until told to stop. With nothing to do it gives way to other tasks for `spin`, then sleeps.
-pub(crate) async fn drive(reactor: Reactor, spin: Duration, stop: Stop) {
+/// A shard sleeps at most this long; see [`keep_awake`].
+const SLEEP_MAX: Duration = Duration::from_millis(20);
+
+/// Turns the ring until told to stop. With nothing to do it looks again for `spin`, then sleeps.
+///
+/// It waits while tasks can run, and runs when none can or when it is due: a queue that is always active would first
+/// have to use as much of the core as its shares allow before glommio lets a lesser one run.
+pub(crate) async fn drive(reactor: Reactor, runnable: Runnable, spin: Duration, stop: Stop) {
     let mut idle_since: Option<Instant> = None;
     while !stop.is_set() {
-        if reactor.turn() > 0 {
-            idle_since = None;
-            glommio::executor().yield_task_queue_now().await;
-            continue;
+        let mut spins =
+            || spin > Duration::ZERO && idle_since.get_or_insert_with(Instant::now).elapsed() < spin;
+        if runnable.any() || spins() {
+            reactor.submit();
+        } else {
+            reactor.wait(SLEEP_MAX);
         }
-        if spin > Duration::ZERO && idle_since.get_or_insert_with(Instant::now).elapsed() < spin {
-            glommio::executor().yield_task_queue_now().await;
-            continue;
-        }
-        if reactor.prepare_park() {
-            reactor.new_work().await;
-            reactor.unpark();
+        let collected = reactor.collect();
+        if collected > 0 || runnable.any() {
             idle_since = None;
+            runnable.idle_or_due().await;
         } else {
             glommio::executor().yield_task_queue_now().await;
         }
     }
 }
 
-/// A shard sleeps at most this long; see [`keep_awake`].
-const SLEEP_MAX: Duration = Duration::from_millis(20);
-
-/// Bounds what a wake-up lost inside the executor costs (see [`crate::slice`]); fifty turns a second of an idle shard
-/// cost nothing that can be measured.
-pub(crate) async fn keep_awake() {
+/// Bounds what a wake-up lost inside the executor costs (see [`crate::slice`]): glommio then sleeps in its own ring, and
+/// hears this.
+pub(crate) async fn keep_awake(runnable: Runnable) {
     loop {
         glommio::timer::sleep(SLEEP_MAX).await;
+        runnable.call_driver();
     }
-}
-
-/// Wakes the driver when the ring signals. The ring signals only while the driver sleeps, so this costs nothing while
-/// there is work.
-pub(crate) async fn listen(reactor: Reactor, stop: Stop) -> io::Result<()> {
-    while !stop.is_set() {
-        park::readable(reactor.event()).await?;
-        reactor.clear_event();
-        reactor.notify();
-    }
-    Ok(())
 }

@@ -1,8 +1,8 @@
-//! One glommio executor per core with its own `io_uring`: task queues, poll loop, parking.
+//! One glommio executor per core with its own `io_uring`: task queues, poll loop, sleep.
 //!
 //! glommio gives the executor, pinning and task queues with shares of the core. Disks, sockets and timers go through
 //! the [`Reactor`](nova_device::uring::Reactor) of the shard, which one driver task turns: it spins for a configured
-//! while when there is nothing to do, then parks until the ring, a timer or a task of the shard has something.
+//! while when there is nothing to do, then sleeps in it until the ring, a timer or a task of the shard has something.
 //!
 //! ```no_run
 //! use nova_device::{Clock, Shard};
@@ -19,15 +19,13 @@
 #![forbid(unsafe_code)]
 
 mod driver;
-mod park;
 mod queues;
 mod run;
+mod runnable;
 mod shard;
 mod slice;
 mod tasks;
-mod watch;
 
 pub use run::{ShardError, ShardOptions, run};
 pub use shard::{BLOCKING_MAX, RealShard};
 pub use slice::SLICE_MAX;
-pub use watch::Watch;

@@ -15,14 +15,14 @@ use crate::{
     tasks::Tasks,
 };
 
-/// How often a busy executor looks at its own ring, where doorbells and its timers are. Not shorter: each firing can
-/// lose a wake-up, see [`crate::slice`]. What divides the core between classes is the slice, not this.
-const PREEMPT_TIMER: Duration = Duration::from_millis(1);
+/// How often glommio looks at its own rings, in which nothing of ours happens. What divides the core between classes is
+/// the slice, not this (docs/adr/0007).
+const PREEMPT_TIMER: Duration = Duration::from_millis(10);
 
 /// glommio's own buffers, which we do not use.
 const EXECUTOR_IO_BYTES: usize = 64 << 10;
 
-/// Depth of glommio's own rings, which carry one poll each.
+/// Depth of glommio's own rings, which carry a timer each.
 const EXECUTOR_RING_DEPTH: usize = 128;
 
 /// How a shard is made.
@@ -125,7 +125,9 @@ pub fn run<T>(options: ShardOptions, main: impl AsyncFnOnce(RealShard) -> T) -> 
             placement: core.map_or("any core".to_owned(), |core| format!("core {core}")),
             source: error.to_string().into(),
         })?;
-    executor.run(async move {
+    let tasks = Tasks::default();
+    let runnable = tasks.runnable().clone();
+    executor.run(runnable.counted(async move {
         let reactor = Reactor::new()?;
         let pool = Pool::new(pool)?;
         // Refusal costs speed, not function; `describe` says which it is.
@@ -136,16 +138,11 @@ pub fn run<T>(options: ShardOptions, main: impl AsyncFnOnce(RealShard) -> T) -> 
             TcpListener::bind(&reactor, address).map_err(|source| ShardError::Listen { address, source })
         };
         let listener = listen.map(bind).transpose()?;
-        let (queues, tasks) = (Queues::new(), Tasks::default());
-        let stop = Stop::default();
-        let driving =
-            glommio::spawn_local_into(driver::drive(reactor.clone(), spin, stop.clone()), queues.driver)
-                .expect("the queue was just made");
-        let listening =
-            glommio::spawn_local_into(driver::listen(reactor.clone(), stop.clone()), queues.driver)
-                .expect("the queue was just made");
-        let watching =
-            glommio::spawn_local_into(driver::keep_awake(), queues.driver).expect("the queue was just made");
+        let (queues, stop) = (Queues::new(), Stop::default());
+        let driver = driver::drive(reactor.clone(), tasks.runnable().clone(), spin, stop.clone());
+        let driving = glommio::spawn_local_into(driver, queues.driver).expect("the queue was just made");
+        let watching = glommio::spawn_local_into(driver::keep_awake(tasks.runnable().clone()), queues.driver)
+            .expect("the queue was just made");
         let parts = Parts {
             name,
             core,
@@ -160,12 +157,8 @@ pub fn run<T>(options: ShardOptions, main: impl AsyncFnOnce(RealShard) -> T) -> 
         tasks.end_all().await;
         reactor.drain().await;
         stop.set();
-        reactor.notify();
         driving.await;
-        // Not before: a driver that wakes takes the signal back.
-        reactor.signal();
-        listening.await.expect("glommio waits for an eventfd, as its test proves");
         watching.cancel().await;
         Ok(output)
-    })
+    }))
 }

@@ -7,12 +7,12 @@ use nova_buf::{Backing, Pool};
 use nova_device::{
     LaneError, Shard,
     sync::Semaphore,
-    uring::{Reactor, RealClock, RingMode, TcpLane, TcpListener, UringDisk},
+    uring::{Reactor, RealClock, RingMode, TcpLane, TcpListener, UringDisk, Watch},
 };
 use nova_units::{DiskIndex, PeerAddr, TaskClass};
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::{Watch, queues::Queues, tasks::Tasks};
+use crate::{queues::Queues, tasks::Tasks};
 
 /// Blocking closures of one shard that run at the same time; the next waits.
 pub const BLOCKING_MAX: usize = 4;
@@ -115,18 +115,18 @@ impl RealShard {
     /// Lets tasks wait for a descriptor that others write to, such as the doorbell of a ring.
     #[must_use]
     pub fn watch(&self, file: OwnedFd) -> Watch {
-        Watch::new(file)
+        Watch::new(&self.inner.reactor, file)
     }
 
     /// Waits once until `file` is readable; reads nothing from it. To wait again and again keep a [`RealShard::watch`].
     ///
     /// # Errors
-    /// When the descriptor cannot be polled, or is a socket.
+    /// When the descriptor cannot be polled.
     ///
     /// # Cancel safety
     /// Safe.
     pub async fn wait_fd(&self, file: OwnedFd) -> io::Result<()> {
-        self.watch(file).readable().await
+        self.watch(file).readable().await.map_err(io::Error::other)
     }
 
     /// Runs a closure that may block on a thread of its own and waits for its result; at most [`BLOCKING_MAX`] at a

@@ -17,6 +17,8 @@ use std::{rc::Rc, time::Instant};
 
 use nova_units::TaskClass;
 
+use crate::runnable::Runnable;
+
 /// A class that has run for this long lets the others run, if they have something to do.
 pub const SLICE_MAX: Duration = Duration::from_micros(250);
 
@@ -27,13 +29,21 @@ pub(crate) struct Slice {
 }
 
 impl Slice {
+    /// Since when this class runs: from now on, unless it does already.
+    fn began(&self, class: TaskClass) -> Instant {
+        match self.running.get() {
+            Some((running, began)) if running == class => began,
+            _ => Instant::now(),
+        }
+    }
+
     /// Notes that a task of this class has given way; true when its class should too.
-    fn is_used_up(&self, class: TaskClass, polled_at: Instant) -> bool {
+    fn is_used_up(&self, class: TaskClass, polled_at: Instant, now: Instant) -> bool {
         let began = match self.running.get() {
             Some((running, began)) if running == class => began,
             _ => polled_at,
         };
-        let used_up = began.elapsed() >= SLICE_MAX;
+        let used_up = now.saturating_duration_since(began) >= SLICE_MAX;
         self.running.set(if used_up { None } else { Some((class, began)) });
         used_up
     }
@@ -42,13 +52,14 @@ impl Slice {
 /// A task that keeps to the slice of its class.
 pub(crate) struct Sliced<F> {
     slice: Slice,
+    runnable: Runnable,
     class: TaskClass,
     task: Pin<Box<F>>,
 }
 
 impl<F: Future<Output = ()>> Sliced<F> {
-    pub(crate) fn new(slice: Slice, class: TaskClass, task: F) -> Self {
-        Self { slice, class, task: Box::pin(task) }
+    pub(crate) fn new(slice: Slice, runnable: Runnable, class: TaskClass, task: F) -> Self {
+        Self { slice, runnable, class, task: Box::pin(task) }
     }
 }
 
@@ -56,9 +67,11 @@ impl<F: Future<Output = ()>> Future for Sliced<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let polled_at = Instant::now();
+        let began = self.slice.began(self.class);
         let polled = self.task.as_mut().poll(context);
-        if self.slice.is_used_up(self.class, polled_at) {
+        let now = Instant::now();
+        self.runnable.note_time(now);
+        if self.slice.is_used_up(self.class, began, now) {
             give_way();
         }
         polled
@@ -81,22 +94,25 @@ mod tests {
     fn a_class_uses_up_its_slice_over_several_tasks() {
         let slice = Slice::default();
         let began = Instant::now();
-        assert!(!slice.is_used_up(TaskClass::Client, began));
+        assert!(!slice.is_used_up(TaskClass::Client, began, Instant::now()));
         while began.elapsed() < SLICE_MAX {
             core::hint::spin_loop();
         }
-        assert!(slice.is_used_up(TaskClass::Client, Instant::now()), "what came before counts");
-        assert!(!slice.is_used_up(TaskClass::Client, Instant::now()), "a new slice begins");
+        assert!(
+            slice.is_used_up(TaskClass::Client, Instant::now(), Instant::now()),
+            "what came before counts"
+        );
+        assert!(!slice.is_used_up(TaskClass::Client, Instant::now(), Instant::now()), "a new slice begins");
     }
 
     #[test]
     fn another_class_begins_a_slice_of_its_own() {
         let slice = Slice::default();
         let began = Instant::now();
-        assert!(!slice.is_used_up(TaskClass::Client, began));
+        assert!(!slice.is_used_up(TaskClass::Client, began, Instant::now()));
         while began.elapsed() < SLICE_MAX {
             core::hint::spin_loop();
         }
-        assert!(!slice.is_used_up(TaskClass::Wal, Instant::now()));
+        assert!(!slice.is_used_up(TaskClass::Wal, Instant::now(), Instant::now()));
     }
 }

@@ -9,7 +9,10 @@ use std::{collections::HashMap, rc::Rc};
 use glommio::{Task, TaskQueueHandle};
 use nova_units::TaskClass;
 
-use crate::slice::{Slice, Sliced};
+use crate::{
+    runnable::Runnable,
+    slice::{Slice, Sliced},
+};
 
 /// Every task that has not ended. A clone is another handle.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +26,7 @@ struct Inner {
     next: Cell<u64>,
     closed: Cell<bool>,
     slice: Slice,
+    runnable: Runnable,
 }
 
 impl Tasks {
@@ -39,14 +43,19 @@ impl Tasks {
         let number = self.inner.next.get();
         self.inner.next.set(number + 1);
         let ended = Ended { inner: Rc::clone(&self.inner), number };
-        let sliced = Sliced::new(self.inner.slice.clone(), class, task);
-        let wrapped = async move {
+        let sliced = Sliced::new(self.inner.slice.clone(), self.inner.runnable.clone(), class, task);
+        let wrapped = self.inner.runnable.counted(async move {
             sliced.await;
             drop(ended);
-        };
+        });
         let handle = glommio::spawn_local_into(wrapped, queue).expect("the queues live as long as the shard");
         // It runs at the earliest when we yield, so it is listed before it can end.
         self.inner.running.borrow_mut().insert(number, handle);
+    }
+
+    /// Which of them can run.
+    pub(crate) fn runnable(&self) -> &Runnable {
+        &self.inner.runnable
     }
 
     /// How many have not ended.
@@ -57,6 +66,8 @@ impl Tasks {
     /// Drops every task where it waits, and waits until it is dropped.
     pub(crate) async fn end_all(&self) {
         self.inner.closed.set(true);
+        // glommio drops a cancelled task in a turn that no waker announces.
+        let _awake = self.inner.runnable.hold();
         let running = self.inner.running.take();
         for task in running.into_values() {
             task.cancel().await;

@@ -3,7 +3,7 @@
 use crate::cursor::{Put, Reader};
 use crate::error::{FormatError, bad_field};
 use crate::unit::PAGE;
-use nova_units::{DeviceId, Incarnation};
+use nova_units::{BlockId, DeviceId, GroupId, Incarnation, Timestamp, UnitIndex};
 
 /// Version of everything on the device; another one is refused.
 pub const FORMAT_VERSION: u32 = 2;
@@ -120,7 +120,14 @@ pub struct Root {
 /// | 152 | 8 | tree root: position |
 /// | 160 | 4 | tree root: checksum |
 /// | 164 | 4 | tree root: level; all ones when the tree is empty |
-/// | 168 | 340 | zero |
+/// | 168 | 8 | scrub: when the pass under way began, ms since 1970; 0 when none is |
+/// | 176 | 4 | scrub: group of the next unit to verify |
+/// | 180 | 2 | scrub: its index in its block |
+/// | 182 | 2 | zero |
+/// | 184 | 8 | scrub: its block |
+/// | 192 | 8 | scrub: when the last complete pass began; 0 when there was none |
+/// | 200 | 8 | scrub: when it ended |
+/// | 208 | 300 | zero |
 /// | 508 | 4 | CRC-32 of bytes 0 to 508 |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Superblock {
@@ -144,6 +151,48 @@ pub struct Superblock {
     pub wal_head_batch: u64,
     /// Root of the tree, `None` while it is empty.
     pub root: Option<Root>,
+    /// How far the scrub is.
+    pub scrub: ScrubMark,
+}
+
+/// How far the scrub of a device is. It goes over all units in the order of their keys, pass after pass, and goes on
+/// here after a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScrubMark {
+    /// When the pass under way began, by the host's calendar; zero when none is.
+    pub started: Timestamp,
+    /// Everything before this unit was verified in this pass.
+    pub next: (GroupId, BlockId, UnitIndex),
+    /// When the last complete pass began; zero when there was none.
+    pub last_started: Timestamp,
+    /// When it ended.
+    pub last_ended: Timestamp,
+}
+
+impl ScrubMark {
+    fn put(&self, out: &mut Vec<u8>) {
+        let (group, block, unit) = self.next;
+        out.put_u64(self.started.0);
+        out.put_u32(group.0);
+        out.put_u16(unit.0);
+        out.put_u16(0);
+        out.put_u64(block.0);
+        out.put_u64(self.last_started.0);
+        out.put_u64(self.last_ended.0);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, FormatError> {
+        let started = Timestamp(reader.u64()?);
+        let group = GroupId(reader.u32()?);
+        let unit = UnitIndex(reader.u16()?);
+        let zero = reader.u16()?;
+        if zero != 0 {
+            return Err(bad_field("scrub reserved", zero));
+        }
+        let next = (group, BlockId(reader.u64()?), unit);
+        let (last_started, last_ended) = (Timestamp(reader.u64()?), Timestamp(reader.u64()?));
+        Ok(Self { started, next, last_started, last_ended })
+    }
 }
 
 impl Superblock {
@@ -174,6 +223,7 @@ impl Superblock {
         out.put_u64(self.root.map_or(0, |root| root.position));
         out.put_u32(self.root.map_or(0, |root| root.crc));
         out.put_u32(self.root.map_or(NO_ROOT, |root| root.level.into()));
+        self.scrub.put(&mut out);
         out.resize(SECTOR - 4, 0);
         let crc = crc32fast::hash(&out);
         out.put_u32(crc);
@@ -244,6 +294,7 @@ impl Superblock {
                 Some(Root { position, crc, level })
             }
         };
+        let scrub = ScrubMark::read(&mut reader)?;
         if let Some(byte) = reader.rest().iter().find(|byte| **byte != 0) {
             return Err(bad_field("superblock reserved", *byte));
         }
@@ -258,6 +309,7 @@ impl Superblock {
             wal_head_position,
             wal_head_batch,
             root,
+            scrub,
         })
     }
 }

@@ -154,7 +154,12 @@ impl<S: Shard, P: Peers> Member<S, P> {
             counters.appends += 1;
             counters.bytes_appended += entry.body_bytes() as u64;
         });
+        let begun = self.shard.clock().now();
         let appended = self.store.append(group, at, entry, body, Durability::Synced).await;
+        if appended.is_ok() {
+            let now = self.shard.clock().now();
+            self.pace.borrow_mut().record(now, now.saturating_sub(begun));
+        }
         if let Err(StoreError::Full { .. }) = &appended {
             self.reclaim(entry.units().iter().map(|unit| unit.stored_bytes));
         }

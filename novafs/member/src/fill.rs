@@ -211,6 +211,7 @@ impl<S: Shard, P: Peers> Member<S, P> {
         through: Seq,
     ) -> Result<(), StoreError> {
         self.store.drop_group(group).await?;
+        self.health.borrow_mut().fill_begins(group);
         let mut record = record::to_record(saved);
         record.commit = through;
         self.store.set_group(group, record).await
@@ -238,6 +239,7 @@ impl<S: Shard, P: Peers> Member<S, P> {
                 installs.push((long_ago, LogEntry::Trim { block, from_unit, cut }, None));
             }
         }
+        self.health.borrow_mut().filled(group, units.len() as u64);
         let mut offset = 0;
         for unit in units {
             let end = offset + unit.sealed.padded_bytes();

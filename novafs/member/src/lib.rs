@@ -7,11 +7,16 @@
 
 mod call;
 mod collect;
+mod compare;
 mod drive;
 mod fill;
+mod health;
+mod leave;
+mod pace;
 mod read;
 mod record;
 mod repair;
+mod scrub;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -29,6 +34,10 @@ use novafs_replica::{
 };
 use novafs_store::{Opened, Store, StoreError};
 
+pub use health::GroupHealth;
+pub use pace::Pace;
+pub use scrub::ScrubOptions;
+
 /// Reports that wait for the agent; the oldest go first, and what still holds is reported again.
 pub const REPORTS_MAX: usize = 1_024;
 
@@ -43,11 +52,19 @@ pub struct MemberOptions {
     pub repairs_max: usize,
     /// How long [`Member::stop`] waits for requests being served.
     pub stop_within: Duration,
+    /// The pace of the scrub; without one, damage is found when it is read.
+    pub scrub: Option<ScrubOptions>,
 }
 
 impl Default for MemberOptions {
     fn default() -> Self {
-        Self { reads_max: 64, reads_waiting_max: 1_024, repairs_max: 8, stop_within: Duration::from_secs(2) }
+        Self {
+            reads_max: 64,
+            reads_waiting_max: 1_024,
+            repairs_max: 8,
+            stop_within: Duration::from_secs(2),
+            scrub: None,
+        }
     }
 }
 
@@ -68,10 +85,24 @@ pub struct MemberCounters {
     pub bytes_appended: u64,
     /// Requests whose body or head was damaged.
     pub damaged: u64,
-    /// Reads that found a bad copy.
+    /// Times a read or the scrub found a bad copy.
     pub corrupt_found: u64,
     /// Bad copies written anew.
     pub units_repaired: u64,
+    /// Times the scrub went over everything.
+    pub scrub_passes: u64,
+    /// Ranges compared with other members.
+    pub compares: u64,
+    /// Members that did not say what they hold of one.
+    pub compares_unanswered: u64,
+    /// Units and fences that were missing or old here, or are disputed.
+    pub differences_found: u64,
+    /// Those that were taken from another member.
+    pub differences_settled: u64,
+    /// Times the scrub came to metadata that is damaged.
+    pub metadata_damaged: u64,
+    /// Groups whose data were dropped because other hosts hold them.
+    pub groups_left: u64,
     /// Reports dropped because nobody took them.
     pub reports_dropped: u64,
 }
@@ -91,6 +122,10 @@ pub struct Member<S: Shard, P: Peers> {
     /// The next tick that was asked for besides the regular ones.
     wake_at: Cell<Option<Duration>>,
     repairing: RefCell<BTreeSet<(GroupId, BlockId, UnitIndex)>>,
+    health: RefCell<health::Health>,
+    /// Groups that this host left, and when that was first seen.
+    left: RefCell<BTreeMap<GroupId, Duration>>,
+    pace: RefCell<pace::Windows>,
     counters: Cell<MemberCounters>,
 }
 
@@ -143,9 +178,15 @@ impl<S: Shard, P: Peers> Member<S, P> {
             stopped: Cell::new(false),
             wake_at: Cell::new(None),
             repairing: RefCell::new(BTreeSet::new()),
+            health: RefCell::default(),
+            left: RefCell::default(),
+            pace: RefCell::new(pace::Windows::new(now)),
             counters: Cell::new(MemberCounters::default()),
         });
         shard.spawn(TaskClass::Control, Rc::clone(&member).run_ticks());
+        if let Some(scrub) = options.scrub {
+            shard.spawn(TaskClass::Background, Rc::clone(&member).run_scrub(scrub));
+        }
         member
     }
 
@@ -170,6 +211,12 @@ impl<S: Shard, P: Peers> Member<S, P> {
     #[must_use]
     pub fn counters(&self) -> MemberCounters {
         MemberCounters { host: self.drive.borrow().host.counters(), ..self.counters.get() }
+    }
+
+    /// How long its device lately took to make entries durable.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        self.pace.borrow_mut().pace(self.shard.clock().now())
     }
 
     /// Who this host is; the incarnation may change.
@@ -274,6 +321,12 @@ impl<S: Shard, P: Peers> Member<S, P> {
             }
             Message::Copy { group, block, unit, generation, counter } => {
                 self.serve_copy(group, block, unit, generation, counter).await
+            }
+            Message::Compare { group, from, to, commit, digest } => {
+                let Ok(_permit) = self.reads.acquire(1).await else {
+                    return (Answer::Busy { retry_after_ms: RETRY_SOON_MS }, None);
+                };
+                (self.serve_compare(group, from, to, commit, &digest).await, None)
             }
             message if call::body_is_whole(message.body_units(), body.as_deref()) => {
                 self.serve_by_host(from, message, body).await

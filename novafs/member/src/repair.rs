@@ -4,16 +4,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nova_buf::SharedBuf;
-use nova_device::{Peers, Shard};
-use nova_units::{BlockId, GroupId, NodeId, TaskClass, UnitIndex};
+use nova_device::{Clock, Peers, Shard};
+use nova_units::{BlockId, GroupId, IoClass, NodeId, TaskClass, UnitIndex};
 use novafs_format::{SealedUnit, UnitRecord};
 use novafs_replica::{Answer, Message, Report};
-use novafs_store::StoreError;
+use novafs_store::{Found, StoreError};
 
 use crate::Member;
 
 /// How long another member may take to send its copy.
 const COPY_DEADLINE: Duration = Duration::from_millis(2_000);
+/// When a repair that failed is tried again, by the scrub.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 impl<S: Shard, P: Peers> Member<S, P> {
     /// Repairs a unit beside whatever else goes on. Only so many at once: what is left out is found again.
@@ -24,25 +26,50 @@ impl<S: Shard, P: Peers> Member<S, P> {
             return;
         }
         drop(repairing);
+        let at = self.shard.clock().now() + RETRY_AFTER;
+        self.health.borrow_mut().note_bad(key, at);
         let member = Rc::clone(self);
         self.shard.spawn(TaskClass::Repair, async move {
-            if member.repair(group, block, unit).await {
-                member.count(|counters| counters.units_repaired += 1);
-                member.queue_report(Report::PageRepaired { group, block, unit });
-            }
+            member.repair(group, block, unit).await;
             member.repairing.borrow_mut().remove(&key);
         });
     }
 
-    async fn repair(self: &Rc<Self>, group: GroupId, block: BlockId, unit: UnitIndex) -> bool {
-        let Ok(records) = self.records(group, block, unit, 1).await else { return false };
-        let Some(record) = records.first() else { return false };
+    /// Repairs a unit, unless that is under way already.
+    pub(crate) async fn repair_now(self: &Rc<Self>, group: GroupId, block: BlockId, unit: UnitIndex) {
+        let key = (group, block, unit);
+        if self.repairing.borrow_mut().insert(key) {
+            self.repair(group, block, unit).await;
+            self.repairing.borrow_mut().remove(&key);
+        }
+    }
+
+    /// Writes a bad copy anew. What cannot be repaired now stays noted.
+    async fn repair(self: &Rc<Self>, group: GroupId, block: BlockId, unit: UnitIndex) {
+        let Ok(records) = self.records(group, block, unit, 1).await else { return };
+        let good = match records.first() {
+            None => true,
+            Some(record) => {
+                // Perhaps another version is there by now.
+                let found = self.store.read(group, block, unit, IoClass::Repair).await;
+                let good =
+                    |found: &Found| found.record.sealed.compute_digest(&found.body) == record.sealed.digest;
+                matches!(&found, Ok(None))
+                    || found.as_ref().is_ok_and(|found| found.as_ref().is_some_and(good))
+            }
+        };
+        if good {
+            return self.health.borrow_mut().note_good((group, block, unit));
+        }
+        let Some(record) = records.first() else { return };
         for peer in self.holders(group) {
             if self.repair_from(peer, group, record).await {
-                return true;
+                self.count(|counters| counters.units_repaired += 1);
+                self.health.borrow_mut().note_repaired((group, block, unit));
+                self.queue_report(Report::PageRepaired { group, block, unit });
+                return;
             }
         }
-        false
     }
 
     async fn repair_from(&self, peer: NodeId, group: GroupId, record: &UnitRecord) -> bool {

@@ -5,6 +5,7 @@ mod all {
     mod collecting;
     mod filling;
     mod rig;
+    mod scrub;
     mod serving;
     mod survivor;
 }

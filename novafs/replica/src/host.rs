@@ -281,7 +281,10 @@ impl<B: Clone> Host<B> {
             | Message::Withdraw { group, epoch, .. }
             | Message::CommitQuery { group, epoch }
             | Message::Fetch { group, epoch, .. } => (*group, *epoch),
-            Message::Read { .. } | Message::Locate { .. } | Message::Copy { .. } => {
+            Message::Read { .. }
+            | Message::Locate { .. }
+            | Message::Copy { .. }
+            | Message::Compare { .. } => {
                 return cx.answer(ticket, Answer::Damaged);
             }
         };
@@ -307,7 +310,8 @@ impl<B: Clone> Host<B> {
             | Message::Commits { .. }
             | Message::Read { .. }
             | Message::Locate { .. }
-            | Message::Copy { .. } => unreachable!("answered above"),
+            | Message::Copy { .. }
+            | Message::Compare { .. } => unreachable!("answered above"),
         }
     }
 

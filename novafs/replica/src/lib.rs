@@ -4,6 +4,7 @@
 //! [`Configuration`] is what the controllers decided, [`Report`] what they are told.
 #![forbid(unsafe_code)]
 
+pub mod compare;
 pub mod configuration;
 mod effect;
 mod host;

@@ -9,6 +9,8 @@ use nova_units::{
 };
 use novafs_format::{Cut, ENTRY_BODY_BYTES_MAX, ENTRY_UNITS_MAX, LogEntry, SealedUnit};
 
+use crate::compare::{Held, UnitPlace};
+
 mod answer;
 mod request;
 mod wire;
@@ -159,6 +161,19 @@ pub enum Message {
         /// Its counter.
         counter: u64,
     },
+    /// In-sync member to in-sync member: do we hold the same of this range, as far as the group is committed here?
+    Compare {
+        /// Group of the range.
+        group: GroupId,
+        /// Its first unit.
+        from: UnitPlace,
+        /// Its last.
+        to: UnitPlace,
+        /// What the group is committed up to on the sender; a member that is not so far yet is busy.
+        commit: Seq,
+        /// [`Held::digest`] of what the sender holds of it.
+        digest: [u8; 32],
+    },
 }
 
 /// What a member answers.
@@ -277,6 +292,15 @@ pub enum Answer {
     },
     /// There is no such entry or version here.
     Absent,
+    /// The member holds the same of the range.
+    Same,
+    /// It does not, or holds more; this is what it holds, at most [`UNITS_MAX`] units and as many fences.
+    Held {
+        /// Units and fences of the range.
+        held: Held,
+        /// The unit with which the rest of the range begins, when there is more.
+        next: Option<UnitPlace>,
+    },
 }
 
 /// A group in a batched message.

@@ -124,6 +124,7 @@ impl<S: Shard> Core<S> {
             superblock.root = root;
             superblock.wal_head_position = position;
             superblock.wal_head_batch = batch;
+            superblock.scrub = self.scrub.get();
             change(&mut superblock);
             superblock
         };
@@ -158,6 +159,7 @@ impl<S: Shard> Core<S> {
         let _turn = self.superblock_turn.acquire(1).await.map_err(|_| StoreError::Busy)?;
         let mut superblock = self.state.borrow().superblock;
         superblock.number += 1;
+        superblock.scrub = self.scrub.get();
         change(&mut superblock);
         self.write_superblock(&superblock).await?;
         self.state.borrow_mut().superblock = superblock;

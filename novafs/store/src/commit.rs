@@ -31,7 +31,7 @@ pub(crate) struct CellWrites {
 }
 
 impl CellWrites {
-    async fn finished(&self) {
+    pub(crate) async fn finished(&self) {
         while self.left.get() > 0 {
             self.done.notified().await;
         }
@@ -72,6 +72,8 @@ pub(crate) enum Op {
         placed: Prepared,
         writes: Rc<CellWrites>,
         fact: Fact,
+        /// Void when one of the units' blocks was cut by an entry behind this one.
+        seen: Option<Seq>,
     },
     /// Carried over from the log before a checkpoint.
     Carry(WalRecord),
@@ -310,6 +312,15 @@ impl<S: Shard> Core<S> {
                 }
             }
             while let Some(queued) = waiting.front() {
+                if let Op::Install { group, placed, seen: Some(seen), .. } = &queued.op
+                    && state.cut_since(*group, *seen, &placed.entry)
+                {
+                    // Before it is in the log: replay does not ask again.
+                    state.retired.extend_from_slice(&placed.cells);
+                    let answer = waiting.pop_front().and_then(|queued| queued.answer);
+                    let _ = answer.map(|answer| answer.send(Ok(false)));
+                    continue;
+                }
                 let record = queued.op.record();
                 let bytes = record.encoded_bytes();
                 let full = writer.padded_bytes_with(bytes) > bytes_max || batch.ops.len() == BATCH_OPS_MAX;
@@ -401,7 +412,9 @@ impl<S: Shard> Core<S> {
             Op::Discard { group, above } => self.state.borrow_mut().discard(group, above),
             Op::Group { group, record } => self.state.borrow_mut().set_group(group, record),
             Op::Drop { group } => self.state.borrow_mut().drop_group(group),
-            Op::Install { group, placed, fact, .. } => return self.apply_install(group, placed, fact).await,
+            Op::Install { group, placed, fact, seen, .. } => {
+                return self.apply_install(group, placed, fact, seen).await;
+            }
             Op::Carry(_) => {}
         }
         Ok(true)
@@ -409,7 +422,13 @@ impl<S: Shard> Core<S> {
 
     /// Compares with what the tree has, and applies in the same turn, so that nothing newer can slip from memory into
     /// the tree in between.
-    async fn apply_install(&self, group: GroupId, placed: Prepared, fact: Fact) -> Result<bool, StoreError> {
+    async fn apply_install(
+        &self,
+        group: GroupId,
+        placed: Prepared,
+        fact: Fact,
+        seen: Option<Seq>,
+    ) -> Result<bool, StoreError> {
         let Prepared { at, entry, cells } = placed;
         let _pin = self.pin();
         loop {
@@ -424,6 +443,11 @@ impl<S: Shard> Core<S> {
                     return Err(error);
                 }
             };
+            if seen.is_some_and(|seen| state.cut_since(group, seen, &entry)) {
+                // Replay comes to the cut after this, as the log has it.
+                state.retired.extend_from_slice(&cells);
+                return Ok(false);
+            }
             return Ok(match fact {
                 Fact::Backfill => state.install(group, at, &entry, &cells, &beneath),
                 Fact::Repair => state.repair(group, at, &entry, &cells, &beneath),

@@ -12,7 +12,7 @@ use nova_buf::SharedBuf;
 use nova_device::sync::{Notify, Semaphore};
 use nova_device::{Disk as _, DiskError, Durability, Position, Shard};
 use nova_units::{DiskIndex, IoClass};
-use novafs_format::{PAGE, SUPERBLOCK_COPIES, Superblock, superblock_positions};
+use novafs_format::{PAGE, SUPERBLOCK_COPIES, ScrubMark, Superblock, superblock_positions};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::task::Poll;
@@ -43,6 +43,12 @@ pub struct Counters {
     pub units_installed: u64,
     /// Bytes of empty slots that the device was told of.
     pub bytes_discarded: u64,
+    /// Units that scrub read and compared with their checksums and digests.
+    pub units_verified: u64,
+    /// Bytes of those, padding included.
+    pub bytes_verified: u64,
+    /// Metadata pages and superblocks that scrub found bad and wrote again from memory.
+    pub pages_rewritten: u64,
 }
 
 /// Who checkpoints, and for whom.
@@ -71,6 +77,8 @@ pub(crate) struct Core<S: Shard> {
     pub(crate) discards: Discards,
     /// One writer of superblocks at a time.
     pub(crate) superblock_turn: Semaphore,
+    /// How far the scrub is; it goes to the device with the next superblock, whatever that is written for.
+    pub(crate) scrub: Cell<ScrubMark>,
     failed: Cell<bool>,
     pub(crate) closed: Cell<bool>,
 }
@@ -82,6 +90,7 @@ impl<S: Shard> Core<S> {
             index,
             options,
             salt: state.superblock.salt,
+            scrub: Cell::new(state.superblock.scrub),
             state: RefCell::new(state),
             cache: RefCell::new(PageCache::new(options.cache_pages)),
             pins: Pins::default(),

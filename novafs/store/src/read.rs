@@ -246,7 +246,7 @@ impl<S: Shard> Core<S> {
         }
     }
 
-    async fn read_run_checked(
+    pub(crate) async fn read_run_checked(
         &self,
         run: &[(SealedUnit, CommitPoint, Cell)],
         bytes: usize,

@@ -283,6 +283,21 @@ impl State {
         }
     }
 
+    /// Whether a block of the entry's units was cut at or before one of them by an entry behind `seen`, or whether that
+    /// is no longer known.
+    pub(crate) fn cut_since(&self, group: GroupId, seen: Seq, entry: &LogEntry) -> bool {
+        let Some(group) = self.groups.get(&group) else { return true };
+        let oldest = group.recent.front().map_or(group.commit.seq.next(), |(at, _)| at.seq);
+        let cuts = |cut: &LogEntry| match cut {
+            LogEntry::Trim { block, from_unit, .. } => {
+                entry.units().iter().any(|unit| unit.block == *block && unit.unit >= *from_unit)
+            }
+            LogEntry::Delete { block } => entry.units().iter().any(|unit| unit.block == *block),
+            LogEntry::Units(_) | LogEntry::Fence { .. } => false,
+        };
+        seen.next() < oldest || group.recent.iter().any(|(at, recent)| at.seq > seen && cuts(recent))
+    }
+
     pub(crate) fn is_deleted(&self, group: GroupId, block: BlockId) -> bool {
         self.groups
             .get(&group)

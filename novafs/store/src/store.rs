@@ -29,9 +29,9 @@ const SPACE_TRY_INTERVAL: Duration = Duration::from_millis(10);
 /// A device, open.
 #[derive(Debug)]
 pub struct Store<S: Shard> {
-    core: Rc<Core<S>>,
+    pub(crate) core: Rc<Core<S>>,
     /// Bounds the bodies on their way.
-    appends: Semaphore,
+    pub(crate) appends: Semaphore,
     /// One entry at a time finds its place, in the order of asking, even when it must wait for a checkpoint to free
     /// space.
     placing: Semaphore,
@@ -139,6 +139,18 @@ impl<S: Shard> Store<S> {
     #[must_use]
     pub fn groups(&self) -> Vec<GroupState> {
         self.core.state.borrow().groups.iter().map(|(id, group)| group_state(*id, group)).collect()
+    }
+
+    /// Ids of every group on the device, ascending.
+    #[must_use]
+    pub fn group_ids(&self) -> Vec<GroupId> {
+        self.core.state.borrow().groups.keys().copied().collect()
+    }
+
+    /// The first group on the device with this id or a higher one.
+    #[must_use]
+    pub fn next_group(&self, from: GroupId) -> Option<GroupId> {
+        self.core.state.borrow().groups.range(from..).next().map(|(id, _)| *id)
     }
 
     /// One group, if the device has it.
@@ -414,7 +426,7 @@ impl<S: Shard> Store<S> {
         let cells = self.take_cells(entry, Purpose::Repair).await?;
         let writes = self.write_cells(entry, &cells, body.as_ref(), IoClass::Repair);
         let placed = Prepared { at, entry: Rc::new(entry.clone()), cells: cells.into() };
-        let changed = self.core.submit(Op::Install { group, placed, writes, fact }).await?;
+        let changed = self.core.submit(Op::Install { group, placed, writes, fact, seen: None }).await?;
         self.core
             .count(|counters| counters.units_installed += entry.units().len() as u64 * u64::from(changed));
         Ok(changed)
@@ -557,7 +569,11 @@ impl<S: Shard> Store<S> {
     }
 
     /// Cells for the units of an entry. When there are none, but a checkpoint may free some, waits for one.
-    async fn take_cells(&self, entry: &LogEntry, purpose: Purpose) -> Result<Vec<Cell>, StoreError> {
+    pub(crate) async fn take_cells(
+        &self,
+        entry: &LogEntry,
+        purpose: Purpose,
+    ) -> Result<Vec<Cell>, StoreError> {
         let classes: Vec<_> =
             entry.units().iter().map(|unit| CellClass::for_pages(unit.stored_pages())).collect();
         if classes.is_empty() {
@@ -629,7 +645,7 @@ fn group_state(group: GroupId, state: &crate::state::Group) -> GroupState {
     }
 }
 
-fn check_body(entry: &LogEntry, body: Option<&SharedBuf>) -> Result<(), StoreError> {
+pub(crate) fn check_body(entry: &LogEntry, body: Option<&SharedBuf>) -> Result<(), StoreError> {
     entry.check().map_err(|_| StoreError::BadEntry { reason: "a field of it has a value it cannot have" })?;
     if body.map_or(0, |body| body.len()) == entry.body_bytes() {
         Ok(())

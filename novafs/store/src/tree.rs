@@ -42,10 +42,13 @@ impl PageCache {
 }
 
 impl<S: Shard> Core<S> {
-    /// The page that `root` names, checked against the checksum its parent holds.
+    /// The page that `root` names, checked against the checksum its parent holds. Scrub is given what the device has,
+    /// not what is in memory; where the device's is bad and memory has it, it is written again.
     pub(crate) async fn load_page(&self, root: Root, class: IoClass) -> Result<Rc<TreePage>, StoreError> {
-        if let Some(page) = self.cache.borrow().get(root.position, root.crc) {
-            return Ok(page);
+        let cached = self.cache.borrow().get(root.position, root.crc);
+        let scrubs = class == IoClass::Scrub;
+        if let Some(page) = cached.as_ref().filter(|_| !scrubs) {
+            return Ok(Rc::clone(page));
         }
         let place = TreePlace { salt: self.salt, position: root.position, level: root.level };
         let mut error = StoreError::Metadata { position: root.position, source: FormatError::Short };
@@ -56,7 +59,9 @@ impl<S: Shard> Core<S> {
                 Ok(()) => match TreePage::decode(&buffer, place, root.crc) {
                     Ok(page) => {
                         let page = Rc::new(page);
-                        self.cache.borrow_mut().insert(root.position, root.crc, Rc::clone(&page));
+                        if !scrubs {
+                            self.cache.borrow_mut().insert(root.position, root.crc, Rc::clone(&page));
+                        }
                         return Ok(page);
                     }
                     Err(source) => StoreError::Metadata { position: root.position, source },
@@ -64,7 +69,15 @@ impl<S: Shard> Core<S> {
                 Err(source) => StoreError::Read(source),
             };
         }
-        Err(error)
+        let Some(page) = cached else { return Err(error) };
+        let (bytes, crc) = page.encode(place);
+        assert_eq!(crc, root.crc, "the cache holds the page that its parent names");
+        let mut buffer = self.shard.pool().take(PAGE).await;
+        buffer.copy_from_slice(&bytes);
+        self.write(IoClass::Repair, root.position, buffer.freeze()).await?;
+        self.flush().await?;
+        self.count(|counters| counters.pages_rewritten += 1);
+        Ok(page)
     }
 
     /// The value of a key in the tree under `root`.

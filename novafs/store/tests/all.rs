@@ -17,5 +17,7 @@ mod reclaim;
 mod rig;
 #[path = "all/round_trip.rs"]
 mod round_trip;
+#[path = "all/scrub.rs"]
+mod scrub;
 #[path = "all/together.rs"]
 mod together;

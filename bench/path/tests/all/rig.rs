@@ -30,12 +30,17 @@ pub(crate) fn bins() -> PathBuf {
 impl Rig {
     /// Starts a region with devices of `device_mib`; `name` is the test's, for its logs.
     pub(crate) fn start(name: &str, device_mib: u64) -> Self {
+        Self::start_of(name, Size::standard(device_mib))
+    }
+
+    /// Starts a region of `size`.
+    pub(crate) fn start_of(name: &str, size: Size) -> Self {
         // Not /tmp, which may be in memory: devices ask for direct I/O.
         let folder = tempfile::Builder::new().prefix("nova-path-").tempdir_in("/var/tmp").unwrap();
         let nova = Nova::new(&bins(), &folder.path().join("region"), Interrupt::default()).unwrap();
         let logs = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.logs"));
         let _ = fs::remove_dir_all(&logs);
-        let region = Region::up(nova, &bins(), &Size::standard(device_mib), &logs).unwrap();
+        let region = Region::up(nova, &bins(), &size, &logs).unwrap();
         region.wait_in_sync(3, IN_SYNC_TIMEOUT).unwrap();
         Self { region, folder }
     }

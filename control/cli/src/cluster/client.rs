@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use nova_api::cluster::check_reply::Reply;
 use nova_api::cluster::cluster_client::ClusterClient;
-use nova_api::cluster::{CheckRequest, StatusRequest, StatusResponse};
+use nova_api::cluster::{CheckRequest, DrainRequest, DrainResponse, StatusRequest, StatusResponse};
 use nova_security::{Credentials, Role};
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
@@ -88,6 +88,15 @@ impl Controllers {
                 }
             }
         })
+    }
+
+    /// Begins or ends the drain of a host; the same again changes nothing.
+    pub(super) fn drain(
+        &mut self,
+        request: &DrainRequest,
+        patience: Duration,
+    ) -> anyhow::Result<DrainResponse> {
+        self.ask(patience, async |mut client| client.drain(request.clone()).await)
     }
 
     /// Asks one controller after the other until one answers, for `patience` at most.
@@ -199,6 +208,7 @@ mod tests {
             storage: 3,
             compute: 0,
             device_mib: 256,
+            scrub_mib: None,
             profile: String::new(),
             bins: "/opt/nova".into(),
         };

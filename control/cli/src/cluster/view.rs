@@ -68,6 +68,44 @@ pub(super) struct HostsView {
     hosts: Vec<HostView>,
 }
 
+/// `nova node drain` and `undrain`.
+#[derive(Debug, Serialize)]
+pub(super) struct DrainView {
+    pub(super) host: String,
+    pub(super) draining: bool,
+    /// Groups with a replica on the host.
+    pub(super) groups_left: u32,
+}
+
+impl DrainView {
+    pub(super) fn text(&self) -> String {
+        let Self { host, draining, groups_left: left } = self;
+        match (draining, left) {
+            (true, 0) => format!("{host} is drained: it can be switched off\n"),
+            (true, left) => format!(
+                "{host} is being drained: replicas of {left} groups move to other hosts; `nova node ls --watch` shows \
+                 how far it is\n"
+            ),
+            (false, _) => format!("{host} holds replicas again; it gets its share as groups move to it\n"),
+        }
+    }
+}
+
+/// How far the drain of a host is; `None` when there is no such host.
+pub(super) fn replicas_on(status: &StatusResponse, host: &str) -> Option<Draining> {
+    let map = status.map.as_ref()?;
+    let node = map.nodes.iter().find(|node| node.name == host)?;
+    let groups =
+        map.groups.iter().filter(|group| group.members.iter().any(|it| it.node == node.node)).count();
+    Some(Draining { draining: node.draining, groups: u32::try_from(groups).unwrap_or(u32::MAX) })
+}
+
+/// Whether a host is drained, and what is left on it.
+pub(super) struct Draining {
+    pub(super) draining: bool,
+    pub(super) groups: u32,
+}
+
 #[derive(Debug, Serialize)]
 struct ControllerView {
     id: u64,
@@ -101,6 +139,12 @@ struct HostView {
     bytes_total: u64,
     bytes_free: u64,
     last_heard_ms: u64,
+    /// Everything is being moved off it.
+    draining: bool,
+    /// Far slower than its peers.
+    slow: bool,
+    /// Groups with a replica on it.
+    groups: usize,
     counters: BTreeMap<String, u64>,
 }
 
@@ -148,8 +192,14 @@ pub(super) fn is_in_sync(group: &api::Group) -> bool {
 }
 
 impl HostView {
-    fn of(node: &api::Node) -> Self {
+    fn of(node: &api::Node, groups: &[api::Group]) -> Self {
         Self {
+            draining: node.draining,
+            slow: node.slow,
+            groups: groups
+                .iter()
+                .filter(|group| group.members.iter().any(|member| member.node == node.node))
+                .count(),
             name: node.name.clone(),
             node: node.node,
             roles: node.roles.clone(),
@@ -168,7 +218,8 @@ impl HostView {
 
 fn hosts_of(status: &StatusResponse) -> Vec<HostView> {
     let nodes = status.map.as_ref().map_or(&[][..], |map| &map.nodes);
-    let mut hosts: Vec<_> = nodes.iter().map(HostView::of).collect();
+    let groups = status.map.as_ref().map_or(&[][..], |map| &map.groups);
+    let mut hosts: Vec<_> = nodes.iter().map(|node| HostView::of(node, groups)).collect();
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
     hosts
 }
@@ -177,12 +228,19 @@ fn hosts_table(hosts: &[HostView]) -> String {
     let rows: Vec<_> = hosts
         .iter()
         .map(|host| {
+            let doing = match (host.draining, host.groups) {
+                (false, _) => "",
+                (true, 0) => ", drained",
+                (true, _) => ", draining",
+            };
+            let pace = if host.slow { ", slow" } else { "" };
             let space = |count| if host.bytes_total == 0 { String::new() } else { output::bytes(count) };
             [
                 host.name.clone(),
                 host.node.to_string(),
                 host.roles.join(","),
-                host.state.to_owned(),
+                format!("{}{doing}{pace}", host.state),
+                host.groups.to_string(),
                 host.zone.clone(),
                 host.address.clone(),
                 space(host.bytes_total),
@@ -190,7 +248,8 @@ fn hosts_table(hosts: &[HostView]) -> String {
             ]
         })
         .collect();
-    output::table(["HOST", "NODE", "ROLES", "STATE", "ZONE", "ADDRESS", "SIZE", "FREE"], &[1, 6, 7], &rows)
+    let heading = ["HOST", "NODE", "ROLES", "STATE", "GROUPS", "ZONE", "ADDRESS", "SIZE", "FREE"];
+    output::table(heading, &[1, 4, 7, 8], &rows)
 }
 
 impl HostsView {
@@ -288,9 +347,11 @@ impl StatusView {
                         role => format!("{} ({role})", host(member.node)),
                     })
                     .collect();
+                let in_sync = group.members.iter().filter(|member| member.role == "in_sync").count();
                 let state = match (group.frozen, group.in_sync) {
                     (true, _) => "frozen",
                     (false, true) => "in sync",
+                    (false, false) if in_sync >= REPLICAS => "moving",
                     (false, false) => "degraded",
                 };
                 let primary = if group.primary == 0 { String::new() } else { host(group.primary) };
@@ -373,6 +434,22 @@ mod tests {
         assert_eq!(json["collection"]["blocks_waiting"], 3);
         assert_eq!(json["collection"]["bytes_collected"], 5 << 20);
         assert_eq!(json["notes"][0], "a group is frozen");
+    }
+
+    #[test]
+    fn a_drain_is_shown_until_nothing_is_left() {
+        let mut status = status();
+        status.map.as_mut().unwrap().nodes[0].draining = true;
+        assert!(
+            HostsView::of(&status).text().contains("ready, draining"),
+            "{}",
+            HostsView::of(&status).text()
+        );
+        let found = replicas_on(&status, "storage-1").unwrap();
+        assert_eq!((found.draining, found.groups), (true, 1));
+        status.map.as_mut().unwrap().groups.clear();
+        assert!(HostsView::of(&status).text().contains("ready, drained"));
+        assert!(replicas_on(&status, "storage-9").is_none());
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) storage: u16,
     pub(crate) compute: u16,
     pub(crate) device_mib: u64,
+    /// Scrub without end at this many MiB a second; `None`: novad's own pace.
+    pub(crate) scrub_mib: Option<u64>,
     /// Text of the hardware profile of every host.
     pub(crate) profile: String,
     /// Where the programs are.
@@ -74,7 +76,7 @@ pub(crate) fn lay_out(plan: &Plan) -> anyhow::Result<Region> {
         };
         issue(&home, "agent", zone, Role::Agent, &host.name, loopback)
             .with_context(|| format!("issue the certificate of {}", host.name))?;
-        write_config(&region, &host.name, Program::Novad, &novad_config(&region, host)?)?;
+        write_config(&region, &host.name, Program::Novad, &novad_config(&region, host, plan.scrub_mib)?)?;
         write_config(&region, &host.name, Program::Agent, &agent_config(&region, host)?)?;
     }
     region.save()?;
@@ -297,7 +299,7 @@ fn agent_config(region: &Region, host: &Host) -> anyhow::Result<String> {
     toml::to_string(&config).context("write the configuration of an agent")
 }
 
-fn novad_config(region: &Region, host: &Host) -> anyhow::Result<String> {
+fn novad_config(region: &Region, host: &Host, scrub_mib: Option<u64>) -> anyhow::Result<String> {
     #[derive(Serialize)]
     struct Config<'a> {
         name: &'a str,
@@ -307,6 +309,13 @@ fn novad_config(region: &Region, host: &Host) -> anyhow::Result<String> {
         edge: bool,
         #[serde(skip_serializing_if = "Option::is_none")]
         device: Option<Device<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        scrub: Option<Scrub>,
+    }
+    #[derive(Serialize)]
+    struct Scrub {
+        idle_mib_a_second: u64,
+        pass_every_seconds: u64,
     }
     #[derive(Serialize)]
     struct Device<'a> {
@@ -320,6 +329,7 @@ fn novad_config(region: &Region, host: &Host) -> anyhow::Result<String> {
         profile: profile_path(region),
         edge: true,
         device: host.device.as_deref().map(|path| Device { path, create_mib: region.device_mib }),
+        scrub: scrub_mib.map(|mib| Scrub { idle_mib_a_second: mib, pass_every_seconds: 1 }),
     };
     toml::to_string(&config).context("write the configuration of novad")
 }
@@ -424,6 +434,7 @@ mod tests {
             storage: 3,
             compute: 1,
             device_mib: 512,
+            scrub_mib: None,
             profile: nova_profile::Profile::built_in_text("ci").unwrap().into(),
             bins: "/opt/nova".into(),
         }

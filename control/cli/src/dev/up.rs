@@ -56,6 +56,10 @@ pub(crate) struct Up {
     /// Size of each storage host's device, in MiB. Default: 4096.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(DEVICE_MIB_MIN..=1 << 24))]
     device_mib: Option<u64>,
+    /// Verify every device without end at this many MiB a second, for tests and demonstrations. Default: novad's own
+    /// pace, one pass a day.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 16))]
+    scrub_mib: Option<u64>,
     /// Hardware profile of every host: laptop, ci, or a file. Default: ci, whose memory is small.
     #[arg(long, value_name = "NAME|PATH")]
     profile: Option<String>,
@@ -267,6 +271,7 @@ fn reopen(folder: &Path, up: &Up) -> anyhow::Result<Region> {
         || up.storage.is_some_and(|asked| usize::from(asked) != count("storage"))
         || up.compute.is_some_and(|asked| usize::from(asked) != count("compute"))
         || up.device_mib.is_some_and(|asked| asked != region.device_mib)
+        || up.scrub_mib.is_some()
         || up.profile.is_some();
     if differs {
         return Err(Stop::usage(format!(
@@ -317,6 +322,7 @@ fn lay_out(folder: &Path, up: &Up) -> anyhow::Result<Region> {
         storage: up.storage.unwrap_or(STORAGE_DEFAULT),
         compute: up.compute.unwrap_or(COMPUTE_DEFAULT),
         device_mib: up.device_mib.unwrap_or(DEVICE_MIB_DEFAULT),
+        scrub_mib: up.scrub_mib,
         profile: profile_text(up.profile.as_deref().unwrap_or(PROFILE_DEFAULT))?,
         bins: match &up.bins {
             Some(bins) => std::path::absolute(bins)?,

@@ -47,7 +47,7 @@ impl Region {
             issue(&format!("c{id}"), Zone::Management, Role::Controller);
             members.insert(id, listener.local_addr().unwrap().to_string());
         }
-        for host in 1..=3 {
+        for host in 1..=4 {
             issue(&format!("h{host}"), Zone::Data, Role::Agent);
         }
         issue("ann", Zone::Management, Role::Operator);

@@ -15,7 +15,7 @@ fn drop_of(group: u32, epoch: u64, nodes: &[u64]) -> Op {
 }
 
 fn joining(group: u32, epoch: u64, node: u64) -> Vec<Joining> {
-    vec![Joining { group, epoch, node }]
+    vec![Joining { group, epoch, node, replaces: 0 }]
 }
 
 fn outcome(region: &mut Region, op: Op) -> Outcome {

@@ -137,7 +137,8 @@ pub(crate) fn check_step(before: &Groups, after: &Groups) {
     for (id, group) in after.iter() {
         let nodes: BTreeSet<NodeId> = group.members.iter().map(|member| member.node).collect();
         assert_eq!(nodes.len(), group.members.len(), "{id} has a member twice");
-        assert!(group.members.len() <= 3);
+        assert!(group.members.len() <= 4 && group.in_sync().count() <= 3);
+        assert!(group.homes.len() <= 3, "{id} has too many homes");
         let in_sync: BTreeSet<(NodeId, Incarnation)> =
             group.in_sync().map(|member| (member.node, member.incarnation)).collect();
         assert!(!in_sync.is_empty(), "{id} lost its last in-sync member");

@@ -2,7 +2,7 @@
 
 use nova_groups::{
     AddJoining, Admit, Answer, Command, ConfirmGroup, Drop, DropMembers, FailDevice, Groups, Joining, Mount,
-    Op, ReadyReport, Reinstate, ReinstateGroup, Restart,
+    MovePrimary, Op, ReadyReport, Reinstate, ReinstateGroup, Restart,
 };
 use nova_units::{GroupId, NodeId};
 use proptest::prelude::*;
@@ -30,18 +30,20 @@ struct Dice {
 
 fn dice() -> impl Strategy<Value = Dice> {
     let back = prop_oneof![9 => Just(0_u64), 1 => 1..3_u64];
-    (0..7_u8, 1..=GROUPS, back, prop::collection::vec(1..=HOSTS, 1..3), 0..6_u64)
+    (0..8_u8, 1..=GROUPS, back, prop::collection::vec(1..=HOSTS, 1..3), 0..6_u64)
         .prop_map(|(kind, group, back, nodes, counter)| Dice { kind, group, back, nodes, counter })
 }
 
 fn command(groups: &Groups, dice: &Dice) -> Op {
     let Dice { group, nodes, .. } = dice.clone();
     let epoch = epoch_near(groups, group, dice.back);
-    let joining = vec![Joining { group, epoch, node: nodes[0] }];
+    let joining =
+        vec![Joining { group, epoch, node: nodes[0], replaces: nodes.last().copied().unwrap_or(0) }];
     match dice.kind {
         0 | 1 => Op::Drop(Drop { groups: vec![DropMembers { group, epoch, nodes }] }),
         2 => Op::AddJoining(AddJoining { groups: joining }),
         3 => Op::Admit(Admit { groups: joining }),
+        7 => Op::MovePrimary(MovePrimary { groups: joining }),
         4 => Op::Reinstate(Reinstate { groups: vec![ReinstateGroup { group, epoch, nodes }] }),
         5 => {
             let mounts = nodes
@@ -75,6 +77,8 @@ enum Happening {
     Start(u64),
     Report(u64, Vec<u64>),
     Ready(u32),
+    Drain(u64, bool),
+    Slow(u64, bool),
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -85,6 +89,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => host.clone().prop_map(Happening::Start),
         3 => (host.clone(), prop::collection::vec(host, 1..3)).prop_map(|(reporter, silent)| Happening::Report(reporter, silent)),
         3 => (1..=GROUPS).prop_map(Happening::Ready),
+        1 => (1..=HOSTS, any::<bool>()).prop_map(|(host, on)| Happening::Drain(host, on)),
+        1 => (1..=HOSTS, any::<bool>()).prop_map(|(host, on)| Happening::Slow(host, on)),
     ]
 }
 
@@ -126,6 +132,10 @@ proptest! {
                 }
                 Happening::Report(reporter, silent) if up[index(reporter)] => region.report(reporter, &silent),
                 Happening::Report(..) => {}
+                Happening::Drain(host, true) => drop(region.observed.draining.insert(NodeId(host))),
+                Happening::Drain(host, false) => drop(region.observed.draining.remove(&NodeId(host))),
+                Happening::Slow(host, true) => drop(region.observed.slow.insert(NodeId(host))),
+                Happening::Slow(host, false) => drop(region.observed.slow.remove(&NodeId(host))),
                 Happening::Ready(id) => {
                     let group = region.group(id);
                     if let Some(joiner) = group.members.iter().find(|it| it.role == nova_groups::Role::Joining) {
@@ -141,6 +151,8 @@ proptest! {
         // When the faults stop, every host is up and hears all: the groups heal.
         region.observed.silences.clear();
         region.observed.mounts.clear();
+        region.observed.draining.clear();
+        region.observed.slow.clear();
         let all: Vec<u64> = (1..=HOSTS).collect();
         for host in 1..=HOSTS {
             boot += 1;

@@ -9,7 +9,7 @@ use core::{
 use std::rc::Rc;
 
 use nova_buf::{HugePages, Pool, PoolOptions};
-use nova_units::{DiskIndex, PeerAddr, TaskClass};
+use nova_units::{DiskIndex, PeerAddr, TaskClass, Timestamp};
 
 use super::{MemDisk, MemLane, MemListener, world};
 use crate::{Clock, LaneError, Shard};
@@ -156,6 +156,8 @@ pub struct MemClock {
     drift_ppm: i32,
 }
 
+/// What the calendar says when a world begins.
+const CALENDAR_BEGINS: Timestamp = Timestamp(1_767_225_600_000);
 const MILLION: i128 = 1_000_000;
 
 impl MemClock {
@@ -178,6 +180,11 @@ fn scale(time: Duration, times: i128, over: i128) -> Duration {
 impl Clock for MemClock {
     fn now(&self) -> Duration {
         self.shown_at(self.world.now())
+    }
+
+    fn calendar(&self) -> Timestamp {
+        // The hosts of a world are set right; only their uptimes differ.
+        CALENDAR_BEGINS.after(self.world.now())
     }
 
     async fn sleep_until(&self, at: Duration) {

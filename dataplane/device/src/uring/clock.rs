@@ -9,6 +9,7 @@ use core::{
     time::Duration,
 };
 
+use nova_units::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Reactor;
@@ -39,6 +40,12 @@ pub(super) fn boot_time() -> Duration {
 impl Clock for RealClock {
     fn now(&self) -> Duration {
         boot_time()
+    }
+
+    fn calendar(&self) -> Timestamp {
+        let time = clock_gettime(ClockId::Realtime);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        Timestamp(seconds * 1000 + u64::try_from(time.tv_nsec / 1_000_000).unwrap_or(0))
     }
 
     async fn sleep_until(&self, at: Duration) {

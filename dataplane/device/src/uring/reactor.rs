@@ -5,14 +5,14 @@ use core::{
     fmt,
     future::Future,
     pin::pin,
-    sync::atomic::{Ordering, fence},
+    sync::atomic::Ordering,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 use std::{
     collections::{BTreeMap, VecDeque},
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd},
     rc::Rc,
     sync::{Arc, atomic::AtomicBool},
     task::Wake,
@@ -21,7 +21,6 @@ use std::{
 
 use io_uring::{EnterFlags, IoUring, opcode, squeue, types};
 use nova_buf::Pool;
-use rustix::event::{EventfdFlags, eventfd};
 
 use super::{
     classes::Admission,
@@ -30,7 +29,7 @@ use super::{
     operation::Flight,
     slots::{Abandoned, Key, Operation, Payload, Slots},
 };
-use crate::sync::{Notify, Semaphore};
+use crate::sync::Semaphore;
 
 /// Operations of one shard that the kernel has, or that wait for room in the submission queue.
 pub const IN_FLIGHT_MAX: u32 = 4096;
@@ -38,8 +37,8 @@ pub const IN_FLIGHT_MAX: u32 = 4096;
 /// Tasks that may wait for one of those places; each is a task that exists, so this is only a guard.
 const WAITERS_MAX: usize = 1 << 20;
 
-/// Slots for the reactor's own timeouts.
-const OWN_SLOTS: u32 = 16;
+/// The kernel's timeouts have limits of their own; nobody waits that long without looking.
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
 const SUBMISSION_ENTRIES: u32 = 256;
 
@@ -101,9 +100,6 @@ pub enum ReactorError {
     /// The kernel has no `io_uring` for this process.
     #[error("io_uring is not available: Linux 6.1 or later is needed, with kernel.io_uring_disabled = 0")]
     Setup(#[source] io::Error),
-    /// The wake-up descriptor could not be made.
-    #[error("no eventfd for the ring: raise the limit on open files")]
-    EventFd(#[source] io::Error),
 }
 
 /// One `io_uring` and everything that waits on it. A clone is another handle; all stay on the thread that made it.
@@ -124,12 +120,6 @@ pub(super) struct Inner {
     permits: Semaphore,
     timers: RefCell<BTreeMap<(Duration, u64), Waker>>,
     next_timer: Cell<u64>,
-    /// The timeout the kernel has: when it fires, and its user data.
-    armed: Cell<Option<(Duration, u64)>>,
-    /// Timeouts in flight, cancelled ones included.
-    own_in_flight: Cell<u32>,
-    work: Notify,
-    event: OwnedFd,
     /// Indices of the files of the ring that are free.
     fixed_files: RefCell<Vec<u32>>,
     pool: RefCell<Option<Pool>>,
@@ -155,29 +145,21 @@ impl Reactor {
                 (ring, RingMode::Plain { reason: format!("no deferred task run: {error}") })
             }
         };
-        let event = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
-            .map_err(|errno| ReactorError::EventFd(errno.into()))?;
-        ring.submitter().register_eventfd(event.as_raw_fd()).map_err(ReactorError::Setup)?;
         ring.submitter().register_files_sparse(FIXED_FILES).map_err(ReactorError::Setup)?;
         let inner = Inner {
             ring: RefCell::new(ring),
-            slots: RefCell::new(Slots::new(IN_FLIGHT_MAX + OWN_SLOTS)),
+            slots: RefCell::new(Slots::new(IN_FLIGHT_MAX)),
             pending: RefCell::default(),
             completions: RefCell::default(),
             permits: Semaphore::new(IN_FLIGHT_MAX as usize, WAITERS_MAX),
             timers: RefCell::default(),
             next_timer: Cell::default(),
-            armed: Cell::default(),
-            own_in_flight: Cell::default(),
-            work: Notify::new(),
-            event,
             fixed_files: RefCell::new((0..FIXED_FILES).rev().collect()),
             pool: RefCell::default(),
             registration: RefCell::new(Registration::None),
             mode,
             enters: Cell::default(),
         };
-        inner.ring.borrow_mut().completion().disable_eventfd();
         Ok(Self { inner: Rc::new(inner) })
     }
 
@@ -234,7 +216,7 @@ impl Reactor {
         &self.inner.mode
     }
 
-    /// Operations the kernel has or is about to get, orphans and timeouts included.
+    /// Operations the kernel has or is about to get, orphans included.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.inner.slots.borrow().in_flight()
@@ -248,65 +230,24 @@ impl Reactor {
 
     /// Submits what is new, collects what is done and wakes who waits for it; tells how much there was of all that.
     pub fn turn(&self) -> usize {
-        let fired = self.inner.fire_timers();
-        self.inner.submit(0);
-        fired + self.inner.reap()
+        self.inner.submit();
+        self.collect()
     }
 
-    /// The descriptor that becomes readable when something completes while the driver sleeps; see
-    /// [`Reactor::prepare_park`].
-    #[must_use]
-    pub fn event(&self) -> BorrowedFd<'_> {
-        self.inner.event.as_fd()
+    /// Collects what is done and wakes who waits for it, without a system call; tells how much there was.
+    pub fn collect(&self) -> usize {
+        self.inner.fire_timers() + self.inner.reap()
     }
 
-    /// Completes when something was submitted or scheduled after the last [`Reactor::turn`], or [`Reactor::notify`]
-    /// was called. The driver waits on it while it is parked.
-    pub async fn new_work(&self) {
-        self.inner.work.notified().await;
+    /// Submits what is new without collecting anything.
+    pub fn submit(&self) {
+        self.inner.submit();
     }
 
-    /// Completes a [`Reactor::new_work`], now or the next.
-    pub fn notify(&self) {
-        self.inner.work.notify_one();
-    }
-
-    /// Gets ready to sleep. With true, any completion from now on makes [`Reactor::event`] readable and any timer due
-    /// is a completion: the driver may sleep until then, or until [`Reactor::new_work`]. With false there is something
-    /// to do first.
-    #[must_use]
-    pub fn prepare_park(&self) -> bool {
-        let inner = &self.inner;
-        if !inner.arm_timeout() {
-            return false;
-        }
-        inner.submit(0);
-        inner.ring.borrow_mut().completion().enable_eventfd();
-        // The kernel adds work, then looks whether to signal; we ask it to signal, then look for work.
-        fence(Ordering::SeqCst);
-        if inner.is_quiet() {
-            return true;
-        }
-        inner.ring.borrow_mut().completion().disable_eventfd();
-        false
-    }
-
-    /// Ends what [`Reactor::prepare_park`] began.
-    pub fn unpark(&self) {
-        self.inner.ring.borrow_mut().completion().disable_eventfd();
-        self.clear_event();
-    }
-
-    /// Makes [`Reactor::event`] readable, as a completion would: to end who waits for it.
-    pub fn signal(&self) {
-        let _ = rustix::io::write(&self.inner.event, &1u64.to_le_bytes());
-    }
-
-    /// Makes [`Reactor::event`] unreadable until the next signal.
-    pub fn clear_event(&self) {
-        let mut count = [0; 8];
-        // Not readable is the usual case.
-        let _ = rustix::io::read(&self.inner.event, &mut count);
+    /// Submits what is new, then blocks this thread until something is done, a timer is due, or `most` has passed: in
+    /// one system call. Collects nothing. Call it when no task can run: wakes by other threads are not seen meanwhile.
+    pub fn wait(&self, most: Duration) {
+        self.inner.wait(most);
     }
 
     /// Runs one future on this thread until it ends, sleeping in the kernel while it waits: for tools and tests.
@@ -324,21 +265,24 @@ impl Reactor {
             {
                 return output;
             }
-            if self.turn() == 0 && !woken.0.load(Ordering::Relaxed) && self.inner.arm_timeout() {
-                assert!(self.in_flight() > 0, "deadlock: the future waits and nothing is in flight");
-                self.inner.submit(1);
+            if self.collect() == 0 && !woken.0.load(Ordering::Relaxed) {
+                let waits = self.in_flight() > 0 || self.inner.first_timer().is_some();
+                assert!(waits, "deadlock: the future waits and nothing is in flight");
+                self.wait(Duration::MAX);
+            } else {
+                self.submit();
             }
         }
     }
 
-    /// Cancels what can be cancelled and waits until nothing is in flight but the reactor's own timeouts. Call it when
-    /// no task starts operations any more.
+    /// Cancels what can be cancelled and waits until nothing is in flight. Call it when no task starts operations any
+    /// more.
     ///
     /// # Cancel safety
     /// Safe.
     pub async fn drain(&self) {
         self.inner.cancel_all();
-        while self.in_flight() > self.inner.own_in_flight.get() as usize {
+        while self.in_flight() > 0 {
             let soon = boot_time() + Duration::from_millis(1);
             crate::Clock::sleep_until(&super::RealClock::new(self), soon).await;
         }
@@ -375,7 +319,6 @@ impl Reactor {
         operation.permit = Some(permit);
         let key = inner.slots.borrow_mut().insert(operation);
         inner.pending.borrow_mut().push_back(entry.user_data(key.user_data()));
-        inner.work.notify_one();
         Flight::new(Rc::clone(inner), key).await
     }
 
@@ -406,10 +349,6 @@ impl Reactor {
             number
         });
         self.inner.timers.borrow_mut().insert((at, number), waker);
-        if self.inner.armed.get().is_none_or(|(armed_at, _)| at < armed_at) {
-            // A parked driver has to arm an earlier timeout.
-            self.inner.work.notify_one();
-        }
         number
     }
 
@@ -443,7 +382,6 @@ impl Inner {
     fn cancel(&self, user_data: u64) {
         let entry = opcode::AsyncCancel::new(user_data).build().user_data(CANCEL);
         self.pending.borrow_mut().push_back(entry);
-        self.work.notify_one();
     }
 
     fn cancel_all(&self) {
@@ -454,7 +392,7 @@ impl Inner {
     }
 
     fn fire_timers(&self) -> usize {
-        let Some(first) = self.timers.borrow().keys().next().map(|&(at, _)| at) else { return 0 };
+        let Some(first) = self.first_timer() else { return 0 };
         let now = boot_time();
         if first > now {
             return 0;
@@ -471,32 +409,8 @@ impl Inner {
         count
     }
 
-    /// Sees to it that the kernel has a timeout for the first timer. False when there is something to do first: the
-    /// timer is due, or cancelled timeouts have to be collected.
-    fn arm_timeout(&self) -> bool {
-        let Some(first) = self.timers.borrow().keys().next().map(|&(at, _)| at) else { return true };
-        match self.armed.get() {
-            Some((at, _)) if at <= first => return true,
-            _ => {}
-        }
-        if first <= boot_time() || self.own_in_flight.get() >= OWN_SLOTS {
-            return false;
-        }
-        if let Some((_, user_data)) = self.armed.take() {
-            self.cancel(user_data);
-        }
-        let time = Box::new(types::Timespec::from(first));
-        let flags = types::TimeoutFlags::ABS | types::TimeoutFlags::BOOTTIME;
-        let entry = opcode::Timeout::new(&raw const *time).flags(flags).build();
-        let payload = Payload::Time(time);
-        let operation = Operation { payload, file: None, admission: None, permit: None, cancellable: true };
-        let key = self.slots.borrow_mut().insert(operation);
-        // Nobody polls for it: its completion is found by its user data.
-        let _ = self.slots.borrow_mut().abandon(key);
-        self.own_in_flight.set(self.own_in_flight.get() + 1);
-        self.armed.set(Some((first, key.user_data())));
-        self.pending.borrow_mut().push_back(entry.user_data(key.user_data()));
-        true
+    fn first_timer(&self) -> Option<Duration> {
+        self.timers.borrow().keys().next().map(|&(at, _)| at)
     }
 
     /// Moves pending entries into the submission queue.
@@ -513,9 +427,9 @@ impl Inner {
         }
     }
 
-    /// Gives the kernel everything pending; waits for `want` completions. Runs deferred work whenever there is any:
-    /// with DEFER_TASKRUN a completion appears only in an enter that asks for events.
-    fn submit(&self, want: u32) {
+    /// Gives the kernel everything pending. Runs deferred work whenever there is any: with DEFER_TASKRUN a completion
+    /// appears only in an enter that asks for events.
+    fn submit(&self) {
         let mut ring = self.ring.borrow_mut();
         loop {
             self.fill_queue(&mut ring);
@@ -523,26 +437,49 @@ impl Inner {
                 let queue = ring.submission();
                 (queue.len(), queue.taskrun() || queue.cq_overflow())
             };
-            if count == 0 && !has_work && want == 0 {
+            if count == 0 && !has_work {
                 return;
             }
             let count = u32::try_from(count).expect("the queue has few entries");
             let is_last = self.pending.borrow().is_empty();
-            let want = if is_last { want } else { 0 };
             self.enters.set(self.enters.get() + 1);
             // SAFETY: no argument is passed, and entries are valid as `fill_queue` says.
             let entered = unsafe {
-                ring.submitter().enter::<libc::sigset_t>(count, want, EnterFlags::GETEVENTS.bits(), None)
+                ring.submitter().enter::<libc::sigset_t>(count, 0, EnterFlags::GETEVENTS.bits(), None)
             };
-            match entered {
-                Ok(_) if is_last => return,
-                Ok(_) => {}
-                // Short of memory or of completion room: reap first, the next turn submits again.
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EINTR | libc::EAGAIN | libc::EBUSY) => return,
-                    _ => panic!("io_uring_enter failed, which only a mistake of ours can cause: {error}"),
-                },
+            if !Self::went_well(entered) || is_last {
+                return;
             }
+        }
+    }
+
+    /// Like [`Inner::submit`], then waits for a completion, until the first timer is due or `most` has passed.
+    fn wait(&self, most: Duration) {
+        let mut ring = self.ring.borrow_mut();
+        self.fill_queue(&mut ring);
+        if !self.pending.borrow().is_empty() {
+            drop(ring);
+            return self.submit();
+        }
+        let until_timer = self.first_timer().map(|at| at.saturating_sub(boot_time()));
+        let most = until_timer.map_or(most, |until| until.min(most)).min(WAIT_MAX);
+        if most == Duration::ZERO {
+            drop(ring);
+            return self.submit();
+        }
+        let time = types::Timespec::from(most);
+        self.enters.set(self.enters.get() + 1);
+        // Entries are valid as `fill_queue` says. A completion that is there already ends the wait at once.
+        Self::went_well(ring.submitter().submit_with_args(1, &types::SubmitArgs::new().timespec(&time)));
+    }
+
+    /// Whether the kernel took everything; when not, the next turn goes on.
+    fn went_well(entered: io::Result<usize>) -> bool {
+        let Err(error) = entered else { return true };
+        match error.raw_os_error() {
+            // Time is over, interrupted, or short of memory or of completion room: reap first.
+            Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY) => false,
+            _ => panic!("io_uring_enter failed, which only a mistake of ours can cause: {error}"),
         }
     }
 
@@ -557,12 +494,6 @@ impl Inner {
                 continue;
             }
             let released = self.slots.borrow_mut().complete(user_data, result);
-            if released.orphan.as_ref().is_some_and(|orphan| matches!(orphan.payload, Payload::Time(_))) {
-                self.own_in_flight.set(self.own_in_flight.get() - 1);
-                if self.armed.get().is_some_and(|(_, armed)| armed == user_data) {
-                    self.armed.set(None);
-                }
-            }
             if let Some(waker) = released.waker {
                 waker.wake();
             }
@@ -571,24 +502,15 @@ impl Inner {
         self.completions.replace(completions);
         count
     }
-
-    /// Whether there is nothing to submit, to run or to reap.
-    fn is_quiet(&self) -> bool {
-        let mut ring = self.ring.borrow_mut();
-        let queue = ring.submission();
-        let quiet = queue.is_empty() && !queue.taskrun() && !queue.cq_overflow();
-        drop(queue);
-        quiet && ring.completion().is_empty() && self.pending.borrow().is_empty()
-    }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Futures hold a handle, so what is still in flight here has none: orphans and timeouts.
+        // Futures hold a handle, so what is still in flight here has none: orphans.
         self.cancel_all();
         let give_up = Instant::now() + DROP_WAIT_MAX;
         while self.slots.borrow().in_flight() > 0 {
-            self.submit(1);
+            self.wait(Duration::from_secs(1));
             self.reap();
             if Instant::now() > give_up {
                 // Freeing memory that the kernel may still write to is worse than ending.

@@ -9,7 +9,6 @@ use std::{
     rc::Rc,
 };
 
-use io_uring::types::Timespec;
 use nova_buf::{DmaBuf, SharedBuf};
 
 use super::{classes::Admission, file::File, operation::Message};
@@ -29,9 +28,6 @@ pub(super) enum Payload {
     /// The address of a peer.
     #[expect(dead_code, reason = "held for the kernel to read")]
     Address(Box<socket2::SockAddr>),
-    /// A point in time.
-    #[expect(dead_code, reason = "held for the kernel to read")]
-    Time(Box<Timespec>),
     /// The result is a new file descriptor.
     Accepted,
 }
@@ -64,7 +60,7 @@ pub(super) struct Operation {
     pub(super) file: Option<Rc<File>>,
     /// Its place in the queue of its disk.
     pub(super) admission: Option<Admission>,
-    /// Its share of the table; operations of the reactor itself have none.
+    /// Its share of the table.
     pub(super) permit: Option<Permit>,
     /// Whether a cancel can end it early: sockets and polls, not disks.
     pub(super) cancellable: bool,

@@ -1,7 +1,8 @@
 //! Waits until a descriptor that somebody else writes to becomes readable.
 //!
-//! Under a driver that parks on [`Reactor::event`], do not watch an eventfd this way: the kernel signals one eventfd
-//! from within the wake-up of another only after an RCU grace period. `nova-shard` has a watch of its own for that.
+//! The wait is an operation of the ring, so that a thread that sleeps in the ring hears it. Behind an eventfd that the
+//! ring signals it would not: the kernel signals one eventfd from within the wake-up of another only after an RCU grace
+//! period.
 
 use core::fmt;
 use std::{

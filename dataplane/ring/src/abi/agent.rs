@@ -385,6 +385,31 @@ slots! {
             /// The ids.
             blocks: HeldBlocks,
         }
+        /// What the host knows of its copy of a group; told when it changed.
+        82 => Health {
+            /// The group.
+            group: GroupId,
+            /// Units in it, as last counted; 0 before.
+            units: u64,
+            /// Blocks in it, likewise.
+            blocks: u64,
+            /// Bytes that scrub verified since the data plane started.
+            bytes_verified: u64,
+            /// Everything older was verified since then, in milliseconds since 1970; 0 when it never was.
+            verified_since_ms: u64,
+            /// Copies known to be bad.
+            bad_units: u32,
+            /// Blocks with bad copies or disputed units.
+            risky_blocks: u32,
+            /// Units that members hold differently.
+            disputed_units: u32,
+            /// Copies written anew.
+            repaired: u64,
+            /// Units stored since the host last began to be filled with the group.
+            filled_units: u64,
+            /// Metadata of the group is damaged on the device.
+            damaged: bool,
+        }
     }
 }
 

@@ -195,6 +195,22 @@ pub(super) fn agent_events() -> Vec<(&'static str, AgentEvent)> {
                 blocks: HeldBlocks::new(&(1..=12).map(|id| BlockId::new(7, 0x1100 + id)).collect::<Vec<_>>()),
             },
         ),
+        (
+            "health",
+            AgentEvent::Health {
+                group: GroupId(0x4142),
+                units: 0x0102_0304_0506,
+                blocks: 0x1112_1314,
+                bytes_verified: 0x2122_2324_2526,
+                verified_since_ms: 0x0199_3132_3334,
+                bad_units: 0x4344,
+                risky_blocks: 0x4546,
+                disputed_units: 0x4748,
+                repaired: 0x5152_5354,
+                filled_units: 0x6162_6364,
+                damaged: true,
+            },
+        ),
     ]
 }
 

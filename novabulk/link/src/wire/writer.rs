@@ -1,4 +1,5 @@
-//! Sends what the machine decided, one frame at a time.
+//! Sends what the machine decided. What is short and ready goes together, in one send: a system call, and a wake-up of
+//! the peer, cost more than copying it.
 
 use std::rc::Rc;
 
@@ -12,6 +13,10 @@ use super::Wire;
 
 /// Head room for a control frame and a data header; longer heads grow it.
 const HEAD_BYTES: usize = 4096;
+/// A body up to this length is copied behind its header, so that more can follow in the same send.
+const COPIED_BYTES_MAX: usize = 16 << 10;
+/// A send that has gathered this much leaves.
+const GATHERED_BYTES_MAX: usize = 64 << 10;
 
 pub(super) async fn write<S: Shard>(wire: Rc<Wire<S>>, lane: Rc<S::Lane>) {
     let mut head = Vec::with_capacity(HEAD_BYTES);
@@ -24,11 +29,24 @@ pub(super) async fn write<S: Shard>(wire: Rc<Wire<S>>, lane: Rc<S::Lane>) {
             continue;
         };
         head.clear();
-        let (frames, body) = encode(&wire, &outgoing, &mut head);
-        let bytes = head.len() + body.as_ref().map_or(0, |body| body.len());
-        if let Some(part) = outgoing.data.filter(|part| !part.more) {
-            wire.forget_body(part.body);
+        let (mut frames, mut body) = next_frames(&wire, &outgoing, &mut head);
+        // Whether the machine may decide on the next frames already.
+        let mut asked = false;
+        while head.len() < GATHERED_BYTES_MAX && !wire.is_leaving() {
+            match body.take_if(|body| body.len() <= COPIED_BYTES_MAX) {
+                Some(short) => head.extend_from_slice(&short),
+                None if body.is_some() => break,
+                None => {}
+            }
+            wire.on(Input::Writable);
+            let Some(outgoing) = wire.outgoing.take() else {
+                asked = true;
+                break;
+            };
+            let (more, next) = next_frames(&wire, &outgoing, &mut head);
+            (frames, body) = (frames + more, next);
         }
+        let bytes = head.len() + body.as_ref().map_or(0, |body| body.len());
         let sending = async { Some(lane.send(&head, body).await) };
         let ended = async {
             wire.closed().await;
@@ -40,7 +58,9 @@ pub(super) async fn write<S: Shard>(wire: Rc<Wire<S>>, lane: Rc<S::Lane>) {
                     tally.bytes_sent += bytes as u64;
                     tally.frames_sent += frames;
                 });
-                wire.on(Input::Writable);
+                if !asked {
+                    wire.on(Input::Writable);
+                }
             }
             Some(Err(_)) => wire.on(Input::LaneLost),
             None => {}
@@ -52,13 +72,27 @@ pub(super) async fn write<S: Shard>(wire: Rc<Wire<S>>, lane: Rc<S::Lane>) {
     }
 }
 
+/// Lays out what is to leave next; the table gives up a body of which this is the last part.
+fn next_frames<S: Shard>(
+    wire: &Wire<S>,
+    outgoing: &Outgoing,
+    head: &mut Vec<u8>,
+) -> (u64, Option<SharedBuf>) {
+    let frames = encode(wire, outgoing, head);
+    if let Some(part) = outgoing.data.filter(|part| !part.more) {
+        wire.forget_body(part.body);
+    }
+    frames
+}
+
 /// Lays control frame and data header side by side, so that they leave with the body in one send.
 fn encode<S: Shard>(wire: &Wire<S>, outgoing: &Outgoing, head: &mut Vec<u8>) -> (u64, Option<SharedBuf>) {
     let mut frames = 0;
     if let Some(control) = &outgoing.control {
-        head.resize(HEADER_BYTES, 0);
+        let begin = head.len();
+        head.resize(begin + HEADER_BYTES, 0);
         control.encode(head);
-        let (front, payload) = head.split_at_mut(HEADER_BYTES);
+        let (front, payload) = head[begin..].split_at_mut(HEADER_BYTES);
         let payload_bytes = u32::try_from(payload.len()).expect("a control frame is short");
         front.copy_from_slice(&outgoing.control_header(payload_bytes).encode(payload));
         frames += 1;

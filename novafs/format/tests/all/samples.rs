@@ -1,10 +1,13 @@
 //! One of everything, always the same.
 
-use nova_units::{BlockId, CommitPoint, DeviceId, Epoch, Generation, GroupId, Incarnation, Seq, UnitIndex};
+use nova_units::{
+    BlockId, CommitPoint, DeviceId, Epoch, Generation, GroupId, Incarnation, Seq, Timestamp, UnitIndex,
+};
 use novafs_format::seal::{BlockKey, DomainKey};
 use novafs_format::{
     BatchPlace, BatchWriter, BlockRecord, Cell, CellClass, Child, Cut, Geometry, GroupRecord, Key, LogEntry,
-    PAGE, Root, SealedUnit, StoredGroup, Superblock, TreePage, TreePlace, UnitRecord, Value, WalRecord,
+    PAGE, Root, ScrubMark, SealedUnit, StoredGroup, Superblock, TreePage, TreePlace, UnitRecord, Value,
+    WalRecord,
 };
 
 pub(crate) const SALT: u64 = 0x5A17_5A17_5A17_5A17;
@@ -119,5 +122,11 @@ pub(crate) fn superblock() -> Superblock {
         wal_head_position: 0x4_0000,
         wal_head_batch: 65_600,
         root: Some(Root { position: 0x12_0000, crc: 0xDEAD_BEEF, level: 1 }),
+        scrub: ScrubMark {
+            started: Timestamp(0x0000_019A_1122_3344),
+            next: (GroupId(0x0102_0304), BlockId::new(1, 0x1234), UnitIndex(0x0506)),
+            last_started: Timestamp(0x0000_0199_5566_7788),
+            last_ended: Timestamp(0x0000_0199_99AA_BBCC),
+        },
     }
 }

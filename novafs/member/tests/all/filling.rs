@@ -6,7 +6,7 @@ use nova_units::{BlockId, Epoch, Generation, Incarnation, NodeId, UnitIndex};
 use novafs_format::LogEntry;
 use novafs_replica::{Answer, Configuration, Message, Report, Role};
 
-use super::rig::{BLOCK, EPOCH, GROUP, Rig, configuration, seal};
+use super::rig::{BLOCK, EPOCH, GROUP, Rig, seal, whole};
 
 /// Of the buffers that hold a unit such a pool has 44, and a message holds 128 of the units below.
 const POOL_BYTES: u64 = 8 << 20;
@@ -20,7 +20,7 @@ fn write(rig: &Rig, entry: LogEntry, stored: Option<Vec<u8>>) {
 
 /// Host 3 begins another life and joins.
 fn joined_anew(node: NodeId) -> Configuration {
-    let mut changed = configuration(node);
+    let mut changed = whole(node);
     changed.version += 1;
     let group = changed.groups.get_mut(&GROUP).unwrap();
     group.epoch = Epoch(2);

@@ -80,11 +80,20 @@ impl Drop for Rig {
 impl Rig {
     /// Hosts 1 to 3, in sync, past the time in which they acknowledge nothing.
     pub(crate) fn new(seed: u64) -> Self {
-        Self::with_pools(seed, HostOptions::default().pool_bytes)
+        Self::with_all(seed, HostOptions::default().pool_bytes, MemberOptions::default())
     }
 
     /// The same, with pools of `pool_bytes` on the hosts.
     pub(crate) fn with_pools(seed: u64, pool_bytes: u64) -> Self {
+        Self::with_all(seed, pool_bytes, MemberOptions::default())
+    }
+
+    /// The same, with these options.
+    pub(crate) fn with(seed: u64, options: MemberOptions) -> Self {
+        Self::with_all(seed, HostOptions::default().pool_bytes, options)
+    }
+
+    fn with_all(seed: u64, pool_bytes: u64, options: MemberOptions) -> Self {
         let world = World::new(seed);
         let hosts = Hosts::default();
         let bare = |node: u8, disks, pool_bytes| {
@@ -109,13 +118,13 @@ impl Rig {
             let opened = novafs_store::Opened { incarnation: Incarnation(1), ..opened };
             let wires = Wires { hosts: Rc::clone(&hosts), me: node, shard: shard.clone() };
             let boot = BootId(number.into());
-            let member = Member::start(shard.clone(), wires, opened, node, boot, MemberOptions::default());
+            let member = Member::start(shard.clone(), wires, opened, node, boot, options);
             hosts.borrow_mut().insert(node, (shard, Service(Rc::clone(&member))));
             members.insert(node, member);
             disks.insert(node, disk);
         }
         let rig = Self { world, hosts, members, disks, edge };
-        rig.configure(configuration);
+        rig.configure(whole);
         rig.world.run_for(Duration::from_millis(900));
         rig
     }
@@ -179,19 +188,27 @@ impl Rig {
     }
 }
 
-pub(crate) fn configuration(node: NodeId) -> Configuration {
-    let member = |node| MemberView { node: NodeId(node), incarnation: Incarnation(1), role: Role::InSync };
-    let members = (1..=3).map(member).collect();
+/// The first one: all three are in sync.
+pub(crate) fn whole(node: NodeId) -> Configuration {
+    configuration(node, 1, &[(1, false), (2, false), (3, false)])
+}
+
+/// Version and epoch `version`, with these members; the flag says which are joining.
+pub(crate) fn configuration(node: NodeId, version: u64, members: &[(u64, bool)]) -> Configuration {
+    let member = |(node, joining): &(u64, bool)| MemberView {
+        node: NodeId(*node),
+        incarnation: Incarnation(1),
+        role: if *joining { Role::Joining } else { Role::InSync },
+    };
+    let members = members.iter().map(member).collect();
     let boots = (1..=3).map(|node| (NodeId(node), NodeView { boot: Some(BootId(node)), addr: None }));
+    let view =
+        GroupView { epoch: Epoch(version), primary: NodeId(1), members, frozen: false, former: Vec::new() };
     Configuration {
-        version: 1,
+        version,
         self_node: node,
         nodes: boots.collect(),
-        groups: [(
-            GROUP,
-            GroupView { epoch: EPOCH, primary: NodeId(1), members, frozen: false, former: Vec::new() },
-        )]
-        .into(),
+        groups: [(GROUP, view)].into(),
         confirmed: Some(Incarnation(1)),
         node_lease_until: Duration::ZERO,
     }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use nova_units::{Epoch, NodeId, UnitIndex};
 use novafs_replica::{Answer, Configuration, LocatedUnit, Message, Report, Role};
 
-use super::rig::{BLOCK, EPOCH, GROUP, Rig, configuration, seal};
+use super::rig::{BLOCK, EPOCH, GROUP, Rig, seal, whole};
 
 /// The group at `epoch`: host 1 is in sync, `joining` joins, the rest were members.
 fn survived(node: NodeId, epoch: u64, joining: Option<u64>) -> Configuration {
-    let mut changed = configuration(node);
+    let mut changed = whole(node);
     changed.version = epoch;
     changed.node_lease_until = Duration::from_secs(1_000_000);
     let group = changed.groups.get_mut(&GROUP).unwrap();

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use nova_units::Incarnation;
+use nova_units::{GroupId, Incarnation};
 
 use super::group::{Group, State};
 use super::lead::Lead;
 use super::{Cx, Host, OpFor};
 use crate::effect::{Effect, SavedGroup, Standing, StoreRequest};
 use crate::{Answer, Configuration, GroupView, Role};
+
+/// Members in sync of a whole group (Spec 3.2).
+const COPIES_WANTED: usize = 3;
 
 impl<B: Clone> Host<B> {
     pub(super) fn configure(&mut self, now: Duration, new: Configuration, out: &mut Vec<Effect<B>>) {
@@ -37,6 +40,31 @@ impl<B: Clone> Host<B> {
         if self.core.confirmed {
             self.adopt_groups(now, out);
         }
+    }
+
+    /// Whether a group was left for good: this host is none of its members, and it is whole without it.
+    #[must_use]
+    pub fn has_left(&self, group: GroupId) -> bool {
+        let me = self.core.me.node;
+        let configuration = &self.core.configuration;
+        self.core.confirmed
+            && !self.core.device_failed
+            && self.core.anew.is_none()
+            && configuration
+                .group(group)
+                .is_some_and(|view| view.member(me).is_none() && view.in_sync().count() >= COPIES_WANTED)
+    }
+
+    /// Forgets a group that was left, so that its data can be dropped from the device. False when it is still in use;
+    /// then nothing changes. Promises given as a member bind for [`crate::options::PROMISE`]: leave before that.
+    pub fn forget(&mut self, group: GroupId) -> bool {
+        let quiet =
+            |found: &Group<B>| found.state == State::Idle && found.changes == 0 && found.log.is_settled();
+        let forgotten = self.has_left(group) && self.groups.get(&group).is_none_or(quiet);
+        if forgotten {
+            self.groups.remove(&group);
+        }
+        forgotten
     }
 
     /// The controllers gave the device a new life: it begins empty.

@@ -37,6 +37,19 @@ pub enum ReadEnd {
 }
 
 impl<B: Clone> Host<B> {
+    /// Whether this host's copy of a group has everything that is committed up to its own commit number: the condition
+    /// for comparing it with others, which needs no lease.
+    #[must_use]
+    pub fn is_whole(&self, group: GroupId) -> bool {
+        !self.core.device_failed
+            && self.groups.get(&group).is_some_and(|found| {
+                found.is_active()
+                    && found.role(self.core.me.node) == Some(Role::InSync)
+                    && !found.tail_in_doubt
+                    && !found.damaged
+            })
+    }
+
     /// Leave to read committed units of a group.
     ///
     /// # Errors

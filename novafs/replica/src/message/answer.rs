@@ -30,6 +30,8 @@ mod kind {
     pub(super) const COMMIT_IS: u8 = 165;
     pub(super) const ENTRY: u8 = 166;
     pub(super) const ABSENT: u8 = 167;
+    pub(super) const SAME: u8 = 176;
+    pub(super) const HELD: u8 = 177;
 }
 
 pub(super) fn encode(answer: &Answer) -> Vec<u8> {
@@ -121,6 +123,15 @@ pub(super) fn encode(answer: &Answer) -> Vec<u8> {
             w.entry(entry);
         }
         Answer::Absent => w = Writer::new(kind::ABSENT),
+        Answer::Same => w = Writer::new(kind::SAME),
+        Answer::Held { held, next } => {
+            w = Writer::new(kind::HELD);
+            w.held(held);
+            w.byte(u8::from(next.is_some()));
+            if let Some(next) = next {
+                w.place(*next);
+            }
+        }
     }
     w.finish()
 }
@@ -168,6 +179,8 @@ pub(super) fn decode(head: &[u8]) -> Result<Answer, HeadError> {
         kind::COMMIT_IS => Answer::CommitIs { seq: r.seq()? },
         kind::ENTRY => Answer::Entry { at: r.point()?, entry: r.entry()? },
         kind::ABSENT => Answer::Absent,
+        kind::SAME => Answer::Same,
+        kind::HELD => Answer::Held { held: r.held()?, next: if r.flag()? { Some(r.place()?) } else { None } },
         unknown => return Err(HeadError::Kind(unknown)),
     };
     r.finish()?;

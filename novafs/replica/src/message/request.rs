@@ -18,6 +18,7 @@ mod kind {
     pub(super) const FETCH: u8 = 22;
     pub(super) const COPY: u8 = 23;
     pub(super) const WITHDRAW: u8 = 24;
+    pub(super) const COMPARE: u8 = 32;
 }
 
 pub(super) fn encode(message: &Message) -> Vec<u8> {
@@ -108,6 +109,14 @@ pub(super) fn encode(message: &Message) -> Vec<u8> {
             w.word(generation.0);
             w.long(*counter);
         }
+        Message::Compare { group, from, to, commit, digest } => {
+            w = Writer::new(kind::COMPARE);
+            w.word(group.0);
+            w.place(*from);
+            w.place(*to);
+            w.long(commit.0);
+            w.sum(digest);
+        }
     }
     w.finish()
 }
@@ -162,6 +171,13 @@ pub(super) fn decode(head: &[u8]) -> Result<Message, HeadError> {
             unit: r.unit()?,
             generation: r.generation()?,
             counter: r.long()?,
+        },
+        kind::COMPARE => Message::Compare {
+            group: r.group()?,
+            from: r.place()?,
+            to: r.place()?,
+            commit: r.seq()?,
+            digest: r.sum()?,
         },
         unknown => return Err(HeadError::Kind(unknown)),
     };

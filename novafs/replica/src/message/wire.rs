@@ -3,6 +3,8 @@
 use nova_units::{BlockId, BootId, CommitPoint, Epoch, Generation, GroupId, Seq, UnitIndex};
 use novafs_format::{Cut, LogEntry, SealedUnit};
 
+use crate::compare::{FenceMark, Held, UnitMark, UnitPlace};
+
 use super::{
     BlockFence, Grant, HEAD_BYTES_MAX, HEAD_VERSION, HeadError, PULSES_MAX, Pulse, UNITS_MAX, Versioned,
 };
@@ -78,6 +80,34 @@ impl Writer {
         for unit in units {
             self.point(unit.commit);
             self.0.extend_from_slice(&unit.sealed.encode());
+        }
+    }
+
+    pub(super) fn place(&mut self, (block, unit): UnitPlace) {
+        self.long(block.0);
+        self.short(unit.0);
+    }
+
+    pub(super) fn sum(&mut self, sum: &[u8; 32]) {
+        self.0.extend_from_slice(sum);
+    }
+
+    pub(super) fn held(&mut self, held: &Held) {
+        self.long(held.commit.0);
+        self.count(held.units.len());
+        for unit in &held.units {
+            self.place(unit.place);
+            self.word(unit.generation.0);
+            self.long(unit.counter);
+            self.point(unit.commit);
+            self.sum(&unit.digest);
+        }
+        self.count(held.fences.len());
+        for fence in &held.fences {
+            self.long(fence.block.0);
+            self.word(fence.fence.0);
+            self.byte(u8::from(fence.deleted));
+            self.long(fence.at.0);
         }
     }
 
@@ -212,6 +242,35 @@ impl<'a> Reader<'a> {
                 Ok(Versioned { sealed, commit })
             })
             .collect()
+    }
+
+    pub(super) fn place(&mut self) -> Result<UnitPlace, HeadError> {
+        Ok((self.block()?, self.unit()?))
+    }
+
+    pub(super) fn sum(&mut self) -> Result<[u8; 32], HeadError> {
+        self.array()
+    }
+
+    pub(super) fn held(&mut self) -> Result<Held, HeadError> {
+        let commit = self.seq()?;
+        let count = self.count(UNITS_MAX)?;
+        let unit = |r: &mut Self| {
+            Ok(UnitMark {
+                place: r.place()?,
+                generation: r.generation()?,
+                counter: r.long()?,
+                commit: r.point()?,
+                digest: r.sum()?,
+            })
+        };
+        let units = (0..count).map(|_| unit(self)).collect::<Result<_, HeadError>>()?;
+        let count = self.count(UNITS_MAX)?;
+        let fence = |r: &mut Self| {
+            Ok(FenceMark { block: r.block()?, fence: r.generation()?, deleted: r.flag()?, at: r.seq()? })
+        };
+        let fences = (0..count).map(|_| fence(self)).collect::<Result<_, HeadError>>()?;
+        Ok(Held { commit, units, fences })
     }
 
     /// The rest of the head.

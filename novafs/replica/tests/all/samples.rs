@@ -4,6 +4,7 @@ use nova_units::{
     BlockId, BootId, CommitPoint, DeviceId, Epoch, Generation, GroupId, NodeId, Seq, UnitIndex,
 };
 use novafs_format::{Codec, Cut, LogEntry, SealedUnit};
+use novafs_replica::compare::{FenceMark, Held, UnitMark};
 use novafs_replica::{Answer, BlockFence, Grant, LocatedUnit, Message, Pulse, Versioned};
 
 const GROUP: GroupId = GroupId(0x0102_0304);
@@ -34,6 +35,18 @@ pub(crate) fn sealed(unit: u16) -> SealedUnit {
 
 fn versioned(unit: u16) -> Versioned {
     Versioned { sealed: sealed(unit), commit: AT }
+}
+
+fn held() -> Held {
+    let unit = UnitMark {
+        place: (BLOCK, UnitIndex(3)),
+        generation: Generation(5),
+        counter: 77,
+        commit: AT,
+        digest: [0xd1; 32],
+    };
+    let fence = FenceMark { block: BLOCK, fence: Generation(6), deleted: false, at: Seq(0x2211) };
+    Held { commit: Seq(0x2223), units: vec![unit], fences: vec![fence] }
 }
 
 pub(crate) fn messages() -> Vec<(&'static str, Message)> {
@@ -93,6 +106,16 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
                 counter: 77,
             },
         ),
+        (
+            "compare",
+            Message::Compare {
+                group: GROUP,
+                from: (BLOCK, UnitIndex(3)),
+                to: (BLOCK, UnitIndex(0x0908)),
+                commit: Seq(0x2220),
+                digest: [0xd2; 32],
+            },
+        ),
     ]
 }
 
@@ -132,5 +155,8 @@ pub(crate) fn answers() -> Vec<(&'static str, Answer)> {
             },
         ),
         ("absent", Answer::Absent),
+        ("same", Answer::Same),
+        ("held", Answer::Held { held: held(), next: None }),
+        ("held_in_part", Answer::Held { held: held(), next: Some((BLOCK, UnitIndex(0x0907))) }),
     ]
 }

@@ -95,7 +95,6 @@ impl Shard for RealShard {
 
     fn spawn(&self, _class: TaskClass, task: impl Future<Output = ()> + 'static) {
         self.tasks.borrow_mut().push(Box::pin(task));
-        self.reactor.notify();
     }
 }
 

@@ -1,0 +1,392 @@
+//! `nova fs health`: what is known of the copies of everything, and whether any of it is at risk.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nova_api::cluster::{self as api, StatusResponse, member};
+use serde::Serialize;
+
+use super::REPLICAS;
+use super::view::node_state;
+use crate::output;
+
+/// The whole answer.
+#[derive(Debug, Serialize)]
+pub(super) struct HealthView {
+    /// Something has fewer intact copies than it should have; the command ends with code 1 then.
+    pub(super) at_risk: bool,
+    /// Blocks with fewer intact copies than they should have, as far as they are counted.
+    blocks_at_risk: u64,
+    groups_degraded: usize,
+    groups_total: usize,
+    bad_units: u64,
+    disputed_units: u64,
+    /// The longest time for which something was not verified; null when something never was in full.
+    oldest_verification_seconds: Option<u64>,
+    hosts: Vec<HostHealth>,
+    groups: Vec<GroupHealth>,
+    /// What is at risk, in words.
+    pub(super) reasons: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct HostHealth {
+    name: String,
+    state: &'static str,
+    draining: bool,
+    slow: bool,
+    /// Groups with a replica on it.
+    groups: usize,
+    /// By scrub, since novad started.
+    bytes_verified: u64,
+    units_verified: u64,
+    passes: u64,
+    /// Since when the pass under way runs, ms since 1970; 0 when none is.
+    pass_began_ms: u64,
+    /// Everything older was verified since then; 0 when the device was never gone over as a whole.
+    verified_since_ms: u64,
+    verification_age_seconds: Option<u64>,
+    bad_units: u64,
+    disputed_units: u64,
+    damaged_groups: usize,
+    /// Times a read or the scrub found a bad copy, since novad started.
+    errors_found: u64,
+    /// Copies written anew, since novad started.
+    repaired: u64,
+    differences_found: u64,
+    differences_settled: u64,
+    metadata_rewritten: u64,
+    units_backfilled: u64,
+    /// Half of the entries of its last measured window were durable within this time; 0 before the first.
+    write_median_us: u64,
+    /// All but one in a hundred were.
+    write_p99_us: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct GroupHealth {
+    group: u32,
+    in_sync: usize,
+    wanted: usize,
+    /// As its members last counted them; 0 before that.
+    blocks: u64,
+    units: u64,
+    blocks_at_risk: u64,
+    bad_units: u64,
+    disputed_units: u64,
+    /// The oldest of its members in sync; null when one was never verified in full.
+    verification_age_seconds: Option<u64>,
+    /// The member that is being filled, if one is.
+    filling: Option<Filling>,
+}
+
+#[derive(Debug, Serialize)]
+struct Filling {
+    host: String,
+    units_done: u64,
+    /// As the others last counted them; 0 when they did not yet.
+    units_total: u64,
+}
+
+/// Time since a moment of the calendar; `None` for never.
+fn age(since_ms: u64, now_ms: u64) -> Option<u64> {
+    (since_ms != 0).then(|| now_ms.saturating_sub(since_ms) / 1000)
+}
+
+/// The longest, when all are known.
+fn oldest(ages: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    ages.collect::<Option<Vec<_>>>().and_then(|ages| ages.into_iter().max())
+}
+
+impl HealthView {
+    pub(super) fn of(status: &StatusResponse) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        Self::at(status, u64::try_from(now).unwrap_or(u64::MAX))
+    }
+
+    fn at(status: &StatusResponse, now_ms: u64) -> Self {
+        let nodes = status.map.as_ref().map_or(&[][..], |map| &map.nodes);
+        let groups = status.map.as_ref().map_or(&[][..], |map| &map.groups);
+        let mut hosts: Vec<HostHealth> = nodes
+            .iter()
+            .filter(|node| node.roles.iter().any(|role| role == "storage"))
+            .map(|node| host_health(node, groups, now_ms))
+            .collect();
+        hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        let groups: Vec<GroupHealth> =
+            groups.iter().map(|group| group_health(group, nodes, now_ms)).collect();
+        let degraded: Vec<&GroupHealth> =
+            groups.iter().filter(|group| group.in_sync < group.wanted).collect();
+        let (bad_units, disputed_units) = (
+            hosts.iter().map(|host| host.bad_units).sum(),
+            hosts.iter().map(|host| host.disputed_units).sum(),
+        );
+        let mut reasons = Vec::new();
+        if !degraded.is_empty() {
+            let blocks: u64 = degraded.iter().map(|group| group.blocks).sum();
+            reasons.push(format!(
+                "{} of {} groups have fewer than {REPLICAS} members in sync ({blocks} blocks counted in them)",
+                degraded.len(),
+                groups.len()
+            ));
+        }
+        for host in &hosts {
+            if host.bad_units > 0 {
+                reasons.push(format!(
+                    "{} has {} bad copies that are not repaired yet",
+                    host.name, host.bad_units
+                ));
+            }
+            if host.disputed_units > 0 {
+                reasons.push(format!(
+                    "{} and its peers hold {} units differently, and their log does not say who is right",
+                    host.name, host.disputed_units
+                ));
+            }
+            if host.damaged_groups > 0 {
+                reasons.push(format!(
+                    "metadata of {} groups is damaged on the device of {}: drain the host and replace the device",
+                    host.damaged_groups, host.name
+                ));
+            }
+        }
+        Self {
+            at_risk: !reasons.is_empty(),
+            blocks_at_risk: groups.iter().map(|group| group.blocks_at_risk).sum(),
+            groups_degraded: degraded.len(),
+            groups_total: groups.len(),
+            bad_units,
+            disputed_units,
+            oldest_verification_seconds: oldest(groups.iter().map(|group| group.verification_age_seconds)),
+            hosts,
+            groups,
+            reasons,
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        let age = |seconds: Option<u64>| seconds.map_or_else(|| "never in full".to_owned(), duration);
+        let hosts: Vec<_> = self
+            .hosts
+            .iter()
+            .map(|host| {
+                [
+                    host.name.clone(),
+                    host.groups.to_string(),
+                    output::bytes(host.bytes_verified),
+                    age(host.verification_age_seconds),
+                    host.bad_units.to_string(),
+                    host.disputed_units.to_string(),
+                    host.errors_found.to_string(),
+                    host.repaired.to_string(),
+                    if host.slow { "slow".to_owned() } else { String::new() },
+                ]
+            })
+            .collect();
+        let heading =
+            ["HOST", "GROUPS", "VERIFIED", "ALL SINCE", "BAD NOW", "DISPUTED", "ERRORS", "REPAIRED", "PACE"];
+        let mut text = output::table(heading, &[1, 2, 3, 4, 5, 6, 7], &hosts);
+        text.push('\n');
+        let groups: Vec<_> = self
+            .groups
+            .iter()
+            .map(|group| {
+                let filling =
+                    group.filling.as_ref().map_or_else(String::new, |filling| match filling.units_total {
+                        0 => format!("{}: {} units", filling.host, filling.units_done),
+                        total => format!("{}: {} of about {total} units", filling.host, filling.units_done),
+                    });
+                [
+                    group.group.to_string(),
+                    format!("{} of {}", group.in_sync, group.wanted),
+                    group.blocks.to_string(),
+                    group.units.to_string(),
+                    group.blocks_at_risk.to_string(),
+                    age(group.verification_age_seconds),
+                    filling,
+                ]
+            })
+            .collect();
+        let heading = ["GROUP", "IN SYNC", "BLOCKS", "UNITS", "AT RISK", "ALL VERIFIED SINCE", "FILLING"];
+        text.push_str(&output::table(heading, &[0, 1, 2, 3, 4, 5], &groups));
+        text.push('\n');
+        for reason in &self.reasons {
+            writeln!(text, "at risk: {reason}").expect("writing to a String does not fail");
+        }
+        let verdict = if self.at_risk {
+            format!("{} blocks are at risk\n", self.blocks_at_risk)
+        } else {
+            format!(
+                "nothing is at risk; everything was verified within {}\n",
+                age(self.oldest_verification_seconds)
+            )
+        };
+        text.push_str(&match self.oldest_verification_seconds {
+            None if !self.at_risk => "nothing known is at risk; not everything was verified yet\n".to_owned(),
+            _ => verdict,
+        });
+        text
+    }
+}
+
+fn is_member(group: &api::Group, node: u64) -> bool {
+    group.members.iter().any(|member| member.node == node)
+}
+
+fn host_health(node: &api::Node, groups: &[api::Group], now_ms: u64) -> HostHealth {
+    let counters: BTreeMap<&str, u64> =
+        node.counters.iter().map(|counter| (counter.name.as_str(), counter.value)).collect();
+    let counter = |name: &str| counters.get(name).copied().unwrap_or(0);
+    // What a host says of groups that it has left is old.
+    let held = || {
+        node.health.iter().filter(|health| {
+            groups.iter().any(|group| group.group == health.group && is_member(group, node.node))
+        })
+    };
+    let verified_since_ms = counter("scrub_last_began_ms");
+    HostHealth {
+        name: node.name.clone(),
+        state: node_state(node),
+        draining: node.draining,
+        slow: node.slow,
+        groups: groups.iter().filter(|group| is_member(group, node.node)).count(),
+        bytes_verified: counter("scrub_bytes"),
+        units_verified: counter("scrub_units"),
+        passes: counter("scrub_passes"),
+        pass_began_ms: counter("scrub_began_ms"),
+        verified_since_ms,
+        verification_age_seconds: age(verified_since_ms, now_ms),
+        bad_units: held().map(|health| u64::from(health.bad_units)).sum(),
+        disputed_units: held().map(|health| u64::from(health.disputed_units)).sum(),
+        damaged_groups: held().filter(|health| health.damaged).count(),
+        errors_found: counter("pages_bad"),
+        repaired: counter("pages_repaired"),
+        differences_found: counter("differences_found"),
+        differences_settled: counter("differences_settled"),
+        metadata_rewritten: counter("metadata_rewritten"),
+        units_backfilled: counter("units_backfilled"),
+        write_median_us: counter("pace_median_us"),
+        write_p99_us: counter("pace_p99_us"),
+    }
+}
+
+fn group_health(group: &api::Group, nodes: &[api::Node], now_ms: u64) -> GroupHealth {
+    let said = |member: &api::Member| {
+        let node = nodes.iter().find(|node| node.node == member.node)?;
+        node.health.iter().find(|health| health.group == group.group)
+    };
+    let with_role = |role: member::Role| group.members.iter().filter(move |member| member.role() == role);
+    let in_sync = with_role(member::Role::InSync).count();
+    let known: Vec<&api::GroupHealth> = with_role(member::Role::InSync).filter_map(said).collect();
+    let most =
+        |count: fn(&api::GroupHealth) -> u64| known.iter().map(|health| count(health)).max().unwrap_or(0);
+    let (blocks, units) = (most(|health| health.blocks), most(|health| health.units));
+    let risky: u64 = known.iter().map(|health| u64::from(health.risky_blocks)).sum();
+    let all_at_risk = in_sync < REPLICAS || known.iter().any(|health| health.damaged);
+    let filling = with_role(member::Role::Joining).next().map(|member| Filling {
+        host: nodes
+            .iter()
+            .find(|node| node.node == member.node)
+            .map_or_else(|| format!("node {}", member.node), |node| node.name.clone()),
+        units_done: said(member).map_or(0, |health| health.filled_units),
+        units_total: units,
+    });
+    let ages = with_role(member::Role::InSync)
+        .map(|member| said(member).and_then(|health| age(health.verified_since_ms, now_ms)));
+    GroupHealth {
+        group: group.group,
+        in_sync,
+        wanted: REPLICAS,
+        blocks,
+        units,
+        blocks_at_risk: if all_at_risk { blocks.max(risky) } else { risky },
+        bad_units: known.iter().map(|health| u64::from(health.bad_units)).sum(),
+        disputed_units: known.iter().map(|health| u64::from(health.disputed_units)).sum(),
+        verification_age_seconds: oldest(ages),
+        filling,
+    }
+}
+
+/// A time for people: the two largest parts.
+fn duration(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, minutes) => format!("{minutes} min {} s", seconds % 60),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status() -> StatusResponse {
+        let member =
+            |node, role: member::Role| api::Member { node, role: role.into(), ..api::Member::default() };
+        let health = |verified_since_ms| api::GroupHealth {
+            group: 1,
+            units: 40,
+            blocks: 7,
+            verified_since_ms,
+            ..api::GroupHealth::default()
+        };
+        let node = |number: u64| api::Node {
+            node: number,
+            name: format!("storage-{number}"),
+            roles: vec!["storage".into()],
+            health: vec![health(number * 1000)],
+            counters: vec![api::Counter { name: "scrub_last_began_ms".into(), value: number * 1000 }],
+            ..api::Node::default()
+        };
+        let members = (1..=3).map(|number| member(number, member::Role::InSync)).collect();
+        let groups = vec![api::Group { group: 1, members, ..api::Group::default() }];
+        let map =
+            api::ClusterMap { nodes: (1..=3).map(node).collect(), groups, ..api::ClusterMap::default() };
+        StatusResponse { map: Some(map), ..StatusResponse::default() }
+    }
+
+    #[test]
+    fn a_whole_region_is_not_at_risk_and_as_old_as_its_oldest_copy() {
+        let view = HealthView::at(&status(), 61_000);
+        assert!(!view.at_risk && view.reasons.is_empty());
+        assert_eq!((view.oldest_verification_seconds, view.blocks_at_risk), (Some(60), 0));
+        assert!(view.text().ends_with("nothing is at risk; everything was verified within 1 min 0 s\n"));
+        let json = serde_json::to_value(&view).unwrap();
+        assert_eq!(json["groups"][0]["blocks"], 7);
+        assert_eq!(json["hosts"][2]["verification_age_seconds"], 58);
+    }
+
+    #[test]
+    fn bad_copies_and_missing_members_are_at_risk_and_named() {
+        let mut status = status();
+        let map = status.map.as_mut().unwrap();
+        map.nodes[1].health[0].bad_units = 2;
+        map.nodes[1].health[0].risky_blocks = 1;
+        let view = HealthView::at(&status, 61_000);
+        assert!(view.at_risk && view.reasons[0].contains("storage-2 has 2 bad copies"));
+        assert_eq!((view.blocks_at_risk, view.bad_units), (1, 2));
+
+        let map = status.map.as_mut().unwrap();
+        map.groups[0].members[2].role = member::Role::Joining.into();
+        map.nodes[2].health[0].filled_units = 12;
+        let view = HealthView::at(&status, 61_000);
+        assert_eq!((view.groups_degraded, view.blocks_at_risk), (1, 7));
+        assert!(view.text().contains("storage-3: 12 of about 40 units"), "{}", view.text());
+        assert!(view.text().ends_with("7 blocks are at risk\n"));
+    }
+
+    #[test]
+    fn what_a_host_said_of_a_group_it_left_does_not_count() {
+        let mut status = status();
+        let map = status.map.as_mut().unwrap();
+        map.nodes[0].health.push(api::GroupHealth { group: 9, bad_units: 5, ..api::GroupHealth::default() });
+        assert!(!HealthView::at(&status, 61_000).at_risk);
+        status.map.as_mut().unwrap().nodes[0].health[0].verified_since_ms = 0;
+        let view = HealthView::at(&status, 61_000);
+        assert_eq!(view.oldest_verification_seconds, None);
+        assert!(view.text().contains("never in full"));
+    }
+}

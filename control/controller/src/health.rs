@@ -1,0 +1,69 @@
+//! What an operator should know of the copies that hosts hold.
+
+use std::collections::BTreeMap;
+
+use nova_fleet::NodeState;
+use nova_state::ClusterState;
+use nova_units::NodeId;
+
+use crate::attendance::Vitals;
+
+/// Groups that have a replica on the host, or are moving one there.
+pub(crate) fn replicas_on(state: &ClusterState, node: NodeId) -> usize {
+    state.groups.iter().filter(|(_, group)| group.member(node).is_some()).count()
+}
+
+/// Other hosts that could hold the replicas of one that is drained.
+pub(crate) fn hosts_for_replicas(state: &ClusterState, drained: NodeId) -> usize {
+    let able = |(id, node): &(NodeId, &nova_fleet::Node)| {
+        *id != drained
+            && node.stores()
+            && node.draining.is_none()
+            && matches!(node.state, NodeState::Ready | NodeState::Silent)
+            && state.groups.device_of(*id).is_some()
+    };
+    state.fleet.iter().filter(able).count()
+}
+
+/// One line for each thing that needs attention.
+pub(crate) fn notes(state: &ClusterState, vitals: &BTreeMap<NodeId, Vitals>) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (id, node) in state.fleet.iter() {
+        let name = &node.name;
+        if node.draining.is_some() {
+            notes.push(match replicas_on(state, id) {
+                0 => format!("{name} is drained: it can be switched off"),
+                left => format!("{name} is being drained: replicas of {left} groups are still on it"),
+            });
+        }
+        if node.slow.is_some() {
+            notes.push(format!("{name} is far slower than its peers: it is no primary until it keeps up"));
+        }
+        let Some(vitals) = vitals.get(&id) else { continue };
+        let held = |health: &&nova_api::cluster::GroupHealth| {
+            state
+                .groups
+                .group(nova_units::GroupId(health.group))
+                .is_some_and(|group| group.member(id).is_some())
+        };
+        let sum = |count: fn(&nova_api::cluster::GroupHealth) -> u32| -> u64 {
+            vitals.groups.iter().filter(held).map(|health| u64::from(count(health))).sum()
+        };
+        let (bad, disputed) = (sum(|health| health.bad_units), sum(|health| health.disputed_units));
+        let damaged = vitals.groups.iter().filter(held).filter(|health| health.damaged).count();
+        if bad > 0 {
+            notes.push(format!("{name} has {bad} bad copies that no other member could repair yet"));
+        }
+        if disputed > 0 {
+            notes.push(format!(
+                "{name} and its peers hold {disputed} units differently: see `nova fs health`"
+            ));
+        }
+        if damaged > 0 {
+            notes.push(format!(
+                "metadata of {damaged} groups is damaged on the device of {name}: drain the host and replace the device"
+            ));
+        }
+    }
+    notes
+}
