@@ -5,13 +5,15 @@ use nova_device::{Peers, Request, Shard};
 use nova_units::{NodeId, Priority};
 use novafs_format::SealedUnit;
 use novafs_replica::message::BODY_BYTES_MAX;
-use novafs_replica::{Answer, Message};
+use novafs_replica::{Answer, Message, Route};
 use std::time::Duration;
 
 use crate::Member;
 
 /// Members talk behind the edge: their messages have credits of their own.
 const MEMBER_HOP: u8 = 1;
+/// So has what a member passes on: it must not wait for those who wait for it.
+const PASSED_ON_HOP: u8 = 2;
 
 impl<S: Shard, P: Peers> Member<S, P> {
     /// Asks a member; `None` when there is no answer that can be believed.
@@ -24,6 +26,8 @@ impl<S: Shard, P: Peers> Member<S, P> {
     ) -> Option<(Answer, Option<SharedBuf>)> {
         let brings_body = matches!(message, Message::Fetch { .. } | Message::Copy { .. });
         let reply_bytes_max = if brings_body { BODY_BYTES_MAX } else { 0 };
+        let passed_on = matches!(message, Message::Prepare { route: Route::PassedOn, .. });
+        let hop = if passed_on { PASSED_ON_HOP } else { MEMBER_HOP };
         let control = matches!(
             message,
             Message::Ping { .. }
@@ -33,7 +37,7 @@ impl<S: Shard, P: Peers> Member<S, P> {
         );
         let request = Request {
             priority: Priority::P0,
-            hop: MEMBER_HOP,
+            hop,
             head: message.encode(),
             body,
             reply_bytes_max: u32::try_from(reply_bytes_max).expect("a body is 1 MiB at most"),

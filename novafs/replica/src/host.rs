@@ -19,6 +19,7 @@ mod follow;
 mod group;
 mod lead;
 mod log;
+mod pass;
 mod pulse;
 mod read;
 mod stream;
@@ -28,6 +29,7 @@ mod versions;
 mod tests;
 
 use group::Group;
+use pass::Passing;
 use pulse::Pulses;
 pub use read::{ReadEnd, ReadPermit};
 
@@ -64,6 +66,8 @@ pub(crate) struct Core<B> {
     next_id: u64,
     calls: BTreeMap<CallId, CallFor>,
     ops: BTreeMap<OpId, OpFor<B>>,
+    /// Entries that were passed on, and who waits for both ends.
+    passing: Passing,
     counters: HostCounters,
 }
 
@@ -78,6 +82,10 @@ pub struct HostCounters {
     pub bytes_committed: u64,
     /// Entries appended as member.
     pub entries_followed: u64,
+    /// Entries sent along a chain as primary.
+    pub entries_chained: u64,
+    /// Those that the end of the chain had to be sent after all.
+    pub chains_broken: u64,
     /// Pages stored as joiner.
     pub pages_filled: u64,
     /// Epochs adopted.
@@ -91,16 +99,30 @@ pub struct HostCounters {
 pub(crate) enum CallFor {
     Ping { peer: NodeId, sent: Duration, groups: Vec<(GroupId, Epoch)> },
     Stream { group: GroupId, turn: u64, node: NodeId, what: StreamCall },
+    PassOn { ticket: Ticket },
     Commits,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StreamCall {
-    Open { opened: u64 },
-    Prepare { opened: u64, seq: Seq },
-    Page { opened: u64, next: Option<ScanFrom> },
+    Open {
+        opened: u64,
+    },
+    /// `last`: the member at the end of the chain, and its opening.
+    Prepare {
+        opened: u64,
+        seq: Seq,
+        last: Option<(NodeId, u64)>,
+    },
+    Page {
+        opened: u64,
+        next: Option<ScanFrom>,
+    },
     Fetch,
-    Withdraw { opened: u64, keep: Seq },
+    Withdraw {
+        opened: u64,
+        keep: Seq,
+    },
 }
 
 /// Why the store was asked.
@@ -127,6 +149,7 @@ pub(crate) struct Cx<'a, B> {
 
 impl<B: Clone> Cx<'_, B> {
     fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        let Some(answer) = self.core.passing.stored(ticket, answer) else { return };
         self.out.push(Effect::Answer { ticket, answer, body: None });
     }
 
@@ -176,6 +199,7 @@ impl<B: Clone> Host<B> {
             next_id: 0,
             calls: BTreeMap::new(),
             ops: BTreeMap::new(),
+            passing: Passing::default(),
             counters: HostCounters::default(),
         };
         let groups = recovered.into_iter().map(|found| (found.group, Group::recovered(found))).collect();
@@ -234,6 +258,9 @@ impl<B: Clone> Host<B> {
         let mut cx = Cx { now, core: &mut self.core, out };
         for group in self.groups.values_mut() {
             group.stop(&mut cx, &Answer::DeviceFailed);
+        }
+        for ticket in cx.core.passing.waiting() {
+            cx.answer(ticket, Answer::DeviceFailed);
         }
     }
 
@@ -295,9 +322,9 @@ impl<B: Clone> Host<B> {
         match message {
             Message::Write { entry, .. } => group.serve_write(&mut cx, ticket, entry, body),
             Message::Open { .. } => group.serve_open(&mut cx, ticket, from),
-            Message::Prepare { grant, previous, at, commit, entry, .. } => {
+            Message::Prepare { grant, previous, at, commit, route, entry, .. } => {
                 let prepare = follow::Prepare { ticket, previous, at, commit, entry, body };
-                group.serve_prepare(&mut cx, from, grant, prepare);
+                group.serve_prepare(&mut cx, from, grant, route, prepare);
             }
             Message::Page { grant, first, last, through, fences, units, .. } => {
                 let page = follow::FillPage { ticket, first, last, through, fences, units, body };
@@ -335,6 +362,11 @@ impl<B: Clone> Host<B> {
             CallFor::Stream { group, turn, node, what } => {
                 if let Some(group) = self.groups.get_mut(&group).filter(|group| group.turn == turn) {
                     group.stream_replied(&mut cx, node, what, reply);
+                }
+            }
+            CallFor::PassOn { ticket } => {
+                if let Some(answer) = cx.core.passing.replied(ticket, reply.map(|(answer, _)| answer)) {
+                    cx.answer(ticket, answer);
                 }
             }
             CallFor::Commits => {}

@@ -16,7 +16,7 @@ mod request;
 mod wire;
 
 /// First byte of every head.
-pub const HEAD_VERSION: u8 = 2;
+pub const HEAD_VERSION: u8 = 3;
 /// Longest head that is decoded.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Most units in one message.
@@ -94,6 +94,8 @@ pub enum Message {
         at: CommitPoint,
         /// Everything up to here is committed.
         commit: Seq,
+        /// Who else is to have it, and how.
+        route: Route,
         /// The entry.
         entry: LogEntry,
     },
@@ -274,6 +276,15 @@ pub enum Answer {
         /// Room left for new entries on its device.
         bytes_free: u64,
     },
+    /// As [`Answer::Prepared`], of a member that passed the entry on.
+    Passed {
+        /// Last number that is durable on the member itself, without a gap.
+        seq: Seq,
+        /// Room left for new entries on its device.
+        bytes_free: u64,
+        /// The same two of the member it passed the entry on to; `None` when that one did not say so in time.
+        next: Option<(Seq, u64)>,
+    },
     /// The grant is not the one in force: open again.
     NoGrant,
     /// Done, nothing to tell.
@@ -301,6 +312,22 @@ pub enum Answer {
         /// The unit with which the rest of the range begins, when there is more.
         next: Option<UnitPlace>,
     },
+}
+
+/// How an entry comes to the members of its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// From the primary to this member alone.
+    Direct,
+    /// This member passes the entry on while it stores it, so that the bytes leave the primary once.
+    Chain {
+        /// To whom.
+        next: NodeId,
+        /// What that one answered to [`Message::Open`]; it has had everything before this entry.
+        grant: Grant,
+    },
+    /// A member passed the entry on. The grant, which only the primary was given, shows that it was asked to.
+    PassedOn,
 }
 
 /// A group in a batched message.

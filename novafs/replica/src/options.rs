@@ -31,6 +31,14 @@ pub const REOPEN_AFTER: Duration = Duration::from_millis(50);
 pub const OPEN_DEADLINE: Duration = Duration::from_millis(1_500);
 /// How long a prepare, a page or a fetch may take.
 pub const PREPARE_DEADLINE: Duration = Duration::from_millis(2_500);
+/// Entries with at least this many bytes of sealed units go along a chain of members, smaller ones from the primary to
+/// each: a chain halves what leaves the primary, and adds the way between two members.
+pub const CHAIN_BYTES_MIN: usize = 128 << 10;
+/// How long the first member of a chain may take. The primary then still has time to ask the second one itself before
+/// that one counts as stalled.
+pub const CHAIN_DEADLINE: Duration = Duration::from_millis(2_000);
+/// How long the second one may take, before the first answers without it.
+pub const PASS_ON_DEADLINE: Duration = Duration::from_millis(1_000);
 /// How long a notice of commits may take; nobody waits for it.
 pub const COMMITS_DEADLINE: Duration = Duration::from_millis(500);
 /// No new units are ordered for this long after a member had no room; deletes are.
@@ -53,4 +61,6 @@ pub const RETRY_SOON_MS: u32 = 20;
 pub const RETRY_FROZEN_MS: u32 = 200;
 
 const _: () = assert!(PROMISE.as_nanos() > LEASE.as_nanos(), "a promise outlives the lease it lends");
+const _: () = assert!(PASS_ON_DEADLINE.as_nanos() < CHAIN_DEADLINE.as_nanos());
+const _: () = assert!(CHAIN_DEADLINE.as_nanos() < STALL.as_nanos());
 const _: () = assert!(OPEN_DEADLINE.as_nanos() > PROMISE.as_nanos());

@@ -10,7 +10,7 @@ use super::log::Log;
 use super::{Cx, OpFor};
 use crate::effect::{Effect, Loaded, SavedGroup, Standing, StoreFault, StoreRequest, Stored, Ticket};
 use crate::options::{EARLY_MAX, RETRY_SOON_MS};
-use crate::{Answer, BlockFence, Grant, Role, Versioned};
+use crate::{Answer, BlockFence, Grant, Role, Route, Versioned};
 
 /// What a member keeps for the primary it follows.
 #[derive(Debug)]
@@ -143,9 +143,13 @@ impl<B: Clone> Group<B> {
         cx: &mut Cx<'_, B>,
         from: NodeId,
         grant: Grant,
+        route: Route,
         prepare: Prepare<B>,
     ) {
-        if let Err(refusal) = self.check_primary(from) {
+        let passed_on = route == Route::PassedOn && self.role(from) == Some(Role::InSync);
+        if let Err(refusal) = self.check_primary(from)
+            && !passed_on
+        {
             return cx.answer(prepare.ticket, refusal);
         }
         if self.follower.grant != Some(grant) || self.follower.rewinding {
@@ -155,10 +159,14 @@ impl<B: Clone> Group<B> {
             let refusal = self.no_room();
             return cx.answer(prepare.ticket, refusal);
         }
-        if prepare.previous > self.log.last.seq {
-            if self.follower.early.len() >= EARLY_MAX {
-                return cx.answer(prepare.ticket, Answer::Busy { retry_after_ms: RETRY_SOON_MS });
-            }
+        let early = prepare.previous > self.log.last.seq;
+        if early && self.follower.early.len() >= EARLY_MAX {
+            return cx.answer(prepare.ticket, Answer::Busy { retry_after_ms: RETRY_SOON_MS });
+        }
+        if let Route::Chain { next, grant } = route {
+            self.pass_on(cx, next, grant, &prepare);
+        }
+        if early {
             if let Some(twice) = self.follower.early.insert(prepare.previous, prepare) {
                 cx.answer(twice.ticket, Answer::NoGrant);
             }

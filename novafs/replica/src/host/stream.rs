@@ -15,9 +15,10 @@ use super::group::Group;
 use super::{CallFor, Cx, OpFor, StreamCall};
 use crate::effect::{Loaded, ScanFrom, StoreFault, StoreRequest, Stored};
 use crate::options::{
-    FULL_PAUSE, OPEN_DEADLINE, PREPARE_DEADLINE, REOPEN_AFTER, STALL, STREAM_BYTES_MAX, STREAM_ENTRIES_MAX,
+    CHAIN_BYTES_MIN, CHAIN_DEADLINE, FULL_PAUSE, OPEN_DEADLINE, PREPARE_DEADLINE, REOPEN_AFTER, STALL,
+    STREAM_BYTES_MAX, STREAM_ENTRIES_MAX,
 };
-use crate::{Answer, Grant, Message, Role};
+use crate::{Answer, Grant, Message, Role, Route};
 
 /// A joiner that had no room this often in a row is filled anew.
 const REFUSALS_MAX: u32 = 3;
@@ -224,8 +225,19 @@ impl<B: Clone> Group<B> {
             StreamCall::Open { opened } => {
                 self.opened(cx, node, opened, reply.map(|(answer, _)| answer));
             }
-            StreamCall::Prepare { opened, seq } => {
-                self.prepared(cx, node, opened, seq, reply.map(|(answer, _)| answer));
+            StreamCall::Prepare { opened, seq, last } => {
+                let mut answer = reply.map(|(answer, _)| answer);
+                let mut next = None;
+                if let Some(Answer::Passed { seq, bytes_free, next: of_next }) = answer {
+                    answer = Some(Answer::Prepared { seq, bytes_free });
+                    next = of_next.map(|(seq, bytes_free)| Answer::Prepared { seq, bytes_free });
+                }
+                match (last, next) {
+                    (Some((last, opened)), None) => self.send_after_all(cx, last, opened, seq),
+                    (Some((last, opened)), next) => self.prepared(cx, last, opened, seq, next),
+                    (None, _) => {}
+                }
+                self.prepared(cx, node, opened, seq, answer);
             }
             StreamCall::Page { opened, next } => {
                 self.page_stored(cx, node, opened, next, reply.map(|(answer, _)| answer));
@@ -237,7 +249,7 @@ impl<B: Clone> Group<B> {
             }
         }
         self.align(cx);
-        self.pump(cx, node);
+        self.pump_all(cx);
         self.advance_commit(cx);
         self.judge_joiners(cx);
     }
@@ -339,18 +351,99 @@ impl<B: Clone> Group<B> {
         }
     }
 
-    /// Sends what may be sent to every member.
+    /// Sends what may be sent to every member. This is where the topology is chosen: small entries go from the primary
+    /// to each member, large ones along a chain where two members have had the same so far, and else like small ones.
     pub(super) fn pump_all(&mut self, cx: &mut Cx<'_, B>) {
         let Some(lead) = &self.lead else { return };
         let nodes: Vec<_> = lead.streams.keys().copied().collect();
+        loop {
+            for node in &nodes {
+                self.pump(cx, *node, CHAIN_BYTES_MIN);
+            }
+            if !self.chain(cx) {
+                break;
+            }
+        }
         for node in nodes {
-            self.pump(cx, node);
+            self.pump(cx, node, usize::MAX);
         }
     }
 
-    /// Sends what may be sent to one member. This is where the topology is chosen: from the primary to each member,
-    /// all at once.
-    pub(super) fn pump(&mut self, cx: &mut Cx<'_, B>, node: NodeId) {
+    /// Sends the next entry along a chain of two members; false when it is small, or there are no such two.
+    fn chain(&mut self, cx: &mut Cx<'_, B>) -> bool {
+        let (group, turn, epoch, commit) = (self.id, self.turn, self.epoch(), self.log.commit.seq);
+        let Some(lead) = self.lead.as_mut().filter(|lead| lead.ready) else { return false };
+        let mut ends = lead.streams.iter_mut().filter_map(|(&node, stream)| {
+            let whole = stream.role == Role::InSync && stream.counts;
+            let Link::Up(flow) = &mut stream.link else { return None };
+            let free = !flow.loading && !flow.cutting && flow.fill.is_none() && flow.has_room();
+            (whole && free).then_some((node, flow, &mut stream.waiting_since))
+        });
+        let (Some(one), Some(other), None) = (ends.next(), ends.next(), ends.next()) else { return false };
+        if one.1.sent != other.1.sent {
+            return false;
+        }
+        let previous = one.1.sent;
+        let Some(next) = self.log.tail.get(&previous.next()).filter(|entry| entry.is_whole()) else {
+            return false;
+        };
+        let bytes = next.entry.body_bytes();
+        if bytes < CHAIN_BYTES_MIN {
+            return false;
+        }
+        // Each is the first of every other chain, so that both carry the same.
+        let (first, last) = if next.at.seq.0.is_multiple_of(2) { (one, other) } else { (other, one) };
+        let message = Message::Prepare {
+            group,
+            epoch,
+            grant: first.1.grant,
+            previous,
+            at: next.at,
+            commit,
+            route: Route::Chain { next: last.0, grant: last.1.grant },
+            entry: next.entry.clone(),
+        };
+        let what = StreamCall::Prepare {
+            opened: first.1.opened,
+            seq: next.at.seq,
+            last: Some((last.0, last.1.opened)),
+        };
+        let (node, body) = (first.0, next.body.clone());
+        for (_, flow, waiting_since) in [first, last] {
+            flow.begin(next.at.seq, bytes, commit);
+            waiting_since.get_or_insert(cx.now);
+        }
+        cx.core.counters.entries_chained += 1;
+        cx.call(node, message, body, CHAIN_DEADLINE, CallFor::Stream { group, turn, node, what });
+        true
+    }
+
+    /// The end of a chain did not say that it has an entry: it is sent to it directly, which changes nothing if it has.
+    fn send_after_all(&mut self, cx: &mut Cx<'_, B>, node: NodeId, opened: u64, seq: Seq) {
+        let (group, turn, epoch, commit) = (self.id, self.turn, self.epoch(), self.log.commit.seq);
+        let Some(stream) = self.lead.as_mut().and_then(|lead| lead.streams.get_mut(&node)) else { return };
+        let Some(flow) = stream.flow(opened).filter(|flow| flow.out.contains_key(&seq)) else { return };
+        cx.core.counters.chains_broken += 1;
+        let Some(entry) = self.log.tail.get(&seq).filter(|entry| entry.is_whole()) else {
+            return stream.fail(cx.now);
+        };
+        let message = Message::Prepare {
+            group,
+            epoch,
+            grant: flow.grant,
+            previous: Seq(seq.0 - 1),
+            at: entry.at,
+            commit,
+            route: Route::Direct,
+            entry: entry.entry.clone(),
+        };
+        let what = StreamCall::Prepare { opened, seq, last: None };
+        let why = CallFor::Stream { group, turn, node, what };
+        cx.call(node, message, entry.body.clone(), PREPARE_DEADLINE, why);
+    }
+
+    /// Sends entries with fewer bytes than `bytes_max`, up to the first that has more, to one member.
+    fn pump(&mut self, cx: &mut Cx<'_, B>, node: NodeId, bytes_max: usize) {
         let (id, turn, epoch) = (self.id, self.turn, self.epoch());
         let Some(lead) = &mut self.lead else { return };
         let ready = lead.ready;
@@ -376,8 +469,7 @@ impl<B: Clone> Group<B> {
                     return;
                 }
             }
-            let bytes_out: usize = flow.out.values().sum();
-            if !behind || flow.out.len() >= STREAM_ENTRIES_MAX || bytes_out >= STREAM_BYTES_MAX {
+            if !behind || !flow.has_room() {
                 return;
             }
             let whole = self.log.tail.get(&flow.sent.next()).filter(|entry| entry.is_whole());
@@ -387,6 +479,9 @@ impl<B: Clone> Group<B> {
                 cx.store(StoreRequest::Load { group: id, after: flow.sent }, why);
                 return;
             };
+            if next.entry.body_bytes() >= bytes_max {
+                return;
+            }
             let message = Message::Prepare {
                 group: id,
                 epoch,
@@ -394,11 +489,12 @@ impl<B: Clone> Group<B> {
                 previous: flow.sent,
                 at: next.at,
                 commit: self.log.commit.seq,
+                route: Route::Direct,
                 entry: next.entry.clone(),
             };
             flow.begin(next.at.seq, next.entry.body_bytes(), self.log.commit.seq);
             stream.waiting_since.get_or_insert(cx.now);
-            let what = StreamCall::Prepare { opened: flow.opened, seq: next.at.seq };
+            let what = StreamCall::Prepare { opened: flow.opened, seq: next.at.seq, last: None };
             let why = CallFor::Stream { group: id, turn, node, what };
             cx.call(node, message, next.body.clone(), PREPARE_DEADLINE, why);
         }
@@ -422,10 +518,12 @@ impl<B: Clone> Group<B> {
             Ok(Stored::Loaded(Loaded::Entry { at, entry, body })) => {
                 let bytes = entry.body_bytes();
                 let (grant, previous) = (flow.grant, flow.sent);
-                let message = Message::Prepare { group: id, epoch, grant, previous, at, commit, entry };
+                let route = Route::Direct;
+                let message =
+                    Message::Prepare { group: id, epoch, grant, previous, at, commit, route, entry };
                 flow.begin(at.seq, bytes, commit);
                 stream.waiting_since.get_or_insert(cx.now);
-                let what = StreamCall::Prepare { opened, seq: at.seq };
+                let what = StreamCall::Prepare { opened, seq: at.seq, last: None };
                 let why = CallFor::Stream { group: id, turn, node, what };
                 cx.call(node, message, body, PREPARE_DEADLINE, why);
             }
@@ -437,7 +535,7 @@ impl<B: Clone> Group<B> {
             }
             _ => stream.fail(cx.now),
         }
-        self.pump(cx, node);
+        self.pump_all(cx);
         self.judge_joiners(cx);
     }
 
@@ -497,6 +595,11 @@ impl<B: Clone> Group<B> {
 }
 
 impl Flow {
+    /// Whether one more entry may be under way.
+    fn has_room(&self) -> bool {
+        self.out.len() < STREAM_ENTRIES_MAX && self.out.values().sum::<usize>() < STREAM_BYTES_MAX
+    }
+
     fn begin(&mut self, seq: Seq, bytes: usize, commit: Seq) {
         self.out.insert(seq, bytes);
         self.sent = seq;

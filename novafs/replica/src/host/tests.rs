@@ -14,9 +14,11 @@ use crate::effect::{
     Stored, Ticket, Trust, Version,
 };
 use crate::{
-    Answer, BlockFence, Configuration, GroupView, MemberView, Message, NodeView, Report, Role, Versioned,
+    Answer, BlockFence, Configuration, Grant, GroupView, MemberView, Message, NodeView, Report, Role, Route,
+    Versioned,
 };
 
+mod chain;
 mod change;
 mod join;
 mod steady;

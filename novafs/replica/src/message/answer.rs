@@ -30,6 +30,7 @@ mod kind {
     pub(super) const COMMIT_IS: u8 = 165;
     pub(super) const ENTRY: u8 = 166;
     pub(super) const ABSENT: u8 = 167;
+    pub(super) const PASSED: u8 = 168;
     pub(super) const SAME: u8 = 176;
     pub(super) const HELD: u8 = 177;
 }
@@ -111,6 +112,16 @@ pub(super) fn encode(answer: &Answer) -> Vec<u8> {
             w.long(seq.0);
             w.long(*bytes_free);
         }
+        Answer::Passed { seq, bytes_free, next } => {
+            w = Writer::new(kind::PASSED);
+            w.long(seq.0);
+            w.long(*bytes_free);
+            w.byte(u8::from(next.is_some()));
+            if let Some((seq, bytes_free)) = next {
+                w.long(seq.0);
+                w.long(*bytes_free);
+            }
+        }
         Answer::NoGrant => w = Writer::new(kind::NO_GRANT),
         Answer::Noted => w = Writer::new(kind::NOTED),
         Answer::CommitIs { seq } => {
@@ -174,6 +185,11 @@ pub(super) fn decode(head: &[u8]) -> Result<Answer, HeadError> {
             bytes_free: r.long()?,
         },
         kind::PREPARED => Answer::Prepared { seq: r.seq()?, bytes_free: r.long()? },
+        kind::PASSED => Answer::Passed {
+            seq: r.seq()?,
+            bytes_free: r.long()?,
+            next: if r.flag()? { Some((r.seq()?, r.long()?)) } else { None },
+        },
         kind::NO_GRANT => Answer::NoGrant,
         kind::NOTED => Answer::Noted,
         kind::COMMIT_IS => Answer::CommitIs { seq: r.seq()? },

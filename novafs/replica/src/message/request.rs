@@ -55,7 +55,7 @@ pub(super) fn encode(message: &Message) -> Vec<u8> {
             w.word(group.0);
             w.long(epoch.0);
         }
-        Message::Prepare { group, epoch, grant, previous, at, commit, entry } => {
+        Message::Prepare { group, epoch, grant, previous, at, commit, route, entry } => {
             w = Writer::new(kind::PREPARE);
             w.word(group.0);
             w.long(epoch.0);
@@ -63,6 +63,7 @@ pub(super) fn encode(message: &Message) -> Vec<u8> {
             w.long(previous.0);
             w.point(*at);
             w.long(commit.0);
+            w.route(*route);
             w.entry(entry);
         }
         Message::Page { group, epoch, grant, first, last, through, fences, units } => {
@@ -144,6 +145,7 @@ pub(super) fn decode(head: &[u8]) -> Result<Message, HeadError> {
             previous: r.seq()?,
             at: r.point()?,
             commit: r.seq()?,
+            route: r.route()?,
             entry: r.entry()?,
         },
         kind::PAGE => Message::Page {

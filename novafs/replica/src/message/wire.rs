@@ -1,12 +1,13 @@
 //! Fields of a head, one after another.
 
-use nova_units::{BlockId, BootId, CommitPoint, Epoch, Generation, GroupId, Seq, UnitIndex};
+use nova_units::{BlockId, BootId, CommitPoint, Epoch, Generation, GroupId, NodeId, Seq, UnitIndex};
 use novafs_format::{Cut, LogEntry, SealedUnit};
 
 use crate::compare::{FenceMark, Held, UnitMark, UnitPlace};
 
 use super::{
-    BlockFence, Grant, HEAD_BYTES_MAX, HEAD_VERSION, HeadError, PULSES_MAX, Pulse, UNITS_MAX, Versioned,
+    BlockFence, Grant, HEAD_BYTES_MAX, HEAD_VERSION, HeadError, PULSES_MAX, Pulse, Route, UNITS_MAX,
+    Versioned,
 };
 
 /// Writes the fields of a head.
@@ -51,6 +52,18 @@ impl Writer {
     pub(super) fn grant(&mut self, grant: Grant) {
         self.long(grant.boot.0);
         self.long(grant.number);
+    }
+
+    pub(super) fn route(&mut self, route: Route) {
+        match route {
+            Route::Direct => self.byte(0),
+            Route::Chain { next, grant } => {
+                self.byte(1);
+                self.long(next.0);
+                self.grant(grant);
+            }
+            Route::PassedOn => self.byte(2),
+        }
     }
 
     pub(super) fn fence(&mut self, fence: &BlockFence) {
@@ -212,6 +225,15 @@ impl<'a> Reader<'a> {
 
     pub(super) fn grant(&mut self) -> Result<Grant, HeadError> {
         Ok(Grant { boot: BootId(self.long()?), number: self.long()? })
+    }
+
+    pub(super) fn route(&mut self) -> Result<Route, HeadError> {
+        match self.byte()? {
+            0 => Ok(Route::Direct),
+            1 => Ok(Route::Chain { next: NodeId(self.long()?), grant: self.grant()? }),
+            2 => Ok(Route::PassedOn),
+            _ => Err(HeadError::Field("route")),
+        }
     }
 
     pub(super) fn fence(&mut self) -> Result<BlockFence, HeadError> {

@@ -3,9 +3,10 @@
 
 use std::path::PathBuf;
 
+use nova_units::NodeId;
 use novafs_format::LogEntry;
-use novafs_replica::message::{HEAD_BYTES_MAX, UNITS_MAX};
-use novafs_replica::{Answer, HeadError, Message};
+use novafs_replica::message::{HEAD_BYTES_MAX, HEAD_VERSION, UNITS_MAX};
+use novafs_replica::{Answer, HeadError, Message, Route};
 
 use super::samples;
 
@@ -44,6 +45,7 @@ fn a_write_of_256_units_fits_a_head() {
     else {
         panic!("the seventh sample is a prepare")
     };
+    let route = Route::Chain { next: NodeId(9), grant };
     let units = (0..u16::try_from(UNITS_MAX).unwrap())
         .map(|unit| {
             let mut sealed = samples::sealed(unit);
@@ -53,7 +55,7 @@ fn a_write_of_256_units_fits_a_head() {
         })
         .collect();
     let message =
-        Message::Prepare { group, epoch, grant, previous, at, commit, entry: LogEntry::Units(units) };
+        Message::Prepare { group, epoch, grant, previous, at, commit, route, entry: LogEntry::Units(units) };
     let head = message.encode();
     assert!(head.len() <= HEAD_BYTES_MAX, "{} bytes", head.len());
     assert_eq!(Message::decode(&head), Ok(message));
@@ -62,7 +64,7 @@ fn a_write_of_256_units_fits_a_head() {
 #[test]
 fn a_head_of_another_version_is_named_as_such() {
     assert_eq!(Message::decode(&[1, 16]), Err(HeadError::Version(1)));
-    assert_eq!(Message::decode(&[2, 200]), Err(HeadError::Kind(200)));
-    assert_eq!(Answer::decode(&[2]), Err(HeadError::Truncated));
-    assert_eq!(Answer::decode(&[2, 167, 0]), Err(HeadError::TooLong));
+    assert_eq!(Message::decode(&[HEAD_VERSION, 200]), Err(HeadError::Kind(200)));
+    assert_eq!(Answer::decode(&[HEAD_VERSION]), Err(HeadError::Truncated));
+    assert_eq!(Answer::decode(&[HEAD_VERSION, 167, 0]), Err(HeadError::TooLong));
 }

@@ -5,7 +5,7 @@ use nova_units::{
 };
 use novafs_format::{Codec, Cut, LogEntry, SealedUnit};
 use novafs_replica::compare::{FenceMark, Held, UnitMark};
-use novafs_replica::{Answer, BlockFence, Grant, LocatedUnit, Message, Pulse, Versioned};
+use novafs_replica::{Answer, BlockFence, Grant, LocatedUnit, Message, Pulse, Route, Versioned};
 
 const GROUP: GroupId = GroupId(0x0102_0304);
 const EPOCH: Epoch = Epoch(0x11);
@@ -53,6 +53,16 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
     let entry = LogEntry::Units(vec![sealed(1), sealed(2)]);
     let pulse = Pulse { group: GROUP, epoch: EPOCH, commit: Seq(9) };
     let (first, count) = (UnitIndex(16), 16);
+    let prepare = |route| Message::Prepare {
+        group: GROUP,
+        epoch: EPOCH,
+        grant: GRANT,
+        previous: Seq(0x2221),
+        at: AT,
+        commit: Seq(0x2220),
+        route,
+        entry: entry.clone(),
+    };
     vec![
         ("write", Message::Write { group: GROUP, epoch: EPOCH, entry: entry.clone() }),
         (
@@ -67,18 +77,9 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ("locate", Message::Locate { group: GROUP, block: BLOCK, first, count }),
         ("ping", Message::Ping { boot: BootId(0xb007), groups: vec![pulse, pulse] }),
         ("open", Message::Open { group: GROUP, epoch: EPOCH }),
-        (
-            "prepare",
-            Message::Prepare {
-                group: GROUP,
-                epoch: EPOCH,
-                grant: GRANT,
-                previous: Seq(0x2221),
-                at: AT,
-                commit: Seq(0x2220),
-                entry,
-            },
-        ),
+        ("prepare", prepare(Route::Direct)),
+        ("prepare_chain", prepare(Route::Chain { next: NodeId(0x31), grant: GRANT })),
+        ("prepare_passed_on", prepare(Route::PassedOn)),
         (
             "page",
             Message::Page {
@@ -144,6 +145,8 @@ pub(crate) fn answers() -> Vec<(&'static str, Answer)> {
             Answer::Tail { grant: GRANT, last: AT, commit: Seq(8), complete: true, bytes_free: 1 << 40 },
         ),
         ("prepared", Answer::Prepared { seq: Seq(8), bytes_free: 1 << 40 }),
+        ("passed", Answer::Passed { seq: Seq(8), bytes_free: 1 << 40, next: Some((Seq(7), 1 << 41)) }),
+        ("passed_alone", Answer::Passed { seq: Seq(8), bytes_free: 1 << 40, next: None }),
         ("no_grant", Answer::NoGrant),
         ("noted", Answer::Noted),
         ("commit_is", Answer::CommitIs { seq: Seq(8) }),
