@@ -11,12 +11,13 @@ use nova_device::sync::oneshot;
 use nova_device::{Clock, Shard};
 use nova_groups::Mount;
 use nova_units::{BlockId, BootId, DeviceId, DiskIndex, GroupId, NodeId, TaskClass};
-use novafs_member::{Collected, Member, MemberOptions, ScrubOptions, Service};
+use novafs_member::{Collected, Member, MemberOptions, Service};
 use novafs_replica::Answer;
 use novafs_store::{FormatOptions, OpenOptions, Store};
 
 use crate::controller::{CONTROLLER, Controller, News};
 use crate::net::{Net, SimPeers};
+use crate::scenario::Scenario;
 
 /// How often an agent carries reports.
 const REPORT_EVERY: Duration = Duration::from_millis(50);
@@ -88,13 +89,9 @@ pub(crate) fn bare_host(world: &World, node: NodeId, drift_ppm: i32, pool_bytes:
 }
 
 impl Cluster {
-    pub(crate) fn new(
-        world: World,
-        net: Rc<Net>,
-        controller: Rc<Controller>,
-        scrub: Option<ScrubOptions>,
-    ) -> Self {
-        let options = MemberOptions { scrub, ..MemberOptions::default() };
+    pub(crate) fn new(world: World, net: Rc<Net>, controller: Rc<Controller>, scenario: &Scenario) -> Self {
+        let Scenario { scrub, chain_bytes_min, .. } = *scenario;
+        let options = MemberOptions { scrub, chain_bytes_min, ..MemberOptions::default() };
         Self { world, net, controller, hosts: BTreeMap::new(), options, devices: Cell::new(0) }
     }
 

@@ -78,6 +78,10 @@ pub struct Counts {
     pub edges_killed: u64,
     /// Writes to files that exist, acknowledged.
     pub rewrites: u64,
+    /// Entries that went along a chain of members, by hosts that lived to the end.
+    pub chained: u64,
+    /// Chains of theirs whose end had to be sent the entry after all.
+    pub chains_broken: u64,
 }
 
 impl Counts {
@@ -102,6 +106,8 @@ impl Counts {
         self.snapshots += other.snapshots;
         self.edges_killed += other.edges_killed;
         self.rewrites += other.rewrites;
+        self.chained += other.chained;
+        self.chains_broken += other.chains_broken;
     }
 }
 

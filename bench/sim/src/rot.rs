@@ -52,7 +52,7 @@ pub fn rot(seed: u64) -> Result<Rot, String> {
     let seat = bare_host(&world, CONTROLLER, 0, 1 << 20);
     let net = Net::new(fabric, rng.u64(..));
     let controller = Controller::new(seat.clone(), rng.u64(..), scenario.groups);
-    let mut cluster = Cluster::new(world, net, Rc::clone(&controller), scenario.scrub);
+    let mut cluster = Cluster::new(world, net, Rc::clone(&controller), &scenario);
     for node in 1..=scenario.hosts {
         cluster.add_host(NodeId(node), scenario.disk_bytes, 0);
         cluster.start(NodeId(node));

@@ -95,7 +95,7 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
     let files_seat = bare_host(&world, FILES, 0, 1 << 20);
     let net = Net::new(fabric, rng.u64(..));
     let controller = Controller::new(seat.clone(), rng.u64(..), scenario.groups);
-    let mut cluster = Cluster::new(world, Rc::clone(&net), Rc::clone(&controller), scenario.scrub);
+    let mut cluster = Cluster::new(world, Rc::clone(&net), Rc::clone(&controller), &scenario);
     for node in 1..=scenario.hosts {
         let drift =
             if scenario.drift_ppm == 0 { 0 } else { rng.i32(-scenario.drift_ppm..=scenario.drift_ppm) };
@@ -186,6 +186,12 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
         .values()
         .filter_map(|host| host.member.borrow().as_ref().map(|member| member.counters().units_repaired))
         .sum();
+    let mut counts = history.counts;
+    for (_, member) in cluster.members() {
+        let host = member.counters().host;
+        counts.chained += host.entries_chained;
+        counts.chains_broken += host.chains_broken;
+    }
     let took = cluster.world.now();
     let fingerprint = cluster.world.fingerprint();
     let described = if found.is_empty() { Vec::new() } else { cluster.describe() };
@@ -196,7 +202,7 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
     }
     if found.is_empty() {
         let events = if verbose { events } else { Vec::new() };
-        Ok(Outcome { seed, fingerprint, counts: history.counts, took, repaired, events })
+        Ok(Outcome { seed, fingerprint, counts, took, repaired, events })
     } else {
         let mut told = vec![format!("{scenario:?}")];
         told.extend(events);

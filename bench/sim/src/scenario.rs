@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nova_device::mem::{Chance, DiskFaults, Latency};
 use novafs_member::ScrubOptions;
+use novafs_replica::options::CHAIN_BYTES_MIN;
 
 use crate::files_group::Troubles;
 use crate::net::Weather;
@@ -43,6 +44,8 @@ pub(crate) struct Scenario {
     pub(crate) troubles: Troubles,
     /// Files that are opened again and rewritten.
     pub(crate) rewritten: u64,
+    /// Entries this large go along a chain of members; in half of the seeds nearly all are.
+    pub(crate) chain_bytes_min: usize,
     /// The pace of the scrub, where it runs.
     pub(crate) scrub: Option<ScrubOptions>,
 }
@@ -129,6 +132,7 @@ impl Scenario {
             },
             rewritten: if one_in(&mut rng, 3) { rng.u64(1..=2) } else { 0 },
             // Drawn apart, so that a seed stands for what it always did.
+            chain_bytes_min: if seed.is_multiple_of(2) { 4096 } else { CHAIN_BYTES_MIN },
             scrub: fastrand::Rng::with_seed(seed ^ 0x5c4b_b1e5).bool().then_some(SCRUB),
         }
     }
@@ -152,6 +156,7 @@ impl Scenario {
             edge_cut_permille: 0,
             files_away_permille: 0,
             rewritten: 0,
+            chain_bytes_min: CHAIN_BYTES_MIN,
             scrub: Some(SCRUB),
             ..Self::of(seed)
         }

@@ -28,6 +28,7 @@ use nova_buf::SharedBuf;
 use nova_device::sync::{Gate, Semaphore, oneshot};
 use nova_device::{Clock, Handler, Incoming, Peers, Served, Shard};
 use nova_units::{BlockId, BootId, DeviceId, Epoch, GroupId, NodeId, Seq, TaskClass, UnitIndex};
+use novafs_replica::options::CHAIN_BYTES_MIN;
 use novafs_replica::{
     Answer, Configuration, Host, HostCounters, HostIdentity, Input, Message, Report, Ticket,
     options::{RETRY_SOON_MS, TICK_EVERY},
@@ -52,6 +53,8 @@ pub struct MemberOptions {
     pub repairs_max: usize,
     /// How long [`Member::stop`] waits for requests being served.
     pub stop_within: Duration,
+    /// Entries with at least this many bytes go along a chain of members ([`CHAIN_BYTES_MIN`]).
+    pub chain_bytes_min: usize,
     /// The pace of the scrub; without one, damage is found when it is read.
     pub scrub: Option<ScrubOptions>,
 }
@@ -63,6 +66,7 @@ impl Default for MemberOptions {
             reads_waiting_max: 1_024,
             repairs_max: 8,
             stop_within: Duration::from_secs(2),
+            chain_bytes_min: CHAIN_BYTES_MIN,
             scrub: None,
         }
     }
@@ -156,7 +160,7 @@ impl<S: Shard, P: Peers> Member<S, P> {
     ) -> Rc<Self> {
         let me = HostIdentity { node, boot, incarnation: opened.incarnation };
         let now = shard.clock().now();
-        let host = Host::new(me, now, record::recovered(&opened));
+        let host = Host::new(me, now, record::recovered(&opened)).with_chains_from(options.chain_bytes_min);
         let drive = Drive {
             host,
             inputs: VecDeque::new(),

@@ -12,6 +12,7 @@ use nova_units::{BootId, Epoch, GroupId, Incarnation, NodeId, Seq};
 use crate::effect::{
     CallId, Effect, Input, OpId, RecoveredGroup, ScanFrom, StoreFault, StoreRequest, Stored, Ticket,
 };
+use crate::options::CHAIN_BYTES_MIN;
 use crate::{Answer, Configuration, Message, Report};
 
 mod adopt;
@@ -68,6 +69,7 @@ pub(crate) struct Core<B> {
     ops: BTreeMap<OpId, OpFor<B>>,
     /// Entries that were passed on, and who waits for both ends.
     passing: Passing,
+    chain_bytes_min: usize,
     counters: HostCounters,
 }
 
@@ -200,10 +202,18 @@ impl<B: Clone> Host<B> {
             calls: BTreeMap::new(),
             ops: BTreeMap::new(),
             passing: Passing::default(),
+            chain_bytes_min: CHAIN_BYTES_MIN,
             counters: HostCounters::default(),
         };
         let groups = recovered.into_iter().map(|found| (found.group, Group::recovered(found))).collect();
         Self { core, groups, pulses: Pulses::new(now) }
+    }
+
+    /// Entries with at least this many bytes of sealed units go along a chain, instead of [`CHAIN_BYTES_MIN`].
+    #[must_use]
+    pub fn with_chains_from(mut self, bytes: usize) -> Self {
+        self.core.chain_bytes_min = bytes;
+        self
     }
 
     /// Takes what happened at `now` and appends what is to be done.

@@ -15,8 +15,8 @@ use super::group::Group;
 use super::{CallFor, Cx, OpFor, StreamCall};
 use crate::effect::{Loaded, ScanFrom, StoreFault, StoreRequest, Stored};
 use crate::options::{
-    CHAIN_BYTES_MIN, CHAIN_DEADLINE, FULL_PAUSE, OPEN_DEADLINE, PREPARE_DEADLINE, REOPEN_AFTER, STALL,
-    STREAM_BYTES_MAX, STREAM_ENTRIES_MAX,
+    CHAIN_DEADLINE, FULL_PAUSE, OPEN_DEADLINE, PREPARE_DEADLINE, REOPEN_AFTER, STALL, STREAM_BYTES_MAX,
+    STREAM_ENTRIES_MAX,
 };
 use crate::{Answer, Grant, Message, Role, Route};
 
@@ -358,7 +358,7 @@ impl<B: Clone> Group<B> {
         let nodes: Vec<_> = lead.streams.keys().copied().collect();
         loop {
             for node in &nodes {
-                self.pump(cx, *node, CHAIN_BYTES_MIN);
+                self.pump(cx, *node, cx.core.chain_bytes_min);
             }
             if !self.chain(cx) {
                 break;
@@ -388,7 +388,7 @@ impl<B: Clone> Group<B> {
             return false;
         };
         let bytes = next.entry.body_bytes();
-        if bytes < CHAIN_BYTES_MIN {
+        if bytes < cx.core.chain_bytes_min {
             return false;
         }
         // Each is the first of every other chain, so that both carry the same.
