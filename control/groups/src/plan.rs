@@ -3,13 +3,14 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use nova_units::{BootId, DeviceId, Epoch, GroupId, NodeId, Timestamp};
+use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Timestamp};
 
 use crate::command::{
     AddJoining, Admit, ConfirmGroup, CreateGroups, Drop, DropMembers, FailDevice, Joining, Mount,
     MovePrimary, Op, Reinstate, ReinstateGroup, Restart,
 };
-use crate::model::{DeviceState, Group, Groups, MEMBERS_MAX, Role};
+use crate::load::Load;
+use crate::model::{DeviceState, Group, Groups, MEMBERS_MAX, Member, Role};
 use crate::moves::{plan_moves, plan_primaries};
 use crate::placement::lay_out;
 
@@ -49,11 +50,13 @@ pub struct SilenceReport {
     pub last: Duration,
 }
 
-/// A host mounted a device and waits for its incarnation.
+/// A host has started, mounted its devices, and waits for their incarnations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountReport {
-    /// What it mounted.
-    pub mount: Mount,
+    /// The host.
+    pub node: NodeId,
+    /// All that it mounted at this start; at least one.
+    pub mounts: Vec<Mount>,
     /// When it first said so.
     pub first: Duration,
 }
@@ -93,7 +96,7 @@ pub struct Observed {
     pub leading_since: Duration,
     /// The last report of silence of each host about each other.
     pub silences: Vec<SilenceReport>,
-    /// Mounts that are not yet in the state.
+    /// Mounts of hosts of which not all are in the state yet.
     pub mounts: Vec<MountReport>,
     /// Joining members that are complete.
     pub ready: Vec<ReadyReport>,
@@ -147,6 +150,7 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
     }
     let mut changed = BTreeSet::new();
     let mut note = |id: GroupId| changed.insert(id);
+    let mut load = Load::of(groups);
 
     let dropped: Vec<DropMembers> = groups
         .iter()
@@ -191,13 +195,16 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
     let joining: Vec<Joining> = groups
         .iter()
         .filter_map(|(id, group)| {
-            let node = joiner(groups, group, observed)?;
+            let node = joiner(groups, group, observed, &load)?;
+            if let Some(device) = load.device_for(groups, group, node) {
+                load.add(device);
+            }
             note(id).then_some(Joining { group: id.0, epoch: group.epoch.0, node: node.0, replaces: 0 })
         })
         .collect();
     let moved = plan_primaries(groups, observed, &changed);
     changed.extend(moved.iter().map(|entry| GroupId(entry.group)));
-    let moving = plan_moves(groups, observed, &changed);
+    let moving = plan_moves(groups, observed, &changed, load);
 
     let mut push = |some: bool, op: Op| ops.extend(some.then_some(op));
     push(!dropped.is_empty(), Op::Drop(Drop { groups: dropped }));
@@ -211,7 +218,7 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
             .storage
             .iter()
             .copied()
-            .filter(|host| groups.device_of(*host).is_some() && observed.is_running(*host))
+            .filter(|host| groups.stores(*host) && observed.is_running(*host))
             .collect();
         let laid = lay_out(groups, &hosts, observed.groups_wanted);
         push(!laid.is_empty(), Op::CreateGroups(CreateGroups { namespace: String::new(), groups: laid }));
@@ -285,10 +292,7 @@ fn subsets(nodes: &[NodeId]) -> impl Iterator<Item = Vec<NodeId>> {
 /// Members of the last writable epoch that can take over from a lone survivor whose node lease has run out.
 fn reinstatable(groups: &Groups, group: &Group, observed: &Observed) -> Vec<NodeId> {
     let survivor_gone = group.in_sync().all(|member| {
-        // A device that came back empty never serves under its old life, whatever its host says.
-        let lost =
-            groups.device_of(member.node).is_some_and(|(_, device)| device.incarnation != member.incarnation);
-        lost || observed.silent_for(member.node) > LEASE_OUT
+        groups.is_over(member.node, member.incarnation) || observed.silent_for(member.node) > LEASE_OUT
     });
     if !group.frozen() || !survivor_gone {
         return Vec::new();
@@ -303,7 +307,7 @@ fn reinstatable(groups: &Groups, group: &Group, observed: &Observed) -> Vec<Node
 }
 
 /// The next host to join a group that is short of members: one of its homes, or after [`REPLACE_AFTER`] another.
-fn joiner(groups: &Groups, group: &Group, observed: &Observed) -> Option<NodeId> {
+fn joiner(groups: &Groups, group: &Group, observed: &Observed, load: &Load) -> Option<NodeId> {
     if group.joining().is_some() || group.members.len() >= MEMBERS_MAX {
         return None;
     }
@@ -322,21 +326,24 @@ fn joiner(groups: &Groups, group: &Group, observed: &Observed) -> Option<NodeId>
     let complete = |home: &NodeId| {
         group.last_writable.iter().any(|(node, life)| node == home && groups.serves(*node, *life))
     };
-    let homes = group.homes.iter().copied().filter(|home| able(home) && stays(home));
+    let homes = group.homes().filter(|home| able(home) && stays(home));
     if let Some(home) = homes.min_by_key(|home| !complete(home)) {
         return Some(home);
     }
-    let drained = group.homes.iter().any(|home| group.member(*home).is_none() && !stays(home));
+    let drained = group.homes().any(|home| group.member(home).is_none() && !stays(&home));
     let away = group.short_since.is_some_and(|since| observed.wall.since(since) >= REPLACE_AFTER);
     if (away || drained || group.homes.len() < MEMBERS_MAX) && !observed.storm {
-        let held = |node: NodeId| groups.iter().filter(|(_, other)| other.member(node).is_some()).count();
         let others = observed.storage.iter().copied().filter(|node| able(node) && stays(node));
-        if let Some(other) = others.min_by_key(|node| (held(*node), *node)) {
+        let shares = others.filter_map(|node| {
+            let device = load.device_for(groups, group, node)?;
+            Some((load.with_one_more(device), node))
+        });
+        if let Some((_, other)) = shares.min() {
             return Some(other);
         }
     }
     // Better on a host that is to be emptied than nowhere.
-    group.homes.iter().copied().find(able)
+    group.homes().find(able)
 }
 
 /// The host runs, has a device that serves, is heard by the members and is none of them.
@@ -347,21 +354,16 @@ pub(crate) fn may_hold(groups: &Groups, group: &Group, observed: &Observed, node
         && !group.members.iter().any(|member| is_cut(&fresh, member.node, node))
         && observed.storage.contains(&node)
         && observed.is_running(node)
-        && groups.device_of(node).is_some()
+        && groups.stores(node)
 }
 
 /// Takes mounts whose groups can be judged: another in-sync member runs, or all restarted, or the wait is over.
 fn plan_restart(groups: &Groups, observed: &Observed) -> Option<Restart> {
-    // A device that failed under this very mount is never answered.
-    let given_up = |mount: &Mount| {
-        let known = mount.device_id().and_then(|id| groups.devices.get(&id));
-        known.is_some_and(|it| it.state == DeviceState::Failed && it.mount_counter == mount.mount_counter)
-    };
     let mounted: BTreeMap<NodeId, &MountReport> = observed
         .mounts
         .iter()
-        .filter(|report| !given_up(&report.mount))
-        .map(|report| (NodeId(report.mount.node), report))
+        .filter(|report| !report.mounts.iter().all(|mount| groups.has_judged(mount)))
+        .map(|report| (report.node, report))
         .collect();
     let mut taken: BTreeSet<NodeId> = mounted.keys().copied().collect();
     let in_sync_of = |node: NodeId| groups.iter().filter(move |(_, group)| is_in_sync(group, node));
@@ -371,11 +373,15 @@ fn plan_restart(groups: &Groups, observed: &Observed) -> Option<Restart> {
         let waits = |node: NodeId| {
             let waited = observed.now.saturating_sub(mounted[&node].first);
             in_sync_of(node).any(|(_, group)| {
-                let others = || group.in_sync().map(|member| member.node).filter(move |other| *other != node);
-                let runs = |other| !mounted.contains_key(&other) && runs_unrestarted(groups, observed, other);
-                let gone = |other| taken.contains(&other) || observed.silent_for(other) >= COLD_START_WAIT;
+                let others = || group.in_sync().filter(move |other| other.node != node);
+                let runs = |other: &Member| {
+                    !mounted.contains_key(&other.node) && runs_unrestarted(groups, observed, other)
+                };
+                let gone = |other: &Member| {
+                    taken.contains(&other.node) || observed.silent_for(other.node) >= COLD_START_WAIT
+                };
                 let over = waited >= COLD_START_WAIT_MAX || (waited >= COLD_START_WAIT && others().all(gone));
-                !over && !others().any(runs) && !others().all(|other| taken.contains(&other))
+                !over && !others().any(runs) && !others().all(|other| taken.contains(&other.node))
             })
         };
         let waiting: Vec<NodeId> = taken.iter().copied().filter(|node| waits(*node)).collect();
@@ -391,18 +397,21 @@ fn plan_restart(groups: &Groups, observed: &Observed) -> Option<Restart> {
         .iter()
         .filter_map(|(id, group)| {
             let runs = group.in_sync().any(|member| {
-                !taken.contains(&member.node) && runs_unrestarted(groups, observed, member.node)
+                !taken.contains(&member.node) && runs_unrestarted(groups, observed, member)
             });
             let nodes: Vec<u64> = group
                 .in_sync()
                 .filter(|member| taken.contains(&member.node))
-                .filter(|member| keeps_its_life(groups, &mounted[&member.node].mount, member.incarnation.0))
+                .filter(|member| {
+                    let mounts = &mounted[&member.node].mounts;
+                    mounts.iter().any(|mount| keeps_its_life(groups, mount, member.incarnation))
+                })
                 .map(|member| member.node.0)
                 .collect();
             (!runs && !nodes.is_empty()).then_some(ConfirmGroup { group: id.0, epoch: group.epoch.0, nodes })
         })
         .collect();
-    let mounts = taken.iter().map(|node| mounted[node].mount.clone()).collect();
+    let mounts = taken.iter().flat_map(|node| mounted[node].mounts.iter().cloned()).collect();
     Some(Restart { mounts, confirm })
 }
 
@@ -410,19 +419,19 @@ fn is_in_sync(group: &Group, node: NodeId) -> bool {
     group.member(node).is_some_and(|member| member.role == Role::InSync)
 }
 
-/// The host runs under the start that the state knows: its copy was served all along.
-fn runs_unrestarted(groups: &Groups, observed: &Observed, node: NodeId) -> bool {
-    let Some((_, device)) = groups.device_of(node) else { return false };
-    let boot = observed.heard.get(&node).map(|heard| heard.boot);
-    observed.is_running(node) && boot.is_some_and(|boot| device.state == DeviceState::Mounted { boot })
+/// Its host runs under the start that the state knows of its device: the copy was served all along.
+fn runs_unrestarted(groups: &Groups, observed: &Observed, member: &Member) -> bool {
+    let Some((_, device)) = groups.device(member.node, member.incarnation) else { return false };
+    let boot = observed.heard.get(&member.node).map(|heard| heard.boot);
+    observed.is_running(member.node) && boot.is_some_and(|boot| device.state == DeviceState::Mounted { boot })
 }
 
 /// The mount will be answered with the incarnation that the device had.
-fn keeps_its_life(groups: &Groups, mount: &Mount, incarnation: u64) -> bool {
+fn keeps_its_life(groups: &Groups, mount: &Mount, incarnation: Incarnation) -> bool {
     let known = mount.device_id().and_then(|id| groups.devices.get(&id));
-    mount.incarnation == incarnation
+    mount.incarnation == incarnation.0
         && known.is_some_and(|known| {
-            known.incarnation.0 == incarnation
+            known.incarnation == incarnation
                 && known.node.0 == mount.node
                 && known.state != DeviceState::Failed
                 && known.mount_counter < mount.mount_counter

@@ -1,16 +1,15 @@
-//! The device of a storage host: made, laid out, opened.
+//! The devices of a storage host: made, laid out, opened. One that cannot be is reported, and the others serve.
 
 use anyhow::Context as _;
+use nova_device::sync::oneshot;
 use nova_device::uring::{CreateOptions, Filled, create_disk};
 use nova_device::{Disk, Position, Shard};
 use nova_shard::RealShard;
-use nova_units::{DeviceId, DiskIndex, IoClass};
+use nova_units::{DeviceId, DiskIndex, IoClass, TaskClass};
 use novafs_store::{FormatOptions, OpenOptions, Opened, Store, StoreError};
 
 use crate::config::DeviceConfig;
 
-/// The one disk of the one shard.
-const DISK: DiskIndex = DiskIndex(0);
 /// How much of a device must be zeros for it to count as never used.
 const BLANK_BYTES: usize = 64 << 10;
 
@@ -21,7 +20,7 @@ pub(crate) fn create_missing(device: &DeviceConfig) -> anyhow::Result<()> {
     }
     let Some(bytes) = device.create_bytes() else {
         anyhow::bail!(
-            "{} is not there: check the path, or set device.create_mib to have it made",
+            "{} is not there: check the path, or set its create_mib to have it made",
             device.path.display()
         );
     };
@@ -44,22 +43,75 @@ pub(crate) fn create_missing(device: &DeviceConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens the device; a blank one is laid out first. A device that is neither blank nor ours is left alone.
-pub(crate) async fn open(shard: &RealShard) -> anyhow::Result<Opened<RealShard>> {
-    let opened = match Store::open(shard.clone(), DISK, OpenOptions::default()).await {
-        Err(StoreError::NoSuperblock { .. }) if is_blank(shard).await? => {
+/// The devices of this start.
+#[derive(Default)]
+pub(crate) struct Devices {
+    /// Those that serve, each with its place in the configuration.
+    pub(crate) opened: Vec<(u8, Opened<RealShard>)>,
+    /// Places of those that do not.
+    pub(crate) broken: Vec<u8>,
+}
+
+/// Opens every disk of the shard, a task each, so that a host with many is not long in coming back. `broken` are the
+/// places of devices that have no disk; the disks are the others, in order.
+///
+/// # Errors
+/// When there are devices and none of them serves, the error of the first: such a start would be of no use.
+pub(crate) async fn open_all(shard: &RealShard, mut broken: Vec<u8>, places: u8) -> anyhow::Result<Devices> {
+    let mut opened = Vec::new();
+    let mut first_error = None;
+    let with_disk = (0..places).filter(|place| !broken.contains(place));
+    let opening: Vec<_> = with_disk
+        .zip((0..).map(DiskIndex))
+        .map(|(place, disk)| {
+            let (sender, receiver) = oneshot::channel();
+            let task_shard = shard.clone();
+            shard.spawn(TaskClass::Control, async move {
+                // Whoever waits is there until all are opened.
+                let _ = sender.send(open(&task_shard, disk).await);
+            });
+            (place, disk, receiver)
+        })
+        .collect();
+    for (place, disk, receiver) in opening {
+        match receiver.await.context("wait for the device to be opened").flatten() {
+            Ok(device) if opened.iter().any(|(_, other): &(u8, Opened<RealShard>)| other.device == device.device) => {
+                tracing::error!(place, device = %device.device, "this is a copy of another device here: it is left alone");
+                broken.push(place);
+            }
+            Ok(device) => opened.push((place, device)),
+            Err(error) => {
+                let path = &shard.disks()[usize::from(disk.0)].facts().path;
+                tracing::error!(place, path = %path.display(), "a device does not serve: {error:#}");
+                first_error.get_or_insert(error);
+                broken.push(place);
+            }
+        }
+    }
+    broken.sort_unstable();
+    match first_error {
+        Some(error) if opened.is_empty() => Err(error),
+        _ => Ok(Devices { opened, broken }),
+    }
+}
+
+/// Opens a device; a blank one is laid out first. A device that is neither blank nor ours is left alone.
+async fn open(shard: &RealShard, disk: DiskIndex) -> anyhow::Result<Opened<RealShard>> {
+    let opened = match Store::open(shard.clone(), disk, OpenOptions::default()).await {
+        Err(StoreError::NoSuperblock { .. }) if is_blank(shard, disk).await? => {
             let mut id = [0; 16];
             shard.fill_secret(&mut id);
             let device = DeviceId(u128::from_le_bytes(id));
             tracing::info!(%device, "laying out a blank device");
-            Store::format(shard, DISK, FormatOptions::new(device)).await.context("lay out the device")?;
-            Store::open(shard.clone(), DISK, OpenOptions::default()).await
+            Store::format(shard, disk, FormatOptions::new(device)).await.context("lay out the device")?;
+            Store::open(shard.clone(), disk, OpenOptions::default()).await
         }
         opened => opened,
     }
     .context("open the device")?;
     let usage = opened.store.usage();
     tracing::info!(
+        disk = disk.0,
         device = %opened.device,
         mount = opened.mount_counter,
         incarnation = %opened.incarnation,
@@ -72,9 +124,9 @@ pub(crate) async fn open(shard: &RealShard) -> anyhow::Result<Opened<RealShard>>
 }
 
 /// Whether nothing was ever written where the first superblocks would be.
-async fn is_blank(shard: &RealShard) -> anyhow::Result<bool> {
+async fn is_blank(shard: &RealShard, disk: DiskIndex) -> anyhow::Result<bool> {
     let first = shard.pool().take(BLANK_BYTES).await;
-    let (read, first) = shard.disk(DISK).read(IoClass::Client, Position(0), first).await;
+    let (read, first) = shard.disk(disk).read(IoClass::Client, Position(0), first).await;
     read.context("read the begin of the device")?;
     Ok(first.iter().all(|byte| *byte == 0))
 }

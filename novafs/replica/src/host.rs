@@ -31,7 +31,7 @@ use group::Group;
 use pulse::Pulses;
 pub use read::{ReadEnd, ReadPermit};
 
-/// Who this host is.
+/// Who this member is. A host with several devices is several members, never two of one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostIdentity {
     /// The host.
@@ -42,7 +42,7 @@ pub struct HostIdentity {
     pub incarnation: Incarnation,
 }
 
-/// All replica groups of a storage host, and the pings to its peers.
+/// All replica groups of a storage host on one of its devices, and the pings to its peers.
 pub struct Host<B> {
     core: Core<B>,
     groups: BTreeMap<GroupId, Group<B>>,

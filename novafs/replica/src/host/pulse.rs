@@ -13,7 +13,7 @@ use crate::options::{
     LEASE, PING_DEADLINE, PING_EVERY, PINGS_OUT_MAX, PROMISE, QUIET_AFTER_LATE_TICK, REPORT_EVERY, SILENCE,
     STALL, TICK_EVERY, TICK_LATE,
 };
-use crate::{Answer, Message, Pulse, Report, Role};
+use crate::{Agreed, Answer, Message, Pulse, Report, Role};
 
 /// Pings to every host this one shares a group with: one for all their groups.
 #[derive(Debug)]
@@ -138,16 +138,16 @@ impl Pulses {
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.meet(boot, cx.now);
         }
+        let bytes_free = cx.core.bytes_free;
         let mut agreed = Vec::new();
         for pulse in pulses {
             let Some(group) = groups.get_mut(&pulse.group) else { continue };
             if group.promise(cx, from, pulse.epoch) {
-                agreed.push(pulse.group);
+                agreed.push(Agreed { group: pulse.group, bytes_free });
                 group.learn_commit(cx, from, pulse.epoch, pulse.commit);
             }
         }
-        let answer = Answer::Pong { boot: cx.core.me.boot, bytes_free: cx.core.bytes_free, agreed };
-        cx.answer(ticket, answer);
+        cx.answer(ticket, Answer::Pong { boot: cx.core.me.boot, agreed });
     }
 
     /// A ping was answered, or not.
@@ -162,12 +162,13 @@ impl Pulses {
     ) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
         peer.out = peer.out.saturating_sub(1);
-        let Some(Answer::Pong { boot, bytes_free, agreed }) = answer else { return };
+        let Some(Answer::Pong { boot, agreed }) = answer else { return };
         peer.meet(boot, cx.now);
         peer.heard_at = cx.now;
-        for (id, epoch) in asked.iter().filter(|(id, _)| agreed.contains(id)) {
-            if let Some(group) = groups.get_mut(id) {
-                group.lend(node, *epoch, sent, cx.now, bytes_free);
+        for Agreed { group: id, bytes_free } in agreed {
+            let epoch = asked.iter().find(|(asked, _)| *asked == id).map(|(_, epoch)| *epoch);
+            if let (Some(epoch), Some(group)) = (epoch, groups.get_mut(&id)) {
+                group.lend(node, epoch, sent, cx.now, bytes_free);
             }
         }
     }
