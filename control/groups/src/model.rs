@@ -162,11 +162,14 @@ impl Groups {
         self.devices.iter().map(|(id, device)| (*id, device))
     }
 
+    /// The devices that `node` mounted last, by id, whether they serve or not.
+    pub fn all_devices_of(&self, node: NodeId) -> impl Iterator<Item = (DeviceId, &Device)> {
+        self.devices_of.get(&node).into_iter().flatten().map(|id| (*id, &self.devices[id]))
+    }
+
     /// The devices that serve on `node`, by id.
     pub fn devices_of(&self, node: NodeId) -> impl Iterator<Item = (DeviceId, &Device)> {
-        let ids = self.devices_of.get(&node).into_iter().flatten();
-        ids.map(|id| (*id, &self.devices[id]))
-            .filter(|(_, device)| matches!(device.state, DeviceState::Mounted { .. }))
+        self.all_devices_of(node).filter(|(_, device)| matches!(device.state, DeviceState::Mounted { .. }))
     }
 
     /// The device that serves on `node` under `incarnation`.

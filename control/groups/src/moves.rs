@@ -119,7 +119,7 @@ fn target(groups: &Groups, group: &Group, observed: &Observed, traffic: &Traffic
             && !observed.slow.contains(node)
             && traffic.has_room(*node)
             && rested(groups, observed, *node)
-            && may_hold(groups, group, observed, *node)
+            && may_hold(groups, group, observed, &traffic.load, *node)
     };
     let places = observed.storage.iter().copied().filter(able).filter_map(|node| {
         Some(Place { node, device: traffic.load.device_for(groups, group, node)? })

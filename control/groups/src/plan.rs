@@ -42,6 +42,8 @@ pub struct SilenceReport {
     pub boot: BootId,
     /// Whom it does not hear.
     pub silent: NodeId,
+    /// The life of the one device of that host that does not keep up; `None` when the host itself is not heard.
+    pub device: Option<Incarnation>,
     /// The start of that peer which it does not hear; `None` when it never heard one.
     pub silent_boot: Option<BootId>,
     /// When it first said so.
@@ -230,28 +232,30 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
 /// that this set does not hear. Nothing is decided before [`GATHER`] has passed since the first report.
 fn lost_members(group: &Group, observed: &Observed) -> BTreeSet<NodeId> {
     let fresh = fresh_reports(observed);
-    let cut = |a: NodeId, b: NodeId| is_cut(&fresh, a, b);
+    let cut = |a: &Member, b: &Member| is_cut(&fresh, Place::of(a), Place::of(b));
     let ripe = fresh.iter().any(|report| {
         observed.now.saturating_sub(report.first) >= GATHER
             && group.member(report.reporter).is_some()
-            && group.member(report.silent).is_some()
+            && group.member(report.silent).is_some_and(|member| is_about(report, Place::of(member)))
     });
     if !ripe {
         return BTreeSet::new();
     }
-    let in_sync: Vec<NodeId> = group.in_sync().map(|member| member.node).collect();
+    let in_sync: Vec<Member> = group.in_sync().copied().collect();
     let kept = subsets(&in_sync)
-        .filter(|set| set.iter().enumerate().all(|(index, a)| set[index + 1..].iter().all(|b| !cut(*a, *b))))
+        .filter(|set| set.iter().enumerate().all(|(index, a)| set[index + 1..].iter().all(|b| !cut(a, b))))
         .max_by_key(|set| {
+            let nodes: Vec<NodeId> = set.iter().map(|member| member.node).collect();
             let reports = |node: &&NodeId| fresh.iter().any(|report| report.reporter == **node);
-            let reporters = set.iter().filter(reports).count();
-            let running = set.iter().filter(|node| observed.is_running(**node)).count();
-            (set.len(), reporters, running, set.contains(&group.primary), core::cmp::Reverse(set.clone()))
+            let reporters = nodes.iter().filter(reports).count();
+            let running = nodes.iter().filter(|node| observed.is_running(**node)).count();
+            (set.len(), reporters, running, nodes.contains(&group.primary), core::cmp::Reverse(nodes))
         })
         .expect("a single member hears itself");
-    let mut lost: BTreeSet<NodeId> = in_sync.iter().copied().filter(|node| !kept.contains(node)).collect();
+    let mut lost: BTreeSet<NodeId> =
+        in_sync.iter().filter(|member| !kept.contains(member)).map(|member| member.node).collect();
     if let Some(joining) = group.joining()
-        && kept.iter().any(|node| cut(*node, joining.node))
+        && kept.iter().any(|member| cut(member, joining))
     {
         lost.insert(joining.node);
     }
@@ -274,18 +278,36 @@ fn fresh_reports(observed: &Observed) -> Vec<&SilenceReport> {
         .collect()
 }
 
+/// Where a replica lies.
+#[derive(Clone, Copy)]
+struct Place {
+    node: NodeId,
+    device: Incarnation,
+}
+
+impl Place {
+    fn of(member: &Member) -> Self {
+        Self { node: member.node, device: member.incarnation }
+    }
+}
+
+/// The report says that a replica there is not heard: its host is not, or its device does not keep up.
+fn is_about(report: &SilenceReport, place: Place) -> bool {
+    report.silent == place.node && report.device.is_none_or(|device| device == place.device)
+}
+
 /// One of the two does not hear the other.
-fn is_cut(fresh: &[&SilenceReport], a: NodeId, b: NodeId) -> bool {
+fn is_cut(fresh: &[&SilenceReport], a: Place, b: Place) -> bool {
     fresh.iter().any(|report| {
-        (report.reporter == a && report.silent == b) || (report.reporter == b && report.silent == a)
+        (report.reporter == a.node && is_about(report, b)) || (report.reporter == b.node && is_about(report, a))
     })
 }
 
-/// Every set of at least one of `nodes`, which are at most [`MEMBERS_MAX`].
-fn subsets(nodes: &[NodeId]) -> impl Iterator<Item = Vec<NodeId>> {
-    assert!(nodes.len() <= MEMBERS_MAX, "a group has at most three members");
-    (1_u32..1 << nodes.len()).map(|bits| {
-        nodes.iter().enumerate().filter(|(index, _)| bits & 1 << index != 0).map(|(_, node)| *node).collect()
+/// Every set of at least one of `members`, which are at most [`MEMBERS_MAX`].
+fn subsets(members: &[Member]) -> impl Iterator<Item = Vec<Member>> {
+    assert!(members.len() <= MEMBERS_MAX, "a group has at most three members");
+    (1_u32..1 << members.len()).map(|bits| {
+        members.iter().enumerate().filter(|(index, _)| bits & 1 << index != 0).map(|(_, it)| *it).collect()
     })
 }
 
@@ -319,7 +341,7 @@ fn joiner(groups: &Groups, group: &Group, observed: &Observed, load: &Load) -> O
         let flaps = groups.flaps(*node);
         // A group that takes no writes has nothing to lose by a joiner that may fall silent again.
         let rested = group.frozen() || observed.wall.since(flaps.last) >= flaps.wait;
-        rested && may_hold(groups, group, observed, *node)
+        rested && may_hold(groups, group, observed, load, *node)
     };
     let stays = |node: &NodeId| !observed.draining.contains(node);
     // What a home of the last writable epoch lacks is a tail at most, so a frozen group takes writes again at once.
@@ -347,14 +369,21 @@ fn joiner(groups: &Groups, group: &Group, observed: &Observed, load: &Load) -> O
 }
 
 /// The host runs, has a device that serves, is heard by the members and is none of them.
-pub(crate) fn may_hold(groups: &Groups, group: &Group, observed: &Observed, node: NodeId) -> bool {
+pub(crate) fn may_hold(
+    groups: &Groups,
+    group: &Group,
+    observed: &Observed,
+    load: &Load,
+    node: NodeId,
+) -> bool {
+    let Some(device) = load.device_for(groups, group, node) else { return false };
+    let place = Place { node, device };
     // Silence reported about its last turn as a member would end the next one too.
     let fresh = fresh_reports(observed);
     group.member(node).is_none()
-        && !group.members.iter().any(|member| is_cut(&fresh, member.node, node))
+        && !group.members.iter().any(|member| is_cut(&fresh, Place::of(member), place))
         && observed.storage.contains(&node)
         && observed.is_running(node)
-        && groups.stores(node)
 }
 
 /// Takes mounts whose groups can be judged: another in-sync member runs, or all restarted, or the wait is over.

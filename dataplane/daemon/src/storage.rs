@@ -1,11 +1,10 @@
 //! The devices of a storage host: made, laid out, opened. One that cannot be is reported, and the others serve.
 
 use anyhow::Context as _;
-use nova_device::sync::oneshot;
 use nova_device::uring::{CreateOptions, Filled, create_disk};
 use nova_device::{Disk, Position, Shard};
 use nova_shard::RealShard;
-use nova_units::{DeviceId, DiskIndex, IoClass, TaskClass};
+use nova_units::{DeviceId, DiskIndex, IoClass};
 use novafs_store::{FormatOptions, OpenOptions, Opened, Store, StoreError};
 
 use crate::config::DeviceConfig;
@@ -52,46 +51,36 @@ pub(crate) struct Devices {
     pub(crate) broken: Vec<u8>,
 }
 
-/// Opens every disk of the shard, a task each, so that a host with many is not long in coming back. `broken` are the
-/// places of devices that have no disk; the disks are the others, in order.
+/// Opens the disks of the shard, which are the devices of the configuration in their order.
 ///
 /// # Errors
 /// When there are devices and none of them serves, the error of the first: such a start would be of no use.
-pub(crate) async fn open_all(shard: &RealShard, mut broken: Vec<u8>, places: u8) -> anyhow::Result<Devices> {
-    let mut opened = Vec::new();
+pub(crate) async fn open_all(shard: &RealShard) -> anyhow::Result<Devices> {
+    let mut devices = Devices::default();
     let mut first_error = None;
-    let with_disk = (0..places).filter(|place| !broken.contains(place));
-    let opening: Vec<_> = with_disk
-        .zip((0..).map(DiskIndex))
-        .map(|(place, disk)| {
-            let (sender, receiver) = oneshot::channel();
-            let task_shard = shard.clone();
-            shard.spawn(TaskClass::Control, async move {
-                // Whoever waits is there until all are opened.
-                let _ = sender.send(open(&task_shard, disk).await);
-            });
-            (place, disk, receiver)
-        })
-        .collect();
-    for (place, disk, receiver) in opening {
-        match receiver.await.context("wait for the device to be opened").flatten() {
-            Ok(device) if opened.iter().any(|(_, other): &(u8, Opened<RealShard>)| other.device == device.device) => {
-                tracing::error!(place, device = %device.device, "this is a copy of another device here: it is left alone");
-                broken.push(place);
+    for (place, disk) in (0..).zip(shard.disks()) {
+        let opened = match disk {
+            Ok(_) => open(shard, DiskIndex(u16::from(place))).await,
+            Err(error) => Err(anyhow::anyhow!("{error}")),
+        };
+        let known = |id| devices.opened.iter().any(|(_, other)| other.device == id);
+        match opened {
+            Ok(opened) if known(opened.device) => {
+                let device = opened.device;
+                tracing::error!(place, %device, "a copy of another device of this host: it does not serve");
+                devices.broken.push(place);
             }
-            Ok(device) => opened.push((place, device)),
+            Ok(opened) => devices.opened.push((place, opened)),
             Err(error) => {
-                let path = &shard.disks()[usize::from(disk.0)].facts().path;
-                tracing::error!(place, path = %path.display(), "a device does not serve: {error:#}");
+                tracing::error!(place, "a device does not serve: {error:#}");
                 first_error.get_or_insert(error);
-                broken.push(place);
+                devices.broken.push(place);
             }
         }
     }
-    broken.sort_unstable();
     match first_error {
-        Some(error) if opened.is_empty() => Err(error),
-        _ => Ok(Devices { opened, broken }),
+        Some(error) if devices.opened.is_empty() => Err(error),
+        _ => Ok(devices),
     }
 }
 

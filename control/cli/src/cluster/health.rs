@@ -146,7 +146,7 @@ impl HealthView {
             }
             if host.damaged_groups > 0 {
                 reasons.push(format!(
-                    "metadata of {} groups is damaged on the device of {}: drain the host and replace the device",
+                    "metadata of {} groups is damaged on devices of {}: drain the host and replace the device",
                     host.damaged_groups, host.name
                 ));
             }

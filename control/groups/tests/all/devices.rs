@@ -73,6 +73,34 @@ fn a_failed_device_moves_only_its_groups_and_its_sibling_takes_them() {
 }
 
 #[test]
+fn a_device_that_does_not_keep_up_leaves_its_groups_and_the_host_keeps_the_others() {
+    let mut region = Region::with_devices(&[&[4, 4], &[4, 4], &[4, 4]], 12);
+    let (hung, sound) = (device(1, 0), device(1, 1));
+    let (lost, kept) = (region.on_device(hung), region.on_device(sound));
+    let now = region.observed.now;
+    for reporter in [2, 3] {
+        region.observed.silences.push(nova_groups::SilenceReport {
+            reporter: NodeId(reporter),
+            boot: region.observed.heard[&NodeId(reporter)].boot,
+            silent: NodeId(1),
+            silent_boot: Some(region.observed.heard[&NodeId(1)].boot),
+            device: Some(region.life(hung)),
+            first: now,
+            last: now,
+        });
+    }
+    region.pass(nova_groups::GATHER, &[1, 2, 3]);
+    region.settle();
+    for id in &lost {
+        assert_eq!(region.in_sync(*id), [2, 3]);
+        assert!(region.group(*id).member(NodeId(1)).is_none(), "it is not asked again while that is said");
+    }
+    for id in &kept {
+        assert_eq!(region.in_sync(*id), [1, 2, 3]);
+    }
+}
+
+#[test]
 fn a_host_that_comes_back_without_a_device_rebuilds_its_groups_and_joins_the_others_again() {
     let mut region = Region::with_devices(&[&[4, 4], &[4, 4], &[4, 4]], 12);
     let (broken, sound) = (device(2, 1), device(2, 0));

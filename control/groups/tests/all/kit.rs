@@ -131,6 +131,7 @@ impl Region {
             boot: self.observed.heard[&NodeId(reporter)].boot,
             silent: NodeId(silent),
             silent_boot: boot,
+            device: None,
             first: now,
             last: now,
         });

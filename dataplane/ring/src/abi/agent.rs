@@ -316,7 +316,7 @@ slots! {
             /// Usable bytes.
             bytes_total: u64,
             /// Its place in the configuration of the data plane, from 0.
-            index: u8,
+            place: u8,
         }
         /// Which of the pinged hosts answer; sent while one is silent, and once when none is.
         65 => Peers {
@@ -362,7 +362,7 @@ slots! {
         /// why.
         71 => DeviceBroken {
             /// Its place in the configuration, from 0.
-            index: u8,
+            place: u8,
         }
         /// All devices were told: so many `Mounted` and so many `DeviceBroken` came before.
         72 => DevicesTold {
@@ -370,6 +370,15 @@ slots! {
             mounted: u8,
             /// Devices that were not.
             broken: u8,
+        }
+        /// A host answers, and a device of it does not keep up in the groups that it holds; sent while that lasts.
+        73 => DeviceSilent {
+            /// The host.
+            node: NodeId,
+            /// Its start that is meant; 0 when it is not known.
+            boot: BootId,
+            /// The life of the device.
+            incarnation: Incarnation,
         }
         /// Somebody here asked for data of a key domain: its keys are needed. Said once to each agent.
         90 => KeyWanted {

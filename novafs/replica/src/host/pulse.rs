@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use nova_units::{BootId, Epoch, GroupId, NodeId};
+use nova_units::{BootId, Epoch, GroupId, Incarnation, NodeId};
 
 use super::group::{Group, State};
 use super::{CallFor, Cx};
@@ -107,21 +107,32 @@ impl Pulses {
         for (&node, pulses) in shared {
             let Some(peer) = self.peers.get_mut(&node) else { continue };
             let silent = cx.now >= peer.heard_at + SILENCE;
-            let lost: Vec<_> = pulses
-                .iter()
-                .filter(|pulse| {
-                    silent || groups.get(&pulse.group).is_some_and(|group| group.lags(cx.now, node))
-                })
-                .map(|pulse| (pulse.group, pulse.epoch))
-                .collect();
+            let mut lost = BTreeMap::<Option<Incarnation>, Vec<(GroupId, Epoch)>>::new();
+            for pulse in pulses {
+                let Some(group) = groups.get(&pulse.group) else { continue };
+                let held_on = group.view.as_ref().and_then(|view| view.member(node));
+                let device = held_on.map(|member| member.incarnation).filter(|_| !silent);
+                if silent || group.lags(cx.now, node) {
+                    lost.entry(device).or_default().push((pulse.group, pulse.epoch));
+                }
+            }
             let due = peer.reported_at.is_none_or(|at| cx.now >= at + REPORT_EVERY);
             if lost.is_empty() || !due {
                 continue;
             }
             peer.reported_at = Some(cx.now);
             cx.core.counters.silences += 1;
-            let hears = heard.iter().copied().filter(|other| *other != node).collect();
-            cx.out.push(Effect::Report(Report::Silence { peer: node, boot: peer.boot, groups: lost, hears }));
+            let hears: Vec<_> = heard.iter().copied().filter(|other| *other != node).collect();
+            for (device, groups) in lost {
+                let hears = hears.clone();
+                cx.out.push(Effect::Report(Report::Silence {
+                    peer: node,
+                    boot: peer.boot,
+                    device,
+                    groups,
+                    hears,
+                }));
+            }
         }
     }
 
