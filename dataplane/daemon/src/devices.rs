@@ -242,8 +242,10 @@ impl Devices {
                 let known = sums.entry(counter).or_default();
                 *known = value.max(*known);
             }
+            // The pass that runs longest, if one runs; and since when everything was verified, 0 when something never was.
+            let began = sums.entry(Counter::ScrubBeganMs).or_default();
+            *began = [*began, mark.started.0].into_iter().filter(|ms| *ms != 0).min().unwrap_or(0);
             let oldest = [
-                (Counter::ScrubBeganMs, mark.started.0),
                 (Counter::ScrubLastBeganMs, mark.last_started.0),
                 (Counter::ScrubLastEndedMs, mark.last_ended.0),
             ];

@@ -148,8 +148,9 @@ struct HostView {
     counters: BTreeMap<String, u64>,
 }
 
+/// A device of a host.
 #[derive(Debug, Serialize)]
-struct DeviceView {
+pub(super) struct DeviceView {
     /// Hexadecimal.
     device: String,
     /// In novad's configuration, from 0; null for one that it did not mount.
@@ -263,28 +264,31 @@ fn hosts_of(status: &StatusResponse) -> Vec<HostView> {
 }
 
 /// The devices of a host, in the order of its configuration; those that it did not mount come last.
-fn devices_of(node: &api::Node, groups: &[api::Group]) -> Vec<DeviceView> {
+pub(super) fn devices_of(node: &api::Node, groups: &[api::Group]) -> Vec<DeviceView> {
     let mut devices: Vec<_> =
         node.devices.iter().map(|device| DeviceView::of(device, node.node, groups)).collect();
     devices.sort_by_key(|device| (device.place.is_none(), device.place));
     devices
 }
 
-/// A row for each device, for regions in which a host has several, and for any that does not serve.
-fn devices_table(hosts: &[HostView]) -> String {
-    let plain = |host: &HostView| {
-        host.broken_devices.is_empty()
-            && host.devices.len() <= 1
-            && host.devices.iter().all(|device| device.state == "serving")
+/// A row for each device of hosts given by name, devices and places of devices that were not mounted; empty when every
+/// host is one device that serves.
+pub(super) fn devices_table<'a>(
+    hosts: impl Iterator<Item = (&'a str, &'a [DeviceView], &'a [u32])> + Clone,
+) -> String {
+    let plain = |(_, devices, broken): (&str, &[DeviceView], &[u32])| {
+        broken.is_empty()
+            && devices.len() <= 1
+            && devices.iter().all(|device| device.state == "serving")
     };
-    if hosts.iter().all(plain) {
+    if hosts.clone().all(plain) {
         return String::new();
     }
     let mut rows = Vec::new();
-    for host in hosts {
-        for device in &host.devices {
+    for (name, devices, broken) in hosts {
+        for device in devices {
             rows.push([
-                host.name.clone(),
+                name.to_owned(),
                 device.place.map_or_else(String::new, |place| place.to_string()),
                 device.device.clone(),
                 device.state.to_owned(),
@@ -293,13 +297,17 @@ fn devices_table(hosts: &[HostView]) -> String {
                 if device.state == "serving" { output::bytes(device.bytes_free) } else { String::new() },
             ]);
         }
-        rows.extend(host.broken_devices.iter().map(|place| {
+        rows.extend(broken.iter().map(|place| {
             let none = String::new;
-            [host.name.clone(), place.to_string(), none(), "not mounted".to_owned(), none(), none(), none()]
+            [name.to_owned(), place.to_string(), none(), "not mounted".to_owned(), none(), none(), none()]
         }));
     }
     let heading = ["HOST", "PLACE", "DEVICE", "STATE", "GROUPS", "SIZE", "FREE"];
     format!("\n{}", output::table(heading, &[1, 4, 5, 6], &rows))
+}
+
+fn devices(hosts: &[HostView]) -> impl Iterator<Item = (&str, &[DeviceView], &[u32])> + Clone {
+    hosts.iter().map(|host| (host.name.as_str(), &host.devices[..], &host.broken_devices[..]))
 }
 
 fn hosts_table(hosts: &[HostView]) -> String {
@@ -336,7 +344,7 @@ impl HostsView {
     }
 
     pub(super) fn text(&self) -> String {
-        hosts_table(&self.hosts) + &devices_table(&self.hosts)
+        hosts_table(&self.hosts) + &devices_table(devices(&self.hosts))
     }
 }
 
@@ -412,7 +420,7 @@ impl StatusView {
         text.push_str(&output::table(["CONTROLLER", "ADDRESS", "STATE", "LEADS"], &[], &controllers));
         text.push('\n');
         text.push_str(&hosts_table(&self.hosts));
-        text.push_str(&devices_table(&self.hosts));
+        text.push_str(&devices_table(devices(&self.hosts)));
         text.push('\n');
         let host = |node: u64| {
             let known = self.hosts.iter().find(|host| host.node == node);
