@@ -42,7 +42,15 @@ impl Size {
     /// Three controllers, three storage hosts, one compute host.
     #[must_use]
     pub fn standard(device_mib: u64) -> Self {
-        Self { controllers: 3, storage: 3, devices: 1, compute: 1, device_mib, profile: None, scrub_mib: None }
+        Self {
+            controllers: 3,
+            storage: 3,
+            devices: 1,
+            compute: 1,
+            device_mib,
+            profile: None,
+            scrub_mib: None,
+        }
     }
 }
 

@@ -139,7 +139,11 @@ impl Attached<'_> {
             AgentEvent::DevicesTold { mounted, broken } => {
                 let told = &self.picture.daemon.borrow().devices.clone();
                 if (told.devices.len(), told.broken.len()) != (usize::from(mounted), usize::from(broken)) {
-                    tracing::error!(mounted, broken, "novad told fewer devices than it has; it is asked again");
+                    tracing::error!(
+                        mounted,
+                        broken,
+                        "novad told fewer devices than it has; it is asked again"
+                    );
                     return self.link.socket.end();
                 }
                 self.picture.daemon.send_modify(|daemon| daemon.devices_told = true);
@@ -149,8 +153,7 @@ impl Attached<'_> {
             }
             AgentEvent::Peers { peers } => self.picture.report(Report::Silence(silence(&peers))),
             AgentEvent::DeviceSilent { node, boot, incarnation } => {
-                let silent =
-                    cluster::DeviceSilent { node: node.0, boot: boot.0, incarnation: incarnation.0 };
+                let silent = cluster::DeviceSilent { node: node.0, boot: boot.0, incarnation: incarnation.0 };
                 self.picture.report(Report::DeviceSilent(silent));
             }
             AgentEvent::JoinReady { group, epoch, node } => {

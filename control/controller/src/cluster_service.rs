@@ -324,11 +324,8 @@ impl ClusterService {
 
     fn notes(&self, state: &ClusterState) -> Vec<String> {
         let mut notes = Vec::new();
-        let serving = state
-            .fleet
-            .iter()
-            .filter(|(id, node)| node.stores() && state.groups.stores(*id))
-            .count();
+        let serving =
+            state.fleet.iter().filter(|(id, node)| node.stores() && state.groups.stores(*id)).count();
         if serving < STORAGE_HOSTS_MIN {
             notes.push(format!(
                 "{serving} of {STORAGE_HOSTS_MIN} storage hosts with a device: replica groups need three to be made"

@@ -40,9 +40,11 @@ pub(crate) fn notes(state: &ClusterState, vitals: &BTreeMap<NodeId, Vitals>) -> 
         if node.slow.is_some() {
             notes.push(format!("{name} is far slower than its peers: it is no primary until it keeps up"));
         }
-        let failed = state.groups.all_devices_of(id).filter(|(_, it)| it.state == DeviceState::Failed).count();
+        let failed =
+            state.groups.all_devices_of(id).filter(|(_, it)| it.state == DeviceState::Failed).count();
         if failed > 0 {
-            notes.push(format!("{failed} devices of {name} failed and are never trusted again: replace them"));
+            notes
+                .push(format!("{failed} devices of {name} failed and are never trusted again: replace them"));
         }
         let Some(vitals) = vitals.get(&id) else { continue };
         if !vitals.mounted.broken.is_empty() {

@@ -246,7 +246,8 @@ impl Groups {
                 }
                 member.role = Role::InSync;
                 if group.in_sync().count() > MEMBERS_MAX {
-                    let leaves = group.in_sync().find(|member| !group.homes().any(|home| home == member.node));
+                    let leaves =
+                        group.in_sync().find(|member| !group.homes().any(|home| home == member.node));
                     let leaves = leaves.ok_or("nobody leaves the group")?.node;
                     group.members.retain(|member| member.node != leaves);
                 }

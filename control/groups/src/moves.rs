@@ -121,9 +121,12 @@ fn target(groups: &Groups, group: &Group, observed: &Observed, traffic: &Traffic
             && rested(groups, observed, *node)
             && may_hold(groups, group, observed, &traffic.load, *node)
     };
-    let places = observed.storage.iter().copied().filter(able).filter_map(|node| {
-        Some(Place { node, device: traffic.load.device_for(groups, group, node)? })
-    });
+    let places = observed
+        .storage
+        .iter()
+        .copied()
+        .filter(able)
+        .filter_map(|node| Some(Place { node, device: traffic.load.device_for(groups, group, node)? }));
     places.min_by_key(|place| (traffic.load.with_one_more(place.device), place.node))
 }
 

@@ -299,7 +299,8 @@ fn is_about(report: &SilenceReport, place: Place) -> bool {
 /// One of the two does not hear the other.
 fn is_cut(fresh: &[&SilenceReport], a: Place, b: Place) -> bool {
     fresh.iter().any(|report| {
-        (report.reporter == a.node && is_about(report, b)) || (report.reporter == b.node && is_about(report, a))
+        (report.reporter == a.node && is_about(report, b))
+            || (report.reporter == b.node && is_about(report, a))
     })
 }
 
@@ -425,9 +426,9 @@ fn plan_restart(groups: &Groups, observed: &Observed) -> Option<Restart> {
     let confirm = groups
         .iter()
         .filter_map(|(id, group)| {
-            let runs = group.in_sync().any(|member| {
-                !taken.contains(&member.node) && runs_unrestarted(groups, observed, member)
-            });
+            let runs = group
+                .in_sync()
+                .any(|member| !taken.contains(&member.node) && runs_unrestarted(groups, observed, member));
             let nodes: Vec<u64> = group
                 .in_sync()
                 .filter(|member| taken.contains(&member.node))

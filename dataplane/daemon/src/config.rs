@@ -223,7 +223,10 @@ mod tests {
         let device = |path: &str| format!("[[device]]\npath = '{path}'\ncreate_mib = 256\n");
         let with = |devices: &[String]| Config::parse(&format!("{GOOD}{}", devices.concat()));
         let two = with(&[device("a"), device("b")]).expect("two devices");
-        assert_eq!(two.devices.iter().map(|it| it.path.as_path()).collect::<Vec<_>>(), [Path::new("a"), Path::new("b")]);
+        assert_eq!(
+            two.devices.iter().map(|it| it.path.as_path()).collect::<Vec<_>>(),
+            [Path::new("a"), Path::new("b")]
+        );
         assert!(matches!(
             with(&[device("a"), device("b"), device("a")]),
             Err(Parsing::Meaning(ConfigError::DeviceTwice { path })) if path == Path::new("a")
@@ -232,8 +235,14 @@ mod tests {
         assert_eq!(with(&many[1..]).expect("as many as there may be").devices.len(), DEVICES_MAX);
         assert!(matches!(with(&many), Err(Parsing::Meaning(ConfigError::TooManyDevices { given: 25 }))));
         let small = device("a").replace("256", "255");
-        assert!(matches!(with(&[small]), Err(Parsing::Meaning(ConfigError::DeviceTooSmall { given: 255, .. }))));
-        assert!(matches!(with(&["[device]\npath = 'a'\n".into()]), Err(Parsing::Syntax(_))), "one is a list too");
+        assert!(matches!(
+            with(&[small]),
+            Err(Parsing::Meaning(ConfigError::DeviceTooSmall { given: 255, .. }))
+        ));
+        assert!(
+            matches!(with(&["[device]\npath = 'a'\n".into()]), Err(Parsing::Syntax(_))),
+            "one is a list too"
+        );
     }
 
     #[test]

@@ -177,16 +177,10 @@ impl RealShard {
             format!("{}: io_uring, {mode}, {}", inner.name, inner.reactor.registration()),
             format!("{}: arena of {arena} MiB in {backing}", inner.name),
         ];
-        lines.extend(
-            inner
-                .disks
-                .iter()
-                .enumerate()
-                .map(|(index, disk)| match disk {
-                    Ok(disk) => format!("{}: disk {index}: {}", inner.name, disk.facts()),
-                    Err(error) => format!("{}: disk {index}: not in use: {error}", inner.name),
-                }),
-        );
+        lines.extend(inner.disks.iter().enumerate().map(|(index, disk)| match disk {
+            Ok(disk) => format!("{}: disk {index}: {}", inner.name, disk.facts()),
+            Err(error) => format!("{}: disk {index}: not in use: {error}", inner.name),
+        }));
         let listening = inner.listener.as_ref().map_or("no listener".to_owned(), |listener| {
             format!("listening on {}", nova_device::Listener::address(listener).0)
         });

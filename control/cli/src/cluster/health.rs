@@ -190,9 +190,9 @@ impl HealthView {
         let heading =
             ["HOST", "GROUPS", "VERIFIED", "ALL SINCE", "BAD NOW", "DISPUTED", "ERRORS", "REPAIRED", "PACE"];
         let mut text = output::table(heading, &[1, 2, 3, 4, 5, 6, 7], &hosts);
-        text.push_str(&devices_table(self.hosts.iter().map(|host| {
-            (host.name.as_str(), &host.devices[..], &host.broken_devices[..])
-        })));
+        text.push_str(&devices_table(
+            self.hosts.iter().map(|host| (host.name.as_str(), &host.devices[..], &host.broken_devices[..])),
+        ));
         text.push('\n');
         let groups: Vec<_> = self
             .groups

@@ -165,9 +165,7 @@ pub(super) struct DeviceView {
 
 impl DeviceView {
     fn of(device: &api::Device, node: u64, groups: &[api::Group]) -> Self {
-        let on_it = |member: &api::Member| {
-            (member.node, member.incarnation) == (node, device.incarnation)
-        };
+        let on_it = |member: &api::Member| (member.node, member.incarnation) == (node, device.incarnation);
         Self {
             device: output::hex(&device.device),
             place: device.place,
@@ -277,9 +275,7 @@ pub(super) fn devices_table<'a>(
     hosts: impl Iterator<Item = (&'a str, &'a [DeviceView], &'a [u32])> + Clone,
 ) -> String {
     let plain = |(_, devices, broken): (&str, &[DeviceView], &[u32])| {
-        broken.is_empty()
-            && devices.len() <= 1
-            && devices.iter().all(|device| device.state == "serving")
+        broken.is_empty() && devices.len() <= 1 && devices.iter().all(|device| device.state == "serving")
     };
     if hosts.clone().all(plain) {
         return String::new();
@@ -474,8 +470,7 @@ mod tests {
     use crate::dev::region::tests::region_in;
 
     fn status() -> StatusResponse {
-        let member =
-            |node, role: member::Role| api::Member { node, incarnation: 7, role: role.into() };
+        let member = |node, role: member::Role| api::Member { node, incarnation: 7, role: role.into() };
         let nodes = vec![api::Node {
             node: 4,
             name: "storage-1".into(),
@@ -551,7 +546,8 @@ mod tests {
         };
         node.devices.insert(0, absent);
         let text = HostsView::of(&status).text();
-        let row = |start: &str| text.lines().find(|line| line.trim_start().starts_with(start)).map(str::to_owned);
+        let row =
+            |start: &str| text.lines().find(|line| line.trim_start().starts_with(start)).map(str::to_owned);
         let devices: Vec<_> = text.lines().skip_while(|line| !line.contains("PLACE")).skip(1).collect();
         assert_eq!(devices.len(), 3, "{text}");
         assert!(devices[0].contains(&"ab".repeat(16)) && devices[0].contains("serving"), "{text}");

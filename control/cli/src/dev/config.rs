@@ -128,7 +128,8 @@ fn describe(plan: &Plan) -> anyhow::Result<Region> {
 
 /// The files that play the devices of a host.
 fn device_paths(home: &Path, count: u16) -> Vec<PathBuf> {
-    let name = |place: u16| if place == 0 { "device.nova".to_owned() } else { format!("device-{place}.nova") };
+    let name =
+        |place: u16| if place == 0 { "device.nova".to_owned() } else { format!("device-{place}.nova") };
     (0..count).map(|place| home.join(name(place))).collect()
 }
 

@@ -274,7 +274,9 @@ fn reopen(folder: &Path, up: &Up) -> anyhow::Result<Region> {
     let differs = up.controllers.is_some_and(|asked| usize::from(asked) != region.controllers.len())
         || up.storage.is_some_and(|asked| usize::from(asked) != count("storage"))
         || up.compute.is_some_and(|asked| usize::from(asked) != count("compute"))
-        || up.devices.is_some_and(|asked| region.hosts.iter().any(|host| ![0, usize::from(asked)].contains(&host.devices.len())))
+        || up.devices.is_some_and(|asked| {
+            region.hosts.iter().any(|host| ![0, usize::from(asked)].contains(&host.devices.len()))
+        })
         || up.device_mib.is_some_and(|asked| asked != region.device_mib)
         || up.scrub_mib.is_some()
         || up.profile.is_some();
@@ -343,7 +345,10 @@ fn lay_out(folder: &Path, up: &Up) -> anyhow::Result<Region> {
         )));
     }
     check_bins(&plan.bins)?;
-    check_space(folder, u64::from(plan.storage) * u64::from(plan.devices) * (plan.device_mib << 20) + SPARE_BYTES)?;
+    check_space(
+        folder,
+        u64::from(plan.storage) * u64::from(plan.devices) * (plan.device_mib << 20) + SPARE_BYTES,
+    )?;
     config::lay_out(&plan).inspect_err(|_| {
         // The folder was empty: half a region in it would only be in the way of the next attempt.
         if let Err(error) = down::clear_folder(folder, &folder.join(LOCK)) {

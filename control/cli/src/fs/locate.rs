@@ -90,7 +90,10 @@ fn hosts(global: &Global) -> BTreeMap<u64, Host> {
 }
 
 fn host(hosts: &BTreeMap<u64, Host>, node: u64) -> Host {
-    hosts.get(&node).cloned().unwrap_or_else(|| Host { name: format!("node {node}"), devices: BTreeMap::new() })
+    hosts
+        .get(&node)
+        .cloned()
+        .unwrap_or_else(|| Host { name: format!("node {node}"), devices: BTreeMap::new() })
 }
 
 /// Replicas gathered under their units, in order of the file.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nova_groups::{
     Answer, Command, Group, Groups, Heard, Mount, MountReport, Observed, Op, Restart, SilenceReport,
 };
-use nova_units::{BootId, GroupId, Incarnation, NodeId, Timestamp};
+use nova_units::{BootId, DeviceId, GroupId, Incarnation, NodeId, Timestamp};
 
 /// Groups, a clock, and the soft state that a leader would have.
 #[derive(Clone)]
@@ -37,7 +37,9 @@ impl Region {
     pub(crate) fn with_devices(hosts: &[&[u64]], groups: usize) -> Self {
         let devices: BTreeMap<u64, BTreeMap<u128, u64>> = (1..)
             .zip(hosts)
-            .map(|(host, sizes)| (host, (0..).map(|index| device(host, index)).zip(sizes.iter().copied()).collect()))
+            .map(|(host, sizes)| {
+                (host, (0..).map(|index| device(host, index)).zip(sizes.iter().copied()).collect())
+            })
             .collect();
         let storage = devices.keys().copied().map(NodeId).collect();
         let observed = Observed {
@@ -143,6 +145,10 @@ impl Region {
         for op in &ops {
             let answer = self.apply(op.clone());
             assert!(answer.accepted(), "{op:?} was planned on this state and answered {answer:?}");
+            if let Op::FailDevice(failed) = op {
+                let id = |device: &DeviceId| device.0.to_be_bytes().to_vec();
+                self.observed.failed.retain(|(device, _)| id(device) != failed.device);
+            }
             if let Op::Restart(Restart { mounts, .. }) = op {
                 self.observed.mounts.retain(|report| !report.mounts.iter().all(|it| mounts.contains(it)));
             }

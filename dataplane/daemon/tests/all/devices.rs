@@ -68,7 +68,8 @@ fn a_copy_of_a_device_does_not_serve_beside_it() {
     let folder = folder();
     let path = |name: &str| folder.path().join(name);
     let (original, copy) = (path("original"), path("copy"));
-    let first = Novad::start_with(folder, &device(&original, Some(256))).unwrap_or_else(|log| panic!("{log}"));
+    let first =
+        Novad::start_with(folder, &device(&original, Some(256))).unwrap_or_else(|log| panic!("{log}"));
     let folder = first.stop();
     fs::copy(&original, &copy).unwrap();
     for name in ["novad.sock", "region.key"] {

@@ -51,12 +51,10 @@ impl<B: Clone> Host<B> {
         self.core.confirmed
             && !self.core.device_failed
             && self.core.anew.is_none()
-            && configuration
-                .group(group)
-                .is_some_and(|view| {
-                    view.member(me.node).is_none_or(|member| member.incarnation != me.incarnation)
-                        && view.in_sync().count() >= COPIES_WANTED
-                })
+            && configuration.group(group).is_some_and(|view| {
+                view.member(me.node).is_none_or(|member| member.incarnation != me.incarnation)
+                    && view.in_sync().count() >= COPIES_WANTED
+            })
     }
 
     /// Forgets a group that was left, so that its data can be dropped from the device. False when it is still in use;

@@ -138,7 +138,10 @@ pub(crate) fn answers() -> Vec<(&'static str, Answer)> {
         ("conflict", Answer::Conflict),
         ("damaged", Answer::Damaged),
         ("device_failed", Answer::DeviceFailed),
-        ("pong", Answer::Pong { boot: BootId(0xb008), agreed: vec![Agreed { group: GROUP, bytes_free: 1 << 40 }] }),
+        (
+            "pong",
+            Answer::Pong { boot: BootId(0xb008), agreed: vec![Agreed { group: GROUP, bytes_free: 1 << 40 }] },
+        ),
         (
             "tail",
             Answer::Tail { grant: GRANT, last: AT, commit: Seq(8), complete: true, bytes_free: 1 << 40 },

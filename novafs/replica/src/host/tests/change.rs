@@ -172,9 +172,7 @@ fn a_device_that_answers_and_does_not_keep_up_is_reported_by_its_life() {
     net.write(1, vec![unit(0, 1)]);
     net.run(u32::try_from((STALL + SILENCE).as_millis()).unwrap());
     let reports = &net.node(1).reports;
-    let of_device = |report: &Report| {
-        matches!(report, Report::Silence { peer: NodeId(3), device: Some(Incarnation(1)), groups, .. } if *groups == [(GROUP, Epoch(1))])
-    };
+    let of_device = |report: &Report| matches!(report, Report::Silence { peer: NodeId(3), device: Some(Incarnation(1)), groups, .. } if *groups == [(GROUP, Epoch(1))]);
     assert!(!reports.is_empty() && reports.iter().all(of_device), "{reports:?}");
 }
 
