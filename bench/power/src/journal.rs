@@ -5,8 +5,8 @@
 
 use nova_buf::Pool;
 use nova_device::uring::UringDisk;
-use nova_device::{Disk as _, Durability};
-use nova_units::{IoClass, PAGE_BYTES, Position, Seq};
+use nova_device::{Disk as _, Durability, Position};
+use nova_units::{IoClass, PAGE_BYTES, Seq};
 
 /// What was acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

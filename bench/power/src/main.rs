@@ -14,7 +14,11 @@ use clap::{Args, Parser, Subcommand};
 use nova_shard::{RealShard, ShardOptions};
 
 #[derive(Parser)]
-#[command(name = "power", version, about = "A writer whose host loses power, and the check of what its drive held")]
+#[command(
+    name = "power",
+    version,
+    about = "A writer whose host loses power, and the check of what its drive held"
+)]
 struct Arguments {
     #[command(subcommand)]
     act: Act,

@@ -35,7 +35,8 @@ pub(crate) async fn body_of(shard: &RealShard, step: &Step) -> Option<SharedBuf>
 /// Formats the store and writes `entries` entries, or until the power goes.
 pub(crate) async fn run(shard: RealShard, seed: u64, entries: u64) -> anyhow::Result<()> {
     Store::format(&shard, STORE, FormatOptions::new(DeviceId(1))).await.context("format the store")?;
-    let store = Store::open(shard.clone(), STORE, OpenOptions::default()).await.context("open the store")?.store;
+    let store =
+        Store::open(shard.clone(), STORE, OpenOptions::default()).await.context("open the store")?.store;
     let mut journal = Journal::new(shard.disk(JOURNAL), shard.pool());
     let mut history = History::new(seed);
     // Not the generator of the history: the check repeats that one alone.
@@ -43,7 +44,10 @@ pub(crate) async fn run(shard: RealShard, seed: u64, entries: u64) -> anyhow::Re
     let mut note = Note::default();
     while note.acknowledged.0 < entries {
         if journal.is_full() {
-            bail!("the journal is full after {} entries: make it larger, or ask for fewer", note.acknowledged.0);
+            bail!(
+                "the journal is full after {} entries: make it larger, or ask for fewer",
+                note.acknowledged.0
+            );
         }
         let first = note.acknowledged.0 + 1;
         let last = entries.min(first + rng.u64(..TOGETHER));
@@ -51,9 +55,9 @@ pub(crate) async fn run(shard: RealShard, seed: u64, entries: u64) -> anyhow::Re
         for seq in first..=last {
             let step = history.step();
             let (body, store) = (body_of(&shard, &step).await, store.clone());
-            appends.push(async move {
-                store.append(GROUP, at(seq), &step.entry, body, Durability::Synced).await
-            });
+            appends.push(
+                async move { store.append(GROUP, at(seq), &step.entry, body, Durability::Synced).await },
+            );
         }
         for outcome in join_all(appends).await {
             outcome.with_context(|| format!("append one of the entries {first} to {last}"))?;

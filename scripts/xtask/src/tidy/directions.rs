@@ -100,7 +100,10 @@ const MAY_USE: [(&str, &[&str]); 36] = [
     ),
     ("bench/model", &["nova-units", "nova-groups"]),
     ("bench/path", &[]),
-    ("bench/power", &["nova-units", "nova-buf", "nova-device", "nova-shard", "novafs-format", "novafs-store"]),
+    (
+        "bench/power",
+        &["nova-units", "nova-buf", "nova-device", "nova-shard", "novafs-format", "novafs-store"],
+    ),
     ("bench/storage", &["nova-path", "novafs-client"]),
     (
         "bench/sim",
