@@ -137,7 +137,7 @@ impl Attached<'_> {
                 self.picture.daemon.send_modify(|daemon| daemon.devices.broken.push(u32::from(place)));
             }
             AgentEvent::DevicesTold { mounted, broken } => {
-                let told = &self.picture.daemon.borrow().devices.clone();
+                let told = self.picture.daemon.borrow().devices.clone();
                 if (told.devices.len(), told.broken.len()) != (usize::from(mounted), usize::from(broken)) {
                     tracing::error!(
                         mounted,
@@ -148,7 +148,7 @@ impl Attached<'_> {
                 }
                 self.picture.daemon.send_modify(|daemon| daemon.devices_told = true);
                 if mounted > 0 {
-                    self.picture.report(Report::DevicesMounted(told.clone()));
+                    self.picture.report(Report::DevicesMounted(told));
                 }
             }
             AgentEvent::Peers { peers } => self.picture.report(Report::Silence(silence(&peers))),

@@ -26,6 +26,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 use nova_buf::{HugePages, PoolOptions};
+use nova_device::uring::{DiskLimits, IoShares};
 use nova_profile::Profile;
 use nova_ring::Acceptor;
 use nova_shard::{BrokenDisks, ShardOptions};
@@ -156,7 +157,21 @@ fn shard_options(config: &Config, profile: &Profile) -> ShardOptions {
         },
         disks: config.devices.iter().map(|device| device.path.clone()).collect(),
         broken_disks: BrokenDisks::Leave,
+        disk_limits: disk_limits(&profile.device),
         listen: Some(config.data_listen),
+    }
+}
+
+fn disk_limits(device: &nova_profile::Device) -> DiskLimits {
+    DiskLimits {
+        requests_max: usize::from(device.requests_max),
+        bytes_max: usize::from(device.in_flight_mib_max) << 20,
+        shares: IoShares {
+            client: device.client_share,
+            repair: device.repair_share,
+            background: device.background_share,
+            scrub: device.scrub_share,
+        },
     }
 }
 

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, path::PathBuf};
 
 use glommio::{LocalExecutorBuilder, Placement};
 use nova_buf::{BufError, HugePages, Pool, PoolOptions};
-use nova_device::uring::{OpenError, Reactor, ReactorError, TcpListener, UringDisk};
+use nova_device::uring::{DiskLimits, OpenError, Reactor, ReactorError, TcpListener, UringDisk};
 
 use crate::{
     RealShard,
@@ -50,6 +50,8 @@ pub struct ShardOptions {
     pub disks: Vec<PathBuf>,
     /// What a disk that cannot be used means.
     pub broken_disks: BrokenDisks,
+    /// What each disk is given at a time.
+    pub disk_limits: DiskLimits,
     /// Where it takes connections. Links are not encrypted yet, so this has to be a loopback address.
     pub listen: Option<SocketAddr>,
 }
@@ -64,6 +66,7 @@ impl Default for ShardOptions {
             pool: PoolOptions { bytes: 64 << 20, huge: HugePages::Never },
             disks: Vec::new(),
             broken_disks: BrokenDisks::Refuse,
+            disk_limits: DiskLimits::default(),
             listen: None,
         }
     }
@@ -123,7 +126,7 @@ pub enum ShardError {
 /// # Panics
 /// When a task panics. A daemon ends then, by its panic hook: memory the kernel writes to must not be freed.
 pub fn run<T>(options: ShardOptions, main: impl AsyncFnOnce(RealShard) -> T) -> Result<T, ShardError> {
-    let ShardOptions { name, core, spin, pool, disks, broken_disks, listen } = options;
+    let ShardOptions { name, core, spin, pool, disks, broken_disks, disk_limits, listen } = options;
     if let Some(address) = listen.filter(|address| !address.ip().is_loopback()) {
         return Err(ShardError::NotLoopback { address });
     }
@@ -147,7 +150,7 @@ pub fn run<T>(options: ShardOptions, main: impl AsyncFnOnce(RealShard) -> T) -> 
         reactor.register_pool(&pool);
         let mut opened = Vec::with_capacity(disks.len());
         for path in &disks {
-            match UringDisk::open(&reactor, path) {
+            match UringDisk::open_with(&reactor, path, disk_limits) {
                 Err(error) if broken_disks == BrokenDisks::Refuse => return Err(error.into()),
                 disk => opened.push(disk),
             }
