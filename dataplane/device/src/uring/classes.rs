@@ -332,12 +332,12 @@ mod tests {
         let (mut served, mut waited, mut longest) =
             ([0; SHARED_CLASSES], [0; SHARED_CLASSES], [0; SHARED_CLASSES]);
         while served.iter().sum::<usize>() < total {
-            for class in 0..SHARED_CLASSES {
-                while state.waiting[class].len() < 2
+            for (class, waiting) in state.waiting.iter_mut().enumerate() {
+                while waiting.len() < 2
                     && let Some(bytes) = size_of(class)
                 {
                     let waiter = Waiter { bytes, granted: Cell::new(false), waker: RefCell::new(None) };
-                    state.waiting[class].push_back(Rc::new(waiter));
+                    waiting.push_back(Rc::new(waiter));
                 }
             }
             let lengths: Vec<usize> = state.waiting.iter().map(VecDeque::len).collect();
@@ -353,9 +353,9 @@ mod tests {
             in_flight.push_back(waiter.bytes);
             assert!(in_flight.len() <= limits.requests_max);
             assert!(in_flight.len() == 1 || state.shared_bytes <= limits.bytes_max);
-            for other in 0..SHARED_CLASSES {
-                waited[other] += waiter.bytes;
-                longest[other] = waited[other].max(longest[other]);
+            for (waited, longest) in waited.iter_mut().zip(&mut longest) {
+                *waited += waiter.bytes;
+                *longest = (*longest).max(*waited);
             }
             waited[class] = 0;
         }
@@ -384,8 +384,8 @@ mod tests {
             let mut sizes = fastrand::Rng::with_seed(round);
             let size_of = |class: usize| busy[class].then(|| sizes.usize(1..=largest[class]));
             let (served, longest) = serve(limits, size_of, total);
-            for class in 0..SHARED_CLASSES {
-                if !busy[class] {
+            for (class, is_busy) in busy.into_iter().enumerate() {
+                if !is_busy {
                     assert_eq!(served[class], 0);
                     continue;
                 }
