@@ -32,14 +32,16 @@ pub(crate) struct News {
     pub(crate) reports: Vec<Report>,
 }
 
+/// Who says so, of which host, and of which device of it.
+type Between = (NodeId, NodeId, Option<Incarnation>);
+
 /// The oracle.
 #[derive(Debug)]
 pub(crate) struct Controller {
     shard: MemShard,
     rng: RefCell<fastrand::Rng>,
     groups: RefCell<Groups>,
-    /// By reporter, silent host, and the device that is meant.
-    silences: RefCell<BTreeMap<(NodeId, NodeId, Option<Incarnation>), SilenceReport>>,
+    silences: RefCell<BTreeMap<Between, SilenceReport>>,
     mounts: RefCell<BTreeMap<NodeId, MountReport>>,
     ready: RefCell<BTreeMap<(GroupId, Epoch, NodeId), NodeId>>,
     failed: RefCell<BTreeSet<DeviceId>>,

@@ -81,7 +81,6 @@ impl RealShard {
     }
 
     /// Its disks, by index; the error of one that cannot be used, with [`crate::BrokenDisks::Leave`].
-    #[must_use]
     pub fn disks(&self) -> &[Result<UringDisk, OpenError>] {
         &self.inner.disks
     }
