@@ -227,10 +227,10 @@ impl World {
                 self.start(host);
             }
             Step::TakeMount(host) => {
-                let lives = self.groups.device_of(node(host)).map(|(_, device)| device.incarnation.0);
+                let lives = self.groups.devices_of(node(host)).next().map(|(_, device)| device.incarnation.0);
                 let mount = self.mount(host);
                 self.restart(Restart { mounts: vec![mount], confirm: Vec::new() });
-                let now = self.groups.device_of(node(host)).map(|(_, device)| device.incarnation.0);
+                let now = self.groups.devices_of(node(host)).next().map(|(_, device)| device.incarnation.0);
                 self.rare = (lives != now).then_some(Rare::NewLife);
             }
             Step::ColdStart => self.cold_start(),
@@ -399,7 +399,7 @@ impl World {
         let waiting: Vec<usize> =
             (0..HOSTS).filter(|host| self.hosts[*host].up && !self.confirmed(*host)).collect();
         let keeps = |host: &usize| {
-            let known = self.groups.device_of(node(*host)).map(|(_, device)| device);
+            let known = self.groups.devices_of(node(*host)).next().map(|(_, device)| device);
             let mount = self.mount(*host);
             self.has_life(*host)
                 && known.is_some_and(|known| {
@@ -432,7 +432,7 @@ impl World {
         let group = self.groups.group(GROUP).expect("made at the start");
         let lost = |host: usize| {
             let member = group.member(node(host)).expect("in sync");
-            let device = self.groups.device_of(node(host)).map(|(_, device)| device.incarnation);
+            let device = self.groups.devices_of(node(host)).next().map(|(_, device)| device.incarnation);
             device != Some(member.incarnation) || !self.hosts[host].node_lease
         };
         let members = self.members();
@@ -441,8 +441,7 @@ impl World {
         }
         let back = group.last_writable.iter().filter(|(back, incarnation)| {
             let host = host_of(*back);
-            let serves =
-                self.groups.device_of(*back).is_some_and(|(_, device)| device.incarnation == *incarnation);
+            let serves = self.groups.device(*back, *incarnation).is_some();
             serves && self.hosts[host].up && self.confirmed(host) && !members.in_sync.contains(&host)
         });
         back.map(|(back, _)| host_of(*back)).collect()

@@ -124,7 +124,7 @@ impl Hash for World {
         for (id, device) in self.groups.devices() {
             let mounted = match device.state {
                 DeviceState::Mounted { boot } => Some(boot.0),
-                DeviceState::Replaced | DeviceState::Failed => None,
+                DeviceState::Absent | DeviceState::Failed => None,
             };
             (id, device.mount_counter, device.incarnation.0, mounted).hash(state);
         }
@@ -224,7 +224,7 @@ impl World {
     /// The controllers know this start of the host, with the life that its device has.
     pub(crate) fn confirmed(&self, host: usize) -> bool {
         let it = &self.hosts[host];
-        self.groups.device_of(node(host)).is_some_and(|(_, device)| {
+        self.groups.devices_of(node(host)).next().is_some_and(|(_, device)| {
             device.state == DeviceState::Mounted { boot: BootId(it.boot) }
                 && device.incarnation.0 == it.disk.incarnation
         })

@@ -131,9 +131,9 @@ pub struct Host {
     /// The agent, when it runs.
     #[serde(default)]
     pub agent_pid: Option<i32>,
-    /// The device's file.
+    /// The files of its devices, in the order of its configuration.
     #[serde(default)]
-    pub device: Option<PathBuf>,
+    pub devices: Vec<PathBuf>,
     /// Where programs attach to the agent.
     #[serde(default)]
     pub agent_socket: Option<PathBuf>,
@@ -249,15 +249,28 @@ pub struct RaftGroup {
 pub struct HostStatus {
     /// Its name.
     pub name: String,
-    /// Size of its device; 0 without one.
+    /// Its devices.
     #[serde(default)]
-    pub bytes_total: u64,
-    /// Room on it.
+    pub devices: Vec<DeviceStatus>,
+    /// Places in its configuration of devices that it could not mount.
     #[serde(default)]
-    pub bytes_free: u64,
+    pub broken_devices: Vec<usize>,
     /// What it counts, by name.
     #[serde(default)]
     pub counters: BTreeMap<String, u64>,
+}
+
+/// A device in [`HostStatus`].
+#[derive(Clone, Debug, Deserialize)]
+pub struct DeviceStatus {
+    /// Its place in the configuration of its host; `None` when it is not mounted.
+    pub place: Option<usize>,
+    /// `serving`, `failed` or `absent`.
+    pub state: String,
+    /// Room on it.
+    pub bytes_free: u64,
+    /// Groups with a replica on it.
+    pub groups: usize,
 }
 
 /// `nova fs health`.
@@ -332,8 +345,14 @@ impl Status {
     /// Room on the fullest device.
     #[must_use]
     pub fn bytes_free_min(&self) -> u64 {
-        let storing = self.hosts.iter().filter(|host| host.bytes_total > 0);
-        storing.map(|host| host.bytes_free).min().unwrap_or(0)
+        let devices = self.hosts.iter().flat_map(|host| &host.devices);
+        devices.filter(|device| device.state == "serving").map(|device| device.bytes_free).min().unwrap_or(0)
+    }
+
+    /// A host.
+    #[must_use]
+    pub fn host(&self, name: &str) -> Option<&HostStatus> {
+        self.hosts.iter().find(|host| host.name == name)
     }
 
     /// Pages that all hosts together have repaired since each was started.
@@ -350,8 +369,8 @@ mod tests {
     #[test]
     fn a_region_names_all_its_processes() {
         let text = r#"{"folder":"/r","controllers":[{"name":"controller-1","pid":7,"address":"127.0.0.1:1"}],
-            "hosts":[{"name":"storage-1","role":"storage","novad_pid":8,"agent_pid":9,"device":"/r/d","agent_socket":"/r/s"},
-                     {"name":"compute-1","role":"compute","novad_pid":null,"agent_pid":10,"device":null,"agent_socket":"/r/t"}],
+            "hosts":[{"name":"storage-1","role":"storage","novad_pid":8,"agent_pid":9,"devices":["/r/d"],"agent_socket":"/r/s"},
+                     {"name":"compute-1","role":"compute","novad_pid":null,"agent_pid":10,"devices":[],"agent_socket":"/r/t"}],
             "seconds":1.5}"#;
         let region: Region = serde_json::from_str(text).unwrap();
         let expected =

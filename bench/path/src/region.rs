@@ -24,8 +24,10 @@ const STATUS_EVERY: Duration = Duration::from_millis(500);
 pub struct Size {
     /// Raft members.
     pub controllers: u32,
-    /// Storage hosts, one device each.
+    /// Storage hosts.
     pub storage: u32,
+    /// Devices of each of them.
+    pub devices: u32,
     /// Hosts without a device; the first is the edge.
     pub compute: u32,
     /// Size of each device.
@@ -40,7 +42,15 @@ impl Size {
     /// Three controllers, three storage hosts, one compute host.
     #[must_use]
     pub fn standard(device_mib: u64) -> Self {
-        Self { controllers: 3, storage: 3, compute: 1, device_mib, profile: None, scrub_mib: None }
+        Self {
+            controllers: 3,
+            storage: 3,
+            devices: 1,
+            compute: 1,
+            device_mib,
+            profile: None,
+            scrub_mib: None,
+        }
     }
 }
 
@@ -66,12 +76,13 @@ impl Region {
         let numbers = [
             size.controllers.to_string(),
             size.storage.to_string(),
+            size.devices.to_string(),
             size.compute.to_string(),
             size.device_mib.to_string(),
         ];
         let mut arguments: Vec<&std::ffi::OsStr> = vec!["dev".as_ref(), "up".as_ref()];
         arguments.extend(["--folder".as_ref(), folder.as_os_str(), "--bins".as_ref(), bins.as_os_str()]);
-        let names = ["--controllers", "--storage", "--compute", "--device-mib"];
+        let names = ["--controllers", "--storage", "--devices", "--compute", "--device-mib"];
         for (name, number) in names.iter().zip(&numbers) {
             arguments.extend([name.as_ref(), number.as_ref()] as [&std::ffi::OsStr; 2]);
         }

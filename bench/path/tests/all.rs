@@ -10,6 +10,7 @@
 
 mod all {
     mod chaos_collection;
+    mod chaos_devices;
     mod chaos_duties;
     mod chaos_full_device;
     mod chaos_garbage;

@@ -32,14 +32,16 @@ pub(crate) struct News {
     pub(crate) reports: Vec<Report>,
 }
 
+/// Who says so, of which host, and of which device of it.
+type Between = (NodeId, NodeId, Option<Incarnation>);
+
 /// The oracle.
 #[derive(Debug)]
 pub(crate) struct Controller {
     shard: MemShard,
     rng: RefCell<fastrand::Rng>,
     groups: RefCell<Groups>,
-    /// By reporter and silent host.
-    silences: RefCell<BTreeMap<(NodeId, NodeId), SilenceReport>>,
+    silences: RefCell<BTreeMap<Between, SilenceReport>>,
     mounts: RefCell<BTreeMap<NodeId, MountReport>>,
     ready: RefCell<BTreeMap<(GroupId, Epoch, NodeId), NodeId>>,
     failed: RefCell<BTreeSet<DeviceId>>,
@@ -93,20 +95,20 @@ impl Controller {
         }
         self.heard.borrow_mut().insert(node, Heard { boot, last: now, up: true });
         if self.confirmed(node, boot).is_none() {
-            let first = MountReport { mount: mount.clone(), first: now };
+            let first = MountReport { node, mounts: vec![mount.clone()], first: now };
             let mut mounts = self.mounts.borrow_mut();
-            let report = mounts.entry(node).or_insert(first);
-            if report.mount != mount {
-                *report = MountReport { mount: mount.clone(), first: now };
+            let report = mounts.entry(node).or_insert_with(|| first.clone());
+            if report.mounts != first.mounts {
+                *report = first;
             }
         }
         for report in reports {
             match report {
-                Report::Silence { peer: silent, boot: silent_boot, .. } => {
+                Report::Silence { peer: silent, boot: silent_boot, device, .. } => {
                     let mut silences = self.silences.borrow_mut();
-                    let fresh =
-                        SilenceReport { reporter: node, boot, silent, silent_boot, first: now, last: now };
-                    let known = silences.entry((node, silent)).or_insert(fresh);
+                    let (reporter, first, last) = (node, now, now);
+                    let fresh = SilenceReport { reporter, boot, silent, device, silent_boot, first, last };
+                    let known = silences.entry((node, silent, device)).or_insert(fresh);
                     let goes_on = (known.boot, known.silent_boot) == (boot, silent_boot);
                     *known = SilenceReport { first: if goes_on { known.first } else { now }, ..fresh };
                 }
@@ -191,7 +193,7 @@ impl Controller {
     /// The life under which this start of a host may serve.
     pub(crate) fn confirmed(&self, node: NodeId, boot: BootId) -> Option<Incarnation> {
         let groups = self.groups.borrow();
-        let (_, device) = groups.device_of(node)?;
+        let (_, device) = groups.devices_of(node).next()?;
         (device.state == DeviceState::Mounted { boot }).then_some(device.incarnation)
     }
 
@@ -200,7 +202,7 @@ impl Controller {
         let groups = self.groups.borrow();
         let boots = groups.devices().filter_map(|(_, device)| match device.state {
             DeviceState::Mounted { boot } => Some((device.node, NodeView { boot: Some(boot), addr: None })),
-            DeviceState::Replaced | DeviceState::Failed => None,
+            DeviceState::Absent | DeviceState::Failed => None,
         });
         let views = groups.iter().map(|(id, group)| {
             let members = group.members.iter().map(|member| MemberView {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nova_api::cluster::cluster_client::ClusterClient;
 use nova_api::cluster::host_report::Report;
 use nova_api::cluster::{
-    ClusterMap, Heartbeat, HostOrder, HostReport, Incarnate, RegisterRequest, WatchMapRequest,
+    ClusterMap, DeviceUsage, Heartbeat, HostOrder, HostReport, Incarnate, RegisterRequest, WatchMapRequest,
     host_order::Order,
 };
 use nova_ring::abi::AgentCommand;
@@ -210,8 +210,17 @@ impl Sender {
         let groups_told = self.health_told != Some(health.version);
         self.health_told = Some(health.version);
         let beat = Heartbeat {
-            bytes_total: daemon.bytes_total,
-            bytes_free: daemon.bytes_free,
+            bytes_total: daemon.usage.values().map(|room| room.bytes_total).sum(),
+            bytes_free: daemon.usage.values().map(|room| room.bytes_free).sum(),
+            devices: daemon
+                .usage
+                .iter()
+                .map(|(device, room)| DeviceUsage {
+                    device: device.to_be_bytes().to_vec().into(),
+                    bytes_total: room.bytes_total,
+                    bytes_free: room.bytes_free,
+                })
+                .collect(),
             map_version: daemon.map_version,
             counters: picture.counters.lock().expect("no holder of this lock panics").clone(),
             novad_up: daemon.boot != 0,
@@ -224,10 +233,10 @@ impl Sender {
         self.sent.push_back((self.sequence + 1, boottime_ms()));
         self.send(Report::Heartbeat(beat))?;
         // Said again each second until the controller has answered with an incarnation: a new leader may not know.
-        match daemon.device {
-            Some(device) => self.send(Report::DeviceMounted(device)),
-            None => Ok(()),
+        if daemon.devices_told && !daemon.devices.devices.is_empty() {
+            self.send(Report::DevicesMounted(daemon.devices))?;
         }
+        Ok(())
     }
 
     fn send_all(&mut self, reports: Vec<Report>) -> Result<(), Status> {

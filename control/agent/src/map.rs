@@ -1,27 +1,23 @@
 //! The controllers' map, as novad reads it.
 
-use nova_api::cluster::{ClusterMap, DeviceMounted, member};
-use nova_ring::snapshot::{HostGroup, HostMap, HostMember, HostNode};
+use nova_api::cluster::{ClusterMap, Device, DeviceMounted, member};
+use nova_ring::snapshot::{HostDevice, HostGroup, HostMap, HostMember, HostNode};
 
 /// Turns the cluster's map into the one of this host.
 ///
-/// The device's life is confirmed only by a map that knows of this very mount: it also has the roles that the mount
+/// The life of a device is confirmed only by a map that knows of this very mount: it also has the roles that the mount
 /// led to. An older map may still call a host in sync that has since forgotten what it promised.
 pub(crate) fn host_map(
     map: &ClusterMap,
     self_node: u64,
     region_era: u64,
     boot: u64,
-    mounted: Option<&DeviceMounted>,
+    mounted: &[DeviceMounted],
 ) -> HostMap {
-    let own = map.nodes.iter().find(|node| {
-        mounted.is_some_and(|mounted| {
-            node.node == self_node
-                && node.boot == boot
-                && node.device == mounted.device
-                && node.mount_counter == mounted.mount_counter
-        })
-    });
+    let own = map.nodes.iter().find(|node| node.node == self_node && node.boot == boot);
+    let is_mounted = |device: &&Device| {
+        mounted.iter().any(|it| it.device == device.device && it.mount_counter == device.mount_counter)
+    };
     HostMap {
         version: map.version,
         term: map.term,
@@ -56,7 +52,12 @@ pub(crate) fn host_map(
                 former: group.former.clone(),
             })
             .collect(),
-        confirmed_incarnation: own.map_or(0, |node| node.incarnation),
+        devices: own
+            .map_or(&[][..], |node| &node.devices)
+            .iter()
+            .filter(is_mounted)
+            .map(|device| HostDevice { device: device.device.to_vec(), incarnation: device.incarnation })
+            .collect(),
         region_era: u32::try_from(region_era).unwrap_or(0),
     }
 }
@@ -69,15 +70,19 @@ mod tests {
 
     #[test]
     fn roles_addresses_and_the_own_incarnation_reach_the_host() {
+        let device = |id: u8, incarnation| Device {
+            device: vec![id; 16].into(),
+            incarnation,
+            mount_counter: 2,
+            ..Device::default()
+        };
         let map = ClusterMap {
             version: 9,
             term: 2,
             nodes: vec![Node {
                 node: 4,
                 data_addr: "127.0.0.1:5".into(),
-                incarnation: 3,
-                device: vec![7; 16].into(),
-                mount_counter: 2,
+                devices: vec![device(7, 3), device(6, 5)],
                 boot: 8,
                 ..Node::default()
             }],
@@ -93,19 +98,26 @@ mod tests {
                 ..Group::default()
             }],
         };
-        let mounted =
-            DeviceMounted { device: vec![7; 16].into(), mount_counter: 2, ..DeviceMounted::default() };
-        let host = host_map(&map, 4, 1, 8, Some(&mounted));
-        assert_eq!((host.version, host.confirmed_incarnation, host.region_era), (9, 3, 1));
+        let mount = |id: u8, mount_counter| DeviceMounted {
+            device: vec![id; 16].into(),
+            mount_counter,
+            ..DeviceMounted::default()
+        };
+        let confirmed = |boot, mounted: &[DeviceMounted]| {
+            let devices = host_map(&map, 4, 1, boot, mounted).devices;
+            devices.iter().map(|it| (it.device[0], it.incarnation)).collect::<Vec<_>>()
+        };
+        let host = host_map(&map, 4, 1, 8, &[mount(7, 2)]);
+        assert_eq!((host.version, host.region_era), (9, 1));
         assert_eq!(
             host.groups[0].members.iter().map(|member| member.joining).collect::<Vec<_>>(),
             [false, true]
         );
         assert_eq!(host.groups[0].former, [6]);
         assert_eq!(host.nodes[0].addr, "127.0.0.1:5");
-        let later = DeviceMounted { mount_counter: 3, ..mounted.clone() };
-        assert_eq!(host_map(&map, 4, 1, 8, Some(&later)).confirmed_incarnation, 0, "of another mount");
-        assert_eq!(host_map(&map, 4, 1, 9, Some(&mounted)).confirmed_incarnation, 0, "of another start");
-        assert_eq!(host_map(&map, 4, 1, 8, None).confirmed_incarnation, 0, "nothing is mounted");
+        assert_eq!(confirmed(8, &[mount(6, 2), mount(7, 2)]), [(7, 3), (6, 5)]);
+        assert_eq!(confirmed(8, &[mount(6, 2), mount(7, 3)]), [(6, 5)], "the other is of another mount");
+        assert_eq!(confirmed(9, &[mount(7, 2)]), [], "of another start");
+        assert_eq!(confirmed(8, &[]), [], "nothing is mounted");
     }
 }

@@ -13,7 +13,7 @@ use nova_ring::{Kind, LOOK_AGAIN, Link, PushError, SNAPSHOT_BYTES, attach};
 use tokio::sync::mpsc;
 
 use crate::map::host_map;
-use crate::picture::{Daemon, KeyWants, Picture};
+use crate::picture::{Daemon, KeyWants, Picture, Room};
 use crate::{blocks, doorbell};
 
 /// Pause before novad is looked for again.
@@ -60,8 +60,8 @@ struct Attached<'picture> {
     link: Link,
     picture: &'picture Picture,
     snapshots: SnapshotWriter,
-    /// Term and version of the map that novad has or is being given, and the life it confirms.
-    given: Option<(u64, u64, u64)>,
+    /// Term and version of the map that novad has or is being given.
+    given: Option<(u64, u64)>,
     /// A command that the ring had no room for.
     unsent: Option<AgentCommand>,
     lists: blocks::Lists,
@@ -122,17 +122,40 @@ async fn try_serve(
 impl Attached<'_> {
     fn take(&mut self, event: AgentEvent) {
         match event {
-            AgentEvent::Mounted { device, mount_counter, incarnation, bytes_total } => {
+            AgentEvent::Mounted { device, mount_counter, incarnation, bytes_total, place } => {
                 let mounted = cluster::DeviceMounted {
                     device: device.0.to_be_bytes().to_vec().into(),
                     mount_counter,
                     incarnation: incarnation.0,
                     bytes_total,
+                    place: u32::from(place),
                 };
-                self.picture.daemon.send_modify(|daemon| daemon.device = Some(mounted.clone()));
-                self.picture.report(Report::DeviceMounted(mounted));
+                self.picture.daemon.send_modify(|daemon| daemon.devices.devices.push(mounted));
+            }
+            AgentEvent::DeviceBroken { place } => {
+                tracing::error!(place, "a device of novad does not serve: its log says why");
+                self.picture.daemon.send_modify(|daemon| daemon.devices.broken.push(u32::from(place)));
+            }
+            AgentEvent::DevicesTold { mounted, broken } => {
+                let told = self.picture.daemon.borrow().devices.clone();
+                if (told.devices.len(), told.broken.len()) != (usize::from(mounted), usize::from(broken)) {
+                    tracing::error!(
+                        mounted,
+                        broken,
+                        "novad told fewer devices than it has; it is asked again"
+                    );
+                    return self.link.socket.end();
+                }
+                self.picture.daemon.send_modify(|daemon| daemon.devices_told = true);
+                if mounted > 0 {
+                    self.picture.report(Report::DevicesMounted(told));
+                }
             }
             AgentEvent::Peers { peers } => self.picture.report(Report::Silence(silence(&peers))),
+            AgentEvent::DeviceSilent { node, boot, incarnation } => {
+                let silent = cluster::DeviceSilent { node: node.0, boot: boot.0, incarnation: incarnation.0 };
+                self.picture.report(Report::DeviceSilent(silent));
+            }
             AgentEvent::JoinReady { group, epoch, node } => {
                 let ready = cluster::JoinReady { group: group.0, epoch: epoch.0, node: node.0 };
                 self.picture.report(Report::JoinReady(ready));
@@ -147,10 +170,10 @@ impl Attached<'_> {
                 self.snapshots.taken(version);
                 self.picture.daemon.send_modify(|daemon| daemon.map_version = version);
             }
-            AgentEvent::Usage { bytes_total, bytes_free } => {
+            AgentEvent::Usage { device, bytes_total, bytes_free } => {
+                let room = Room { bytes_total, bytes_free };
                 self.picture.daemon.send_modify(|daemon| {
-                    daemon.bytes_total = bytes_total;
-                    daemon.bytes_free = bytes_free;
+                    daemon.usage.insert(device.0, room);
                 });
             }
             AgentEvent::BlocksDeleted { group, deleted, bytes, runs } => {
@@ -209,15 +232,16 @@ impl Attached<'_> {
 
     /// Gives novad the newest map, when a buffer is free and it does not have it.
     fn give_map(&mut self) -> anyhow::Result<()> {
-        if self.unsent.is_some() {
+        // A map is taken once: it comes when it can confirm all devices.
+        if self.unsent.is_some() || !self.picture.daemon.borrow().devices_told {
             return Ok(());
         }
         let known = self.picture.map.borrow();
         let Some(known) = known.as_ref() else { return Ok(()) };
         let daemon = self.picture.daemon.borrow().clone();
         let map =
-            host_map(&known.map, known.self_node, known.region_era, daemon.boot, daemon.device.as_ref());
-        let version = (map.term, map.version, map.confirmed_incarnation);
+            host_map(&known.map, known.self_node, known.region_era, daemon.boot, &daemon.devices.devices);
+        let version = (map.term, map.version);
         if self.given.is_some_and(|given| given >= version) {
             return Ok(());
         }

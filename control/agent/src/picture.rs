@@ -17,11 +17,20 @@ const COMMANDS_MAX: usize = 256;
 pub(crate) struct Daemon {
     /// Its start; 0 while none is attached.
     pub(crate) boot: u64,
-    /// Its device, once mounted.
-    pub(crate) device: Option<cluster::DeviceMounted>,
+    /// Its devices as far as it has told them.
+    pub(crate) devices: cluster::DevicesMounted,
+    /// It has told all of them.
+    pub(crate) devices_told: bool,
+    /// Room on each device.
+    pub(crate) usage: BTreeMap<u128, Room>,
+    pub(crate) map_version: u64,
+}
+
+/// Room on a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Room {
     pub(crate) bytes_total: u64,
     pub(crate) bytes_free: u64,
-    pub(crate) map_version: u64,
 }
 
 /// The keys that a start of novad asked for.

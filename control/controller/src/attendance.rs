@@ -14,7 +14,7 @@ use nova_groups::{
     DeviceState, Heard, Mount, MountReport, Observed, REPORT_FRESH, ReadyReport, SilenceReport,
 };
 use nova_state::ClusterState;
-use nova_units::{BlockId, BootId, DeviceId, Epoch, GroupId, NodeId, Timestamp};
+use nova_units::{BlockId, BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tonic::Status;
@@ -31,6 +31,8 @@ const DELETED_MAX: usize = 65_536;
 const LIST_WITHIN: Duration = Duration::from_secs(5);
 /// Far more lists than a leader asks for in a millisecond: two leaders do not give the same number.
 const LISTS_PER_MS_LOG2: u32 = 12;
+/// Devices that one host may have.
+const DEVICES_MAX: usize = 24;
 /// Groups whose health is kept of one host: as many as a region may have.
 const HEALTH_MAX: usize = 4096;
 
@@ -46,6 +48,17 @@ pub(crate) struct Vitals {
     pub(crate) counters: Vec<pb::Counter>,
     /// What it knows of its copies, by group.
     pub(crate) groups: Vec<pb::GroupHealth>,
+    /// Room on each of its devices.
+    pub(crate) usage: Vec<pb::DeviceUsage>,
+    /// Its devices, as its novad mounted them.
+    pub(crate) mounted: pb::DevicesMounted,
+}
+
+impl Vitals {
+    /// How full its fullest device is, as bytes in all and bytes free.
+    pub(crate) fn rooms(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.usage.iter().map(|usage| (usage.bytes_total, usage.bytes_free))
+    }
 }
 
 /// The soft state of one controller.
@@ -58,8 +71,8 @@ struct Soft {
     heartbeats: Heartbeats,
     paces: Paces,
     heard: BTreeMap<NodeId, Heard>,
-    /// By reporter and silent host.
-    silences: BTreeMap<(NodeId, NodeId), SilenceReport>,
+    /// By reporter, silent host, and the device that is meant.
+    silences: BTreeMap<(NodeId, NodeId, Option<Incarnation>), SilenceReport>,
     mounts: BTreeMap<NodeId, MountReport>,
     ready: BTreeMap<GroupId, ReadyReport>,
     failed: BTreeMap<DeviceId, String>,
@@ -112,11 +125,14 @@ impl Attendance {
                 soft.paces.hear(node, counter("pace_window"), counter("pace_median_us"), now);
                 let mut groups = beat.groups;
                 groups.truncate(HEALTH_MAX);
+                let known = soft.vitals.remove(&node).unwrap_or_default();
                 if !beat.groups_told {
-                    groups = soft.vitals.remove(&node).map(|known| known.groups).unwrap_or_default();
+                    groups = known.groups;
                 }
-                let last = clock::wall();
-                soft.vitals.insert(node, Vitals { last, bytes_total, bytes_free, counters, groups });
+                let (last, mounted, mut usage) = (clock::wall(), known.mounted, beat.devices);
+                usage.truncate(DEVICES_MAX);
+                let vitals = Vitals { last, bytes_total, bytes_free, counters, groups, usage, mounted };
+                soft.vitals.insert(node, vitals);
             }
             Some(Report::Silence(silence)) => {
                 let boots = silence.silent_boots.into_iter().chain(std::iter::repeat(0));
@@ -127,24 +143,43 @@ impl Attendance {
                         reporter: node,
                         boot,
                         silent,
+                        device: None,
                         silent_boot,
                         first,
                         last,
                     });
                 }
             }
-            Some(Report::DeviceMounted(mounted)) => {
-                let mount = Mount {
+            Some(Report::DeviceSilent(silence)) => {
+                let boots = (silence.boot != 0).then_some(BootId(silence.boot));
+                soft.take_silence(SilenceReport {
+                    reporter: node,
+                    boot,
+                    silent: NodeId(silence.node),
+                    device: Some(Incarnation(silence.incarnation)),
+                    silent_boot: boots,
+                    first: now,
+                    last: now,
+                });
+            }
+            Some(Report::DevicesMounted(mut mounted)) => {
+                mounted.devices.truncate(DEVICES_MAX);
+                mounted.broken.truncate(DEVICES_MAX);
+                let mount = |it: &pb::DeviceMounted| Mount {
                     node: node.0,
                     boot: boot.0,
-                    device: mounted.device.to_vec(),
-                    mount_counter: mounted.mount_counter,
-                    incarnation: mounted.incarnation,
-                    bytes_total: mounted.bytes_total,
+                    device: it.device.to_vec(),
+                    mount_counter: it.mount_counter,
+                    incarnation: it.incarnation,
+                    bytes_total: it.bytes_total,
                 };
-                let same = soft.mounts.get(&node).filter(|known| known.mount == mount);
+                let mounts: Vec<Mount> = mounted.devices.iter().map(mount).collect();
+                let same = soft.mounts.get(&node).filter(|known| known.mounts == mounts);
                 let first = same.map_or(now, |known| known.first);
-                soft.mounts.insert(node, MountReport { mount, first });
+                if !mounts.is_empty() && mounts.iter().all(|mount| mount.device_id().is_some()) {
+                    soft.mounts.insert(node, MountReport { node, mounts, first });
+                }
+                soft.vitals.entry(node).or_default().mounted = mounted;
             }
             Some(Report::JoinReady(ready)) => {
                 let (group, epoch) = (GroupId(ready.group), Epoch(ready.epoch));
@@ -191,21 +226,23 @@ impl Attendance {
             .retain(|id, ready| state.groups.group(*id).is_some_and(|group| group.epoch <= ready.epoch));
         let orders = &soft.orders;
         soft.mounts.retain(|node, report| {
-            let mount = &report.mount;
-            let Some((id, device)) = state.groups.device_of(*node) else { return true };
-            let known = mount.device_id() == Some(id)
-                && device.mount_counter == mount.mount_counter
-                && device.state == (DeviceState::Mounted { boot: BootId(mount.boot) });
-            if !known {
+            if !report.mounts.iter().all(|mount| state.groups.has_judged(mount)) {
                 return true;
             }
-            let incarnation = device.incarnation.0;
-            let wipe = mount.incarnation != incarnation;
-            let incarnate = pb::Incarnate { device: mount.device.clone().into(), incarnation, wipe };
-            let order =
-                pb::HostOrder { order: Some(Order::Incarnate(incarnate)), ..pb::HostOrder::default() };
-            // A host whose stream is gone or full mounts again in its next one.
-            let _ = orders.get(node).map(|orders| orders.try_send(Ok(order)));
+            for mount in &report.mounts {
+                let mut serving = state.groups.devices_of(*node);
+                let Some((_, device)) = serving.find(|(id, _)| mount.device_id() == Some(*id)) else {
+                    // It failed under this mount: it is never answered.
+                    continue;
+                };
+                let incarnation = device.incarnation.0;
+                let wipe = mount.incarnation != incarnation;
+                let incarnate = pb::Incarnate { device: mount.device.clone().into(), incarnation, wipe };
+                let order =
+                    pb::HostOrder { order: Some(Order::Incarnate(incarnate)), ..pb::HostOrder::default() };
+                // A host whose stream is gone or full mounts again in its next one.
+                let _ = orders.get(node).map(|orders| orders.try_send(Ok(order)));
+            }
             false
         });
     }
@@ -295,7 +332,7 @@ fn nodes_with(state: &ClusterState, test: impl Fn(&nova_fleet::Node) -> bool) ->
 impl Soft {
     /// A silence that goes on keeps its beginning.
     fn take_silence(&mut self, mut report: SilenceReport) {
-        let between = (report.reporter, report.silent);
+        let between = (report.reporter, report.silent, report.device);
         if let Some(known) = self.silences.get(&between) {
             let goes_on = (known.boot, known.silent_boot) == (report.boot, report.silent_boot)
                 && report.last.saturating_sub(known.last) <= REPORT_FRESH;

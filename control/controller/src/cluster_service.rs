@@ -324,11 +324,8 @@ impl ClusterService {
 
     fn notes(&self, state: &ClusterState) -> Vec<String> {
         let mut notes = Vec::new();
-        let serving = state
-            .fleet
-            .iter()
-            .filter(|(id, node)| node.stores() && state.groups.device_of(*id).is_some())
-            .count();
+        let serving =
+            state.fleet.iter().filter(|(id, node)| node.stores() && state.groups.stores(*id)).count();
         if serving < STORAGE_HOSTS_MIN {
             notes.push(format!(
                 "{serving} of {STORAGE_HOSTS_MIN} storage hosts with a device: replica groups need three to be made"
@@ -358,15 +355,15 @@ impl ClusterService {
         let storing = state.fleet.iter().filter(|(_, node)| node.stores() && node.state == NodeState::Ready);
         let full = storing.filter_map(|(id, node)| {
             let said = vitals.get(&id)?;
-            let percent = used_percent(said.bytes_total, said.bytes_free)?;
+            let percent = said.rooms().filter_map(|(total, free)| used_percent(total, free)).max()?;
             let name = &node.name;
             if percent > CRITICAL_PERCENT {
                 Some(format!(
-                    "SPACE IS RUNNING OUT: {name} is {percent} % full. Remove files or add storage hosts now; a full \
+                    "SPACE IS RUNNING OUT: a device of {name} is {percent} % full. Remove files or add storage hosts now; a full \
                      device refuses writes, and only removing files makes room"
                 ))
             } else if percent > PRESSING_PERCENT {
-                Some(format!("{name} is {percent} % full: blocks of removed files are collected at once"))
+                Some(format!("a device of {name} is {percent} % full: blocks of removed files are collected at once"))
             } else {
                 None
             }

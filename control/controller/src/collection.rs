@@ -26,7 +26,7 @@ use novafs_namespace::{Collected, Namespace};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::attendance::Attendance;
+use crate::attendance::{Attendance, Vitals};
 use crate::clock;
 use crate::config::CollectionConfig;
 use crate::leader::Leading;
@@ -150,7 +150,8 @@ impl Collector {
         let vitals = self.attendance.vitals();
         let storing = state.fleet.iter().filter(|(_, node)| node.stores() && node.state == NodeState::Ready);
         let said = storing.filter_map(|(id, _)| vitals.get(&id));
-        said.map(|said| Pressure::of(said.bytes_total, said.bytes_free)).max().unwrap_or(Pressure::None)
+        let rooms = said.flat_map(Vitals::rooms);
+        rooms.map(|(total, free)| Pressure::of(total, free)).max().unwrap_or(Pressure::None)
     }
 
     /// Begins a full pass when one is due, and takes from one under way what it has found.

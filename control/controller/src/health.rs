@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use nova_fleet::NodeState;
+use nova_groups::DeviceState;
 use nova_state::ClusterState;
 use nova_units::NodeId;
 
@@ -20,7 +21,7 @@ pub(crate) fn hosts_for_replicas(state: &ClusterState, drained: NodeId) -> usize
             && node.stores()
             && node.draining.is_none()
             && matches!(node.state, NodeState::Ready | NodeState::Silent)
-            && state.groups.device_of(*id).is_some()
+            && state.groups.stores(*id)
     };
     state.fleet.iter().filter(able).count()
 }
@@ -39,7 +40,20 @@ pub(crate) fn notes(state: &ClusterState, vitals: &BTreeMap<NodeId, Vitals>) -> 
         if node.slow.is_some() {
             notes.push(format!("{name} is far slower than its peers: it is no primary until it keeps up"));
         }
+        let failed =
+            state.groups.all_devices_of(id).filter(|(_, it)| it.state == DeviceState::Failed).count();
+        if failed > 0 {
+            notes
+                .push(format!("{failed} devices of {name} failed and are never trusted again: replace them"));
+        }
         let Some(vitals) = vitals.get(&id) else { continue };
+        if !vitals.mounted.broken.is_empty() {
+            let places: Vec<String> = vitals.mounted.broken.iter().map(u32::to_string).collect();
+            notes.push(format!(
+                "{name} could not mount its devices {}: its other devices serve; the log of its novad says why",
+                places.join(", ")
+            ));
+        }
         let held = |health: &&nova_api::cluster::GroupHealth| {
             state
                 .groups
@@ -61,7 +75,7 @@ pub(crate) fn notes(state: &ClusterState, vitals: &BTreeMap<NodeId, Vitals>) -> 
         }
         if damaged > 0 {
             notes.push(format!(
-                "metadata of {damaged} groups is damaged on the device of {name}: drain the host and replace the device"
+                "metadata of {damaged} groups is damaged on devices of {name}: drain the host and replace the device"
             ));
         }
     }

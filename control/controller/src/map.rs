@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use nova_api::cluster as pb;
 use nova_fleet::NodeState;
-use nova_groups::{DeviceState, Role};
+use nova_groups::{Device, DeviceState, Role};
 use nova_state::ClusterState;
-use nova_units::NodeId;
+use nova_units::{DeviceId, NodeId};
 
 use crate::attendance::Vitals;
 
@@ -30,11 +30,17 @@ fn map_node(
     node: &nova_fleet::Node,
     vitals: Option<&BTreeMap<NodeId, Vitals>>,
 ) -> pb::Node {
-    // A host that started anew is told nothing of its device before that start's mount was judged: it may have come
-    // back with an old image of it, whose counter looks right.
+    // A host that started anew is told nothing of its devices before that start's mounts were judged: it may have come
+    // back with an old image of one, whose counter looks right.
     let mounted = DeviceState::Mounted { boot: node.boot };
-    let device = state.groups.device_of(id).filter(|(_, device)| device.state == mounted);
-    let vitals = vitals.and_then(|vitals| vitals.get(&id)).cloned().unwrap_or_default();
+    let own = state.groups.all_devices_of(id);
+    let vitals = vitals.map(|vitals| vitals.get(&id).cloned().unwrap_or_default());
+    let bytes_total = state.groups.devices_of(id).map(|(_, device)| device.bytes_total).sum();
+    let devices = own
+        .filter(|(_, device)| vitals.is_some() || device.state == mounted)
+        .map(|(id, device)| map_device(id, device, vitals.as_ref()))
+        .collect();
+    let vitals = vitals.unwrap_or_default();
     pb::Node {
         node: id.0,
         name: node.name.clone(),
@@ -43,16 +49,35 @@ fn map_node(
         boot: node.boot.0,
         state: node_state(node.state).into(),
         zone: node.zone.clone(),
-        device: device.map_or_else(Vec::new, |(device, _)| device.0.to_be_bytes().to_vec()).into(),
-        incarnation: device.map_or(0, |(_, device)| device.incarnation.0),
-        bytes_total: vitals.bytes_total.max(device.map_or(0, |(_, device)| device.bytes_total)),
+        bytes_total: vitals.bytes_total.max(bytes_total),
         bytes_free: vitals.bytes_free,
         last_heard_ms: vitals.last.0,
-        mount_counter: device.map_or(0, |(_, device)| device.mount_counter),
         counters: vitals.counters,
         health: vitals.groups,
         draining: node.draining.is_some(),
         slow: node.slow.is_some(),
+        devices,
+        broken_devices: vitals.mounted.broken,
+    }
+}
+
+fn map_device(id: DeviceId, device: &Device, vitals: Option<&Vitals>) -> pb::Device {
+    let bytes = id.0.to_be_bytes();
+    let usage = vitals.and_then(|it| it.usage.iter().find(|usage| *usage.device == bytes));
+    let mounted = vitals.and_then(|it| it.mounted.devices.iter().find(|mounted| *mounted.device == bytes));
+    let state = match device.state {
+        DeviceState::Mounted { .. } => pb::device::State::Serving,
+        DeviceState::Failed => pb::device::State::Failed,
+        DeviceState::Absent => pb::device::State::Absent,
+    };
+    pb::Device {
+        device: bytes.to_vec().into(),
+        incarnation: device.incarnation.0,
+        mount_counter: device.mount_counter,
+        bytes_total: device.bytes_total,
+        state: state.into(),
+        bytes_free: usage.map_or(0, |usage| usage.bytes_free),
+        place: mounted.map(|mounted| mounted.place),
     }
 }
 
@@ -118,9 +143,18 @@ mod tests {
         let mut state = ClusterState::default();
         state.apply(1, &ClusterCommand { steps: vec![register(5), mount.into()] });
         let own = |state: &ClusterState| cluster_map(state, 1, None).nodes.remove(0);
-        assert_eq!((own(&state).incarnation, own(&state).mount_counter), (1, 2));
+        let device = own(&state).devices.remove(0);
+        assert_eq!((device.incarnation, device.mount_counter, device.bytes_free), (1, 2, 0));
         state.apply(2, &ClusterCommand { steps: vec![register(6)] });
-        assert_eq!((own(&state).incarnation, own(&state).mount_counter), (0, 0));
-        assert!(own(&state).device.is_empty());
+        assert!(own(&state).devices.is_empty());
+        // People see it all the same, with what the host said of it.
+        let device = vec![7; 16];
+        let usage = pb::DeviceUsage { device: device.clone().into(), bytes_total: 9, bytes_free: 4 };
+        let told = pb::DeviceMounted { device: device.into(), place: 3, ..pb::DeviceMounted::default() };
+        let mounted = pb::DevicesMounted { devices: vec![told], broken: vec![1] };
+        let vitals = Vitals { usage: vec![usage], mounted, ..Vitals::default() };
+        let node = cluster_map(&state, 1, Some(&BTreeMap::from([(NodeId(1), vitals)]))).nodes.remove(0);
+        assert_eq!((node.devices[0].bytes_free, node.devices[0].place), (4, Some(3)));
+        assert_eq!(node.broken_devices, [1]);
     }
 }

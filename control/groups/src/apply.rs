@@ -1,7 +1,7 @@
 //! State and command make the next state and an answer.
 
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Timestamp};
 
@@ -9,6 +9,7 @@ use crate::command::{
     AddJoining, Admit, Answer, Command, CreateGroups, Drop, FailDevice, Incarnated, Mount, MovePrimary,
     NewGroup, Op, Outcome, Reinstate, Restart,
 };
+use crate::load::Load;
 use crate::model::{Device, DeviceState, Flaps, Group, Groups, MEMBERS_MAX, Member, Role, WRITABLE_MIN};
 
 /// Two drops within this time make a host wait before it joins again.
@@ -51,8 +52,9 @@ impl Groups {
         }
         // All or none: a layout that no longer fits is planned again.
         let mut made = Vec::with_capacity(create.groups.len());
+        let mut load = Load::of(self);
         for new in &create.groups {
-            match self.new_group(new, &create.namespace) {
+            match self.new_group(new, &create.namespace, &mut load) {
                 Ok(group) => made.push(group),
                 Err(reason) => return refused(reason),
             }
@@ -67,7 +69,7 @@ impl Groups {
         answer
     }
 
-    fn new_group(&self, new: &NewGroup, namespace: &str) -> Result<Group, &'static str> {
+    fn new_group(&self, new: &NewGroup, namespace: &str, load: &mut Load) -> Result<Group, &'static str> {
         let nodes: BTreeSet<NodeId> = new.nodes.iter().copied().map(NodeId).collect();
         if nodes.len() != new.nodes.len() || !(WRITABLE_MIN..=MEMBERS_MAX).contains(&nodes.len()) {
             return Err("a group has two or three different hosts");
@@ -77,17 +79,21 @@ impl Groups {
             return Err("the primary is one of the members");
         }
         let member = |node: &NodeId| {
-            let (_, device) = self.device_of(*node).ok_or("a host has no device that serves")?;
-            Ok(Member { node: *node, incarnation: device.incarnation, role: Role::InSync })
+            let incarnation = load.lightest(self, *node).ok_or("a host has no device that serves")?;
+            Ok(Member { node: *node, incarnation, role: Role::InSync })
         };
         let members = nodes.iter().map(member).collect::<Result<Vec<_>, &str>>()?;
+        let homes: Vec<_> = members.iter().map(|member| (member.node, member.incarnation)).collect();
+        for (_, incarnation) in &homes {
+            load.add(*incarnation);
+        }
         Ok(Group {
             namespace: namespace.to_owned(),
             epoch: Epoch(1),
             primary,
-            last_writable: members.iter().map(|member| (member.node, member.incarnation)).collect(),
+            last_writable: homes.clone(),
             members,
-            homes: nodes.into_iter().collect(),
+            homes,
             short_since: None,
         })
     }
@@ -119,7 +125,7 @@ impl Groups {
         assert!(group.in_sync().count() <= MEMBERS_MAX, "{id} has too many members in sync");
         if group.joining().is_none() && group.in_sync().count() == MEMBERS_MAX {
             // Whole: its members are at home, also where a move was given up.
-            group.homes = group.members.iter().map(|member| member.node).collect();
+            group.homes = group.members.iter().map(|member| (member.node, member.incarnation)).collect();
         }
         if !group.in_sync().any(|member| member.node == group.primary) {
             group.primary = group
@@ -181,10 +187,12 @@ impl Groups {
 
     fn add_joining(&mut self, add: &AddJoining) -> Answer {
         let mut answer = Answer::default();
+        let mut load = Load::of(self);
         for joining in &add.groups {
             let node = NodeId(joining.node);
-            let device = self.device_of(node).map(|(_, device)| device.incarnation);
-            answer.groups.push(self.change(joining.group, joining.epoch, |group| {
+            let known = self.groups.get(&GroupId(joining.group));
+            let device = known.and_then(|group| load.device_for(self, group, node));
+            let outcome = self.change(joining.group, joining.epoch, |group| {
                 let incarnation = device.ok_or("the host has no device that serves")?;
                 if group.member(node).is_some() {
                     return Err("it is a member");
@@ -198,23 +206,26 @@ impl Groups {
                     if group.member(leaves).is_none() {
                         return Err("the group is full");
                     }
-                    group.homes.retain(|home| *home != leaves);
-                    group.homes.push(node);
+                    group.homes.retain(|(home, _)| *home != leaves);
+                    group.homes.push((node, incarnation));
                 }
                 group.members.push(Member { node, incarnation, role: Role::Joining });
                 // It will discard what lies above its commit point, acknowledged or not: from now on its copy is
                 // no longer one that holds every acknowledged write.
                 group.last_writable.retain(|(writable, _)| *writable != node);
-                if !group.homes.contains(&node) {
-                    let absent = group.homes.iter().position(|home| group.member(*home).is_none());
-                    match absent {
-                        Some(index) if group.homes.len() >= MEMBERS_MAX => group.homes[index] = node,
-                        _ => group.homes.push(node),
-                    }
+                let own = group.homes().position(|home| home == node);
+                let absent = group.homes().position(|home| group.member(home).is_none());
+                match own.or(absent.filter(|_| group.homes.len() >= MEMBERS_MAX)) {
+                    Some(index) => group.homes[index] = (node, incarnation),
+                    None => group.homes.push((node, incarnation)),
                 }
                 group.homes.sort();
                 Ok(())
-            }));
+            });
+            if let (Outcome::Changed(_), Some(incarnation)) = (outcome.1, device) {
+                load.add(incarnation);
+            }
+            answer.groups.push(outcome);
         }
         answer
     }
@@ -223,19 +234,20 @@ impl Groups {
         let mut answer = Answer::default();
         for joining in &admit.groups {
             let node = NodeId(joining.node);
-            let device = self.device_of(node).map(|(_, device)| device.incarnation);
+            let serving = self.lives_on(node);
             answer.groups.push(self.change(joining.group, joining.epoch, |group| {
                 let member = group
                     .members
                     .iter_mut()
                     .find(|member| member.node == node && member.role == Role::Joining)
                     .ok_or("it is not joining")?;
-                if device != Some(member.incarnation) {
+                if !serving.contains(&member.incarnation) {
                     return Err("its device is not the one that was filled");
                 }
                 member.role = Role::InSync;
                 if group.in_sync().count() > MEMBERS_MAX {
-                    let leaves = group.in_sync().find(|member| !group.homes.contains(&member.node));
+                    let leaves =
+                        group.in_sync().find(|member| !group.homes().any(|home| home == member.node));
                     let leaves = leaves.ok_or("nobody leaves the group")?.node;
                     group.members.retain(|member| member.node != leaves);
                 }
@@ -267,26 +279,25 @@ impl Groups {
         let mut answer = Answer::default();
         for entry in &reinstate.groups {
             let nodes: BTreeSet<NodeId> = entry.nodes.iter().copied().map(NodeId).collect();
-            let serving: Vec<Member> = nodes
-                .iter()
-                .filter_map(|node| {
-                    let (_, device) = self.device_of(*node)?;
-                    Some(Member { node: *node, incarnation: device.incarnation, role: Role::InSync })
-                })
-                .collect();
+            let serving: BTreeMap<NodeId, BTreeSet<Incarnation>> =
+                nodes.iter().map(|node| (*node, self.lives_on(*node))).collect();
             answer.groups.push(self.change(entry.group, entry.epoch, |group| {
                 if !group.frozen() {
                     return Err("the group takes writes; its members are filled by joining");
                 }
-                if serving.is_empty() || serving.len() != nodes.len() {
+                if serving.is_empty() || serving.values().any(BTreeSet::is_empty) {
                     return Err("a host has no device that serves");
                 }
-                let complete =
-                    |member: &Member| group.last_writable.contains(&(member.node, member.incarnation));
-                if !serving.iter().all(complete) {
+                let complete: Vec<Member> = group
+                    .last_writable
+                    .iter()
+                    .filter(|(node, life)| serving.get(node).is_some_and(|lives| lives.contains(life)))
+                    .map(|(node, life)| Member { node: *node, incarnation: *life, role: Role::InSync })
+                    .collect();
+                if complete.len() != nodes.len() {
                     return Err("only a member of the last writable epoch holds every acknowledged write");
                 }
-                group.members = serving;
+                group.members = complete;
                 Ok(())
             }));
         }
@@ -300,23 +311,34 @@ impl Groups {
         };
         device.state = DeviceState::Failed;
         let (node, incarnation) = (device.node, device.incarnation);
-        self.leave(
-            &BTreeSet::from([node]),
-            |member| member.node == node && member.incarnation == incarnation,
-            &[],
-        )
+        // No flap of the host: the device never comes back, and another one there may take its replicas at once.
+        let left = |member: &Member| member.node == node && member.incarnation == incarnation;
+        self.leave(&BTreeSet::from([node]), left, &[]).0
+    }
+
+    /// The lives of the devices that serve on a host.
+    fn lives_on(&self, node: NodeId) -> BTreeSet<Incarnation> {
+        self.devices_of(node).map(|(_, device)| device.incarnation).collect()
     }
 
     fn restart(&mut self, restart: &Restart) -> Answer {
         let mut incarnated = Vec::with_capacity(restart.mounts.len());
-        let mut restarted = BTreeSet::new();
+        let mut named: BTreeMap<NodeId, BTreeSet<DeviceId>> = BTreeMap::new();
         for mount in &restart.mounts {
             let Some(id) = mount.device_id() else { return refused("a device id has 16 bytes") };
+            named.entry(NodeId(mount.node)).or_default().insert(id);
+        }
+        let mut restarted = BTreeSet::new();
+        for mount in &restart.mounts {
+            let id = mount.device_id().expect("checked above");
             let (answer, changed) = self.mount(id, mount);
             incarnated.extend(answer);
             if changed {
                 restarted.insert(NodeId(mount.node));
             }
+        }
+        for node in &restarted {
+            self.settle_devices(*node, &named[node]);
         }
         let confirm: Vec<Confirmed> = restart
             .confirm
@@ -327,7 +349,9 @@ impl Groups {
                 nodes: entry.nodes.iter().copied().map(NodeId).collect(),
             })
             .collect();
-        let mut answer = self.leave(&restarted, |member| restarted.contains(&member.node), &confirm);
+        let (mut answer, dropped) =
+            self.leave(&restarted, |member| restarted.contains(&member.node), &confirm);
+        self.count_drops(&dropped);
         answer.incarnated = incarnated;
         answer
     }
@@ -365,33 +389,40 @@ impl Groups {
                 Incarnation(self.last_incarnation)
             }
         };
-        let others: Vec<DeviceId> = self
-            .devices()
-            .filter(|(other, device)| *other != id && device.node == node)
-            .map(|(other, _)| other)
-            .collect();
-        for other in others {
-            let device = self.devices.get_mut(&other).expect("it was just listed");
-            if device.state != DeviceState::Failed {
-                device.state = DeviceState::Replaced;
-            }
+        if let Some(known) = self.devices.get(&id)
+            && known.node != node
+            && matches!(known.state, DeviceState::Mounted { .. })
+        {
+            self.astray.insert((known.node, known.incarnation));
         }
         let highest = self.devices.get(&id).map_or(0, |known| known.mount_counter).max(mount.mount_counter);
-        self.devices.insert(
-            id,
-            Device { node, mount_counter: highest, incarnation, bytes_total: mount.bytes_total, state },
-        );
+        let bytes_total = mount.bytes_total;
+        self.put_device(id, Device { node, mount_counter: highest, incarnation, bytes_total, state });
         (told(incarnation), true)
     }
 
+    /// A host started anew and told all devices that it mounted: any other one that it had is absent.
+    fn settle_devices(&mut self, node: NodeId, mounted: &BTreeSet<DeviceId>) {
+        let others: Vec<DeviceId> =
+            self.devices_of(node).map(|(id, _)| id).filter(|id| !mounted.contains(id)).collect();
+        for id in others {
+            self.devices.get_mut(&id).expect("it was just listed").state = DeviceState::Absent;
+        }
+        let over: Vec<_> = self.astray.iter().filter(|(host, _)| *host == node).copied().collect();
+        for life in over {
+            self.astray.remove(&life);
+        }
+    }
+
     /// `left` members go from every group of `nodes`, as far as another in-sync member stays. Where none would, the
-    /// confirmed ones stay, or else all whose device still has its life, or else all: the group waits for them.
+    /// confirmed ones stay, or else all whose device still has its life, or else all: the group waits for them. Answers
+    /// whose members went, too.
     fn leave(
         &mut self,
         nodes: &BTreeSet<NodeId>,
         left: impl Fn(&Member) -> bool,
         confirm: &[Confirmed],
-    ) -> Answer {
+    ) -> (Answer, BTreeSet<NodeId>) {
         let touched: Vec<(GroupId, Group)> = self
             .iter()
             .filter(|(_, group)| group.members.iter().any(&left))
@@ -432,8 +463,7 @@ impl Groups {
             let epoch = self.settle(id, group);
             answer.groups.push((id, Outcome::Changed(epoch)));
         }
-        self.count_drops(&dropped);
-        answer
+        (answer, dropped)
     }
 }
 

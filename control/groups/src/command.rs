@@ -65,7 +65,7 @@ pub struct CreateGroups {
 /// A group to make; ids are given in order.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct NewGroup {
-    /// Hosts, each with a device that serves; two or three.
+    /// Hosts, each with a device that serves; two or three. The replica goes to the host's lightest device.
     #[prost(uint64, repeated, tag = "1")]
     pub nodes: Vec<u64>,
     /// One of them.
@@ -150,8 +150,9 @@ pub struct ReinstateGroup {
     pub nodes: Vec<u64>,
 }
 
-/// Takes devices that their hosts mounted. A restarted member leaves its groups (it joins again), unless it is the
-/// lone survivor or named in `confirm`.
+/// Takes devices that their hosts mounted: of each host named here all that it mounted at this start, so that any other
+/// device of it is absent. A restarted member leaves its groups (it joins again), unless it is the lone survivor or
+/// named in `confirm`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Restart {
     /// The devices.

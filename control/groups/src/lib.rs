@@ -7,6 +7,7 @@
 
 mod apply;
 mod command;
+mod load;
 mod model;
 mod moves;
 mod placement;

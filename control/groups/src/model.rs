@@ -3,8 +3,10 @@
 use core::time::Duration;
 use std::collections::BTreeSet;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Timestamp};
+
+use crate::command::Mount;
 
 /// Members of a full group (Spec 3.2: three copies).
 pub const MEMBERS_MAX: usize = 3;
@@ -45,8 +47,9 @@ pub struct Group {
     /// The in-sync members of the last epoch that took writes, as long as their copies hold all of these. One of
     /// them may be reinstated when the lone survivor is lost.
     pub last_writable: Vec<(NodeId, Incarnation)>,
-    /// The hosts that should be its members. While a replica moves, the host it leaves is none of them.
-    pub homes: Vec<NodeId>,
+    /// The hosts that should be its members, by id, each with the device that last held the replica there: one that
+    /// was away joins again with what that device still has. While a replica moves, the host it leaves is none of them.
+    pub homes: Vec<(NodeId, Incarnation)>,
     /// Since when it has had fewer in-sync members than homes.
     pub short_since: Option<Timestamp>,
 }
@@ -74,7 +77,12 @@ impl Group {
     #[must_use]
     pub fn former(&self) -> BTreeSet<NodeId> {
         let writable = self.last_writable.iter().map(|(node, _)| *node);
-        writable.chain(self.homes.iter().copied()).filter(|node| self.member(*node).is_none()).collect()
+        writable.chain(self.homes()).filter(|node| self.member(*node).is_none()).collect()
+    }
+
+    /// Hosts that should be its members.
+    pub fn homes(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.homes.iter().map(|(node, _)| *node)
     }
 
     pub(crate) fn joining(&self) -> Option<&Member> {
@@ -90,8 +98,8 @@ pub enum DeviceState {
         /// That start.
         boot: BootId,
     },
-    /// Its host mounted another one in its place.
-    Replaced,
+    /// Its host has started anew since, and it was not among the devices that it mounted then. It may come back.
+    Absent,
     /// It answered with an error: never trusted again.
     Failed,
 }
@@ -125,6 +133,11 @@ pub struct Flaps {
 pub struct Groups {
     pub(crate) groups: OrdMap<GroupId, Group>,
     pub(crate) devices: OrdMap<DeviceId, Device>,
+    /// Which of them each host mounted last.
+    pub(crate) devices_of: OrdMap<NodeId, OrdSet<DeviceId>>,
+    /// Lives of devices that turned up on another host while this one, for all that is known, still serves them: over
+    /// once it starts anew.
+    pub(crate) astray: OrdSet<(NodeId, Incarnation)>,
     pub(crate) flaps: OrdMap<NodeId, Flaps>,
     pub(crate) last_group: u32,
     pub(crate) last_incarnation: u64,
@@ -149,12 +162,26 @@ impl Groups {
         self.devices.iter().map(|(id, device)| (*id, device))
     }
 
-    /// The device that serves on `node`.
+    /// The devices that `node` mounted last, by id, whether they serve or not.
+    pub fn all_devices_of(&self, node: NodeId) -> impl Iterator<Item = (DeviceId, &Device)> {
+        self.devices_of.get(&node).into_iter().flatten().map(|id| (*id, &self.devices[id]))
+    }
+
+    /// The devices that serve on `node`, by id.
+    pub fn devices_of(&self, node: NodeId) -> impl Iterator<Item = (DeviceId, &Device)> {
+        self.all_devices_of(node).filter(|(_, device)| matches!(device.state, DeviceState::Mounted { .. }))
+    }
+
+    /// The device that serves on `node` under `incarnation`.
     #[must_use]
-    pub fn device_of(&self, node: NodeId) -> Option<(DeviceId, &Device)> {
-        let mounted =
-            |device: &Device| device.node == node && matches!(device.state, DeviceState::Mounted { .. });
-        self.devices().find(|(_, device)| mounted(device))
+    pub fn device(&self, node: NodeId, incarnation: Incarnation) -> Option<(DeviceId, &Device)> {
+        self.devices_of(node).find(|(_, device)| device.incarnation == incarnation)
+    }
+
+    /// Whether some device serves on `node`.
+    #[must_use]
+    pub fn stores(&self, node: NodeId) -> bool {
+        self.devices_of(node).next().is_some()
     }
 
     /// How often a host was dropped lately.
@@ -172,9 +199,43 @@ impl Groups {
             .map(|(id, _)| id)
     }
 
-    /// The device of `node` is mounted under `incarnation` and may hold a replica.
+    /// A device of `node` is mounted under `incarnation` and may hold a replica.
     pub(crate) fn serves(&self, node: NodeId, incarnation: Incarnation) -> bool {
-        self.device_of(node).is_some_and(|(_, device)| device.incarnation == incarnation)
+        self.device(node, incarnation).is_some()
+    }
+
+    /// `node` serves nothing under `incarnation` any more and never will without being asked: the device failed, which
+    /// its host said after it had stopped serving it, or the host has started without it or with an older image of it.
+    pub(crate) fn is_over(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        !self.serves(node, incarnation) && !self.astray.contains(&(node, incarnation))
+    }
+
+    /// Nothing more is to be decided about this mount: it is in the state, or the device failed under it, and then it
+    /// is never answered.
+    #[must_use]
+    pub fn has_judged(&self, mount: &Mount) -> bool {
+        let known = mount.device_id().and_then(|id| self.devices.get(&id));
+        let mounted = DeviceState::Mounted { boot: BootId(mount.boot) };
+        known.is_some_and(|known| {
+            known.mount_counter == mount.mount_counter
+                && (known.state == DeviceState::Failed
+                    || known.state == mounted && known.node == NodeId(mount.node))
+        })
+    }
+
+    /// Keeps a device, under its host.
+    pub(crate) fn put_device(&mut self, id: DeviceId, device: Device) {
+        let node = device.node;
+        if let Some(known) = self.devices.insert(id, device)
+            && known.node != node
+        {
+            let left = self.devices_of.entry(known.node).or_default();
+            left.remove(&id);
+            if left.is_empty() {
+                self.devices_of.remove(&known.node);
+            }
+        }
+        self.devices_of.entry(node).or_default().insert(id);
     }
 
     /// How many groups have their primary on `node`.

@@ -5,74 +5,76 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nova_units::{GroupId, NodeId};
+use nova_units::{GroupId, Incarnation, NodeId};
 
 use crate::command::Joining;
-use crate::model::{Group, Groups, MEMBERS_MAX, Role};
+use crate::load::Load;
+use crate::model::{Group, Groups, MEMBERS_MAX, Member, Role};
 use crate::plan::{Observed, may_hold};
 
 /// Members of a region that are filled at once before another replica begins to move.
 pub const MOVES_MAX: usize = 4;
 /// Of these, onto one host.
 pub const MOVES_TO_ONE_MAX: usize = 2;
-/// A replica moves for balance alone when one host has so many more than another.
-const UNEVEN_MIN: usize = 2;
 
-/// Replicas on every host, with those that are on their way to it and without those that are on their way off it.
-struct Load {
-    held: BTreeMap<NodeId, usize>,
+/// How full devices are, and which hosts are being filled.
+struct Traffic {
+    load: Load,
     filling: BTreeMap<NodeId, usize>,
     under_way: usize,
 }
 
-impl Load {
-    fn of(groups: &Groups) -> Self {
-        let mut load = Self { held: BTreeMap::new(), filling: BTreeMap::new(), under_way: 0 };
+/// A place that may take a replica.
+#[derive(Clone, Copy)]
+struct Place {
+    node: NodeId,
+    device: Incarnation,
+}
+
+impl Traffic {
+    fn of(groups: &Groups, load: Load) -> Self {
+        let mut traffic = Self { load, filling: BTreeMap::new(), under_way: 0 };
         for (_, group) in groups.iter() {
-            for home in &group.homes {
-                *load.held.entry(*home).or_default() += 1;
-            }
             if let Some(joining) = group.joining() {
-                *load.filling.entry(joining.node).or_default() += 1;
-                load.under_way += 1;
+                *traffic.filling.entry(joining.node).or_default() += 1;
+                traffic.under_way += 1;
             }
         }
-        load
-    }
-
-    fn held(&self, node: NodeId) -> usize {
-        self.held.get(&node).copied().unwrap_or(0)
+        traffic
     }
 
     fn has_room(&self, node: NodeId) -> bool {
         self.filling.get(&node).copied().unwrap_or(0) < MOVES_TO_ONE_MAX
     }
 
-    fn begin(&mut self, from: NodeId, to: NodeId) {
-        *self.held.entry(to).or_default() += 1;
-        if let Some(held) = self.held.get_mut(&from) {
-            *held = held.saturating_sub(1);
-        }
-        *self.filling.entry(to).or_default() += 1;
+    fn begin(&mut self, from: &Member, to: Place) {
+        self.load.remove(from.incarnation);
+        self.load.add(to.device);
+        *self.filling.entry(to.node).or_default() += 1;
         self.under_way += 1;
     }
 }
 
 /// Replicas that begin to move now. Groups in `changed` change otherwise already.
-pub(crate) fn plan_moves(groups: &Groups, observed: &Observed, changed: &BTreeSet<GroupId>) -> Vec<Joining> {
+pub(crate) fn plan_moves(
+    groups: &Groups,
+    observed: &Observed,
+    changed: &BTreeSet<GroupId>,
+    load: Load,
+) -> Vec<Joining> {
     let mut moves = Vec::new();
     if observed.storm {
         return moves;
     }
-    let mut load = Load::of(groups);
+    let mut traffic = Traffic::of(groups, load);
     let mut movable: Vec<(GroupId, &Group)> =
         groups.iter().filter(|(id, group)| !changed.contains(id) && is_calm(group, observed)).collect();
     movable.retain(|(id, group)| {
-        let leaves = group.in_sync().map(|member| member.node).find(|node| observed.draining.contains(node));
+        let leaves = group.in_sync().find(|member| observed.draining.contains(&member.node));
         let Some(leaves) = leaves else { return true };
-        let target = target(groups, group, observed, &load);
-        if let Some(to) = target.filter(|_| load.under_way < MOVES_MAX) {
-            load.begin(leaves, to);
+        let target = target(groups, group, observed, &traffic);
+        if let Some(to) = target.filter(|_| traffic.under_way < MOVES_MAX) {
+            traffic.begin(leaves, to);
             moves.push(joining(*id, group, leaves, to));
         }
         false
@@ -80,23 +82,23 @@ pub(crate) fn plan_moves(groups: &Groups, observed: &Observed, changed: &BTreeSe
     // Balance can wait until everything is where it must be.
     let whole = groups.iter().all(|(id, group)| !changed.contains(&id) && is_calm(group, observed));
     if moves.is_empty() && whole {
-        while load.under_way < MOVES_TO_ONE_MAX {
+        while traffic.under_way < MOVES_TO_ONE_MAX {
             let Some(index) =
-                movable.iter().position(|(_, group)| lighter(groups, group, observed, &load).is_some())
+                movable.iter().position(|(_, group)| lighter(groups, group, observed, &traffic).is_some())
             else {
                 break;
             };
             let (id, group) = movable.swap_remove(index);
-            let (leaves, to) = lighter(groups, group, observed, &load).expect("it was just found");
-            load.begin(leaves, to);
+            let (leaves, to) = lighter(groups, group, observed, &traffic).expect("it was just found");
+            traffic.begin(leaves, to);
             moves.push(joining(id, group, leaves, to));
         }
     }
     moves
 }
 
-fn joining(id: GroupId, group: &Group, leaves: NodeId, to: NodeId) -> Joining {
-    Joining { group: id.0, epoch: group.epoch.0, node: to.0, replaces: leaves.0 }
+fn joining(id: GroupId, group: &Group, leaves: &Member, to: Place) -> Joining {
+    Joining { group: id.0, epoch: group.epoch.0, node: to.node.0, replaces: leaves.node.0 }
 }
 
 /// Whole, with every member running.
@@ -110,35 +112,40 @@ fn rested(groups: &Groups, observed: &Observed, node: NodeId) -> bool {
     observed.wall.since(flaps.last) >= flaps.wait
 }
 
-fn targets<'a>(
-    groups: &'a Groups,
-    group: &'a Group,
-    observed: &'a Observed,
-    load: &'a Load,
-) -> impl Iterator<Item = NodeId> + 'a {
-    observed.storage.iter().copied().filter(move |node| {
+/// The place with the smallest share of replicas that may take one of the group.
+fn target(groups: &Groups, group: &Group, observed: &Observed, traffic: &Traffic) -> Option<Place> {
+    let able = |node: &NodeId| {
         !observed.draining.contains(node)
             && !observed.slow.contains(node)
-            && load.has_room(*node)
+            && traffic.has_room(*node)
             && rested(groups, observed, *node)
-            && may_hold(groups, group, observed, *node)
-    })
+            && may_hold(groups, group, observed, &traffic.load, *node)
+    };
+    let places = observed
+        .storage
+        .iter()
+        .copied()
+        .filter(able)
+        .filter_map(|node| Some(Place { node, device: traffic.load.device_for(groups, group, node)? }));
+    places.min_by_key(|place| (traffic.load.with_one_more(place.device), place.node))
 }
 
-/// The host with the fewest replicas that may take one of the group.
-fn target(groups: &Groups, group: &Group, observed: &Observed, load: &Load) -> Option<NodeId> {
-    targets(groups, group, observed, load).min_by_key(|node| (load.held(*node), *node))
-}
-
-/// The member with the most replicas, and a host with far fewer that may take its place.
-fn lighter(groups: &Groups, group: &Group, observed: &Observed, load: &Load) -> Option<(NodeId, NodeId)> {
-    let to = target(groups, group, observed, load)?;
+/// The member on the fullest device, and a place that is less full even with the replica there: the fullest gets
+/// lighter, so that this ends.
+fn lighter<'a>(
+    groups: &Groups,
+    group: &'a Group,
+    observed: &Observed,
+    traffic: &Traffic,
+) -> Option<(&'a Member, Place)> {
+    let to = target(groups, group, observed, traffic)?;
     // A primary moves last: it costs the group a moment.
-    let heaviest = group
-        .in_sync()
-        .map(|member| member.node)
-        .max_by_key(|node| (load.held(*node), *node != group.primary, core::cmp::Reverse(*node)))?;
-    (load.held(heaviest) >= load.held(to) + UNEVEN_MIN).then_some((heaviest, to))
+    let heaviest = group.in_sync().max_by_key(|member| {
+        let share = traffic.load.now(member.incarnation);
+        (share, member.node != group.primary, core::cmp::Reverse(member.node))
+    })?;
+    let is_lighter = traffic.load.with_one_more(to.device) < traffic.load.now(heaviest.incarnation);
+    is_lighter.then_some((heaviest, to))
 }
 
 /// Primaries on hosts that are slow or drained go to another member, the one with the fewest.

@@ -3,13 +3,14 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use nova_units::{BootId, DeviceId, Epoch, GroupId, NodeId, Timestamp};
+use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Timestamp};
 
 use crate::command::{
     AddJoining, Admit, ConfirmGroup, CreateGroups, Drop, DropMembers, FailDevice, Joining, Mount,
     MovePrimary, Op, Reinstate, ReinstateGroup, Restart,
 };
-use crate::model::{DeviceState, Group, Groups, MEMBERS_MAX, Role};
+use crate::load::Load;
+use crate::model::{DeviceState, Group, Groups, MEMBERS_MAX, Member, Role};
 use crate::moves::{plan_moves, plan_primaries};
 use crate::placement::lay_out;
 
@@ -41,6 +42,8 @@ pub struct SilenceReport {
     pub boot: BootId,
     /// Whom it does not hear.
     pub silent: NodeId,
+    /// The life of the one device of that host that does not keep up; `None` when the host itself is not heard.
+    pub device: Option<Incarnation>,
     /// The start of that peer which it does not hear; `None` when it never heard one.
     pub silent_boot: Option<BootId>,
     /// When it first said so.
@@ -49,11 +52,13 @@ pub struct SilenceReport {
     pub last: Duration,
 }
 
-/// A host mounted a device and waits for its incarnation.
+/// A host has started, mounted its devices, and waits for their incarnations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountReport {
-    /// What it mounted.
-    pub mount: Mount,
+    /// The host.
+    pub node: NodeId,
+    /// All that it mounted at this start; at least one.
+    pub mounts: Vec<Mount>,
     /// When it first said so.
     pub first: Duration,
 }
@@ -93,7 +98,7 @@ pub struct Observed {
     pub leading_since: Duration,
     /// The last report of silence of each host about each other.
     pub silences: Vec<SilenceReport>,
-    /// Mounts that are not yet in the state.
+    /// Mounts of hosts of which not all are in the state yet.
     pub mounts: Vec<MountReport>,
     /// Joining members that are complete.
     pub ready: Vec<ReadyReport>,
@@ -147,6 +152,7 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
     }
     let mut changed = BTreeSet::new();
     let mut note = |id: GroupId| changed.insert(id);
+    let mut load = Load::of(groups);
 
     let dropped: Vec<DropMembers> = groups
         .iter()
@@ -191,13 +197,16 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
     let joining: Vec<Joining> = groups
         .iter()
         .filter_map(|(id, group)| {
-            let node = joiner(groups, group, observed)?;
+            let node = joiner(groups, group, observed, &load)?;
+            if let Some(device) = load.device_for(groups, group, node) {
+                load.add(device);
+            }
             note(id).then_some(Joining { group: id.0, epoch: group.epoch.0, node: node.0, replaces: 0 })
         })
         .collect();
     let moved = plan_primaries(groups, observed, &changed);
     changed.extend(moved.iter().map(|entry| GroupId(entry.group)));
-    let moving = plan_moves(groups, observed, &changed);
+    let moving = plan_moves(groups, observed, &changed, load);
 
     let mut push = |some: bool, op: Op| ops.extend(some.then_some(op));
     push(!dropped.is_empty(), Op::Drop(Drop { groups: dropped }));
@@ -211,7 +220,7 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
             .storage
             .iter()
             .copied()
-            .filter(|host| groups.device_of(*host).is_some() && observed.is_running(*host))
+            .filter(|host| groups.stores(*host) && observed.is_running(*host))
             .collect();
         let laid = lay_out(groups, &hosts, observed.groups_wanted);
         push(!laid.is_empty(), Op::CreateGroups(CreateGroups { namespace: String::new(), groups: laid }));
@@ -223,28 +232,30 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
 /// that this set does not hear. Nothing is decided before [`GATHER`] has passed since the first report.
 fn lost_members(group: &Group, observed: &Observed) -> BTreeSet<NodeId> {
     let fresh = fresh_reports(observed);
-    let cut = |a: NodeId, b: NodeId| is_cut(&fresh, a, b);
+    let cut = |a: &Member, b: &Member| is_cut(&fresh, Place::of(a), Place::of(b));
     let ripe = fresh.iter().any(|report| {
         observed.now.saturating_sub(report.first) >= GATHER
             && group.member(report.reporter).is_some()
-            && group.member(report.silent).is_some()
+            && group.member(report.silent).is_some_and(|member| is_about(report, Place::of(member)))
     });
     if !ripe {
         return BTreeSet::new();
     }
-    let in_sync: Vec<NodeId> = group.in_sync().map(|member| member.node).collect();
+    let in_sync: Vec<Member> = group.in_sync().copied().collect();
     let kept = subsets(&in_sync)
-        .filter(|set| set.iter().enumerate().all(|(index, a)| set[index + 1..].iter().all(|b| !cut(*a, *b))))
+        .filter(|set| set.iter().enumerate().all(|(index, a)| set[index + 1..].iter().all(|b| !cut(a, b))))
         .max_by_key(|set| {
+            let nodes: Vec<NodeId> = set.iter().map(|member| member.node).collect();
             let reports = |node: &&NodeId| fresh.iter().any(|report| report.reporter == **node);
-            let reporters = set.iter().filter(reports).count();
-            let running = set.iter().filter(|node| observed.is_running(**node)).count();
-            (set.len(), reporters, running, set.contains(&group.primary), core::cmp::Reverse(set.clone()))
+            let reporters = nodes.iter().filter(reports).count();
+            let running = nodes.iter().filter(|node| observed.is_running(**node)).count();
+            (set.len(), reporters, running, nodes.contains(&group.primary), core::cmp::Reverse(nodes))
         })
         .expect("a single member hears itself");
-    let mut lost: BTreeSet<NodeId> = in_sync.iter().copied().filter(|node| !kept.contains(node)).collect();
+    let mut lost: BTreeSet<NodeId> =
+        in_sync.iter().filter(|member| !kept.contains(member)).map(|member| member.node).collect();
     if let Some(joining) = group.joining()
-        && kept.iter().any(|node| cut(*node, joining.node))
+        && kept.iter().any(|member| cut(member, joining))
     {
         lost.insert(joining.node);
     }
@@ -267,28 +278,44 @@ fn fresh_reports(observed: &Observed) -> Vec<&SilenceReport> {
         .collect()
 }
 
+/// Where a replica lies.
+#[derive(Clone, Copy)]
+struct Place {
+    node: NodeId,
+    device: Incarnation,
+}
+
+impl Place {
+    fn of(member: &Member) -> Self {
+        Self { node: member.node, device: member.incarnation }
+    }
+}
+
+/// The report says that a replica there is not heard: its host is not, or its device does not keep up.
+fn is_about(report: &SilenceReport, place: Place) -> bool {
+    report.silent == place.node && report.device.is_none_or(|device| device == place.device)
+}
+
 /// One of the two does not hear the other.
-fn is_cut(fresh: &[&SilenceReport], a: NodeId, b: NodeId) -> bool {
+fn is_cut(fresh: &[&SilenceReport], a: Place, b: Place) -> bool {
     fresh.iter().any(|report| {
-        (report.reporter == a && report.silent == b) || (report.reporter == b && report.silent == a)
+        (report.reporter == a.node && is_about(report, b))
+            || (report.reporter == b.node && is_about(report, a))
     })
 }
 
-/// Every set of at least one of `nodes`, which are at most [`MEMBERS_MAX`].
-fn subsets(nodes: &[NodeId]) -> impl Iterator<Item = Vec<NodeId>> {
-    assert!(nodes.len() <= MEMBERS_MAX, "a group has at most three members");
-    (1_u32..1 << nodes.len()).map(|bits| {
-        nodes.iter().enumerate().filter(|(index, _)| bits & 1 << index != 0).map(|(_, node)| *node).collect()
+/// Every set of at least one of `members`, which are at most [`MEMBERS_MAX`].
+fn subsets(members: &[Member]) -> impl Iterator<Item = Vec<Member>> {
+    assert!(members.len() <= MEMBERS_MAX, "a group has at most three members");
+    (1_u32..1 << members.len()).map(|bits| {
+        members.iter().enumerate().filter(|(index, _)| bits & 1 << index != 0).map(|(_, it)| *it).collect()
     })
 }
 
 /// Members of the last writable epoch that can take over from a lone survivor whose node lease has run out.
 fn reinstatable(groups: &Groups, group: &Group, observed: &Observed) -> Vec<NodeId> {
     let survivor_gone = group.in_sync().all(|member| {
-        // A device that came back empty never serves under its old life, whatever its host says.
-        let lost =
-            groups.device_of(member.node).is_some_and(|(_, device)| device.incarnation != member.incarnation);
-        lost || observed.silent_for(member.node) > LEASE_OUT
+        groups.is_over(member.node, member.incarnation) || observed.silent_for(member.node) > LEASE_OUT
     });
     if !group.frozen() || !survivor_gone {
         return Vec::new();
@@ -303,7 +330,7 @@ fn reinstatable(groups: &Groups, group: &Group, observed: &Observed) -> Vec<Node
 }
 
 /// The next host to join a group that is short of members: one of its homes, or after [`REPLACE_AFTER`] another.
-fn joiner(groups: &Groups, group: &Group, observed: &Observed) -> Option<NodeId> {
+fn joiner(groups: &Groups, group: &Group, observed: &Observed, load: &Load) -> Option<NodeId> {
     if group.joining().is_some() || group.members.len() >= MEMBERS_MAX {
         return None;
     }
@@ -315,53 +342,58 @@ fn joiner(groups: &Groups, group: &Group, observed: &Observed) -> Option<NodeId>
         let flaps = groups.flaps(*node);
         // A group that takes no writes has nothing to lose by a joiner that may fall silent again.
         let rested = group.frozen() || observed.wall.since(flaps.last) >= flaps.wait;
-        rested && may_hold(groups, group, observed, *node)
+        rested && may_hold(groups, group, observed, load, *node)
     };
     let stays = |node: &NodeId| !observed.draining.contains(node);
     // What a home of the last writable epoch lacks is a tail at most, so a frozen group takes writes again at once.
     let complete = |home: &NodeId| {
         group.last_writable.iter().any(|(node, life)| node == home && groups.serves(*node, *life))
     };
-    let homes = group.homes.iter().copied().filter(|home| able(home) && stays(home));
+    let homes = group.homes().filter(|home| able(home) && stays(home));
     if let Some(home) = homes.min_by_key(|home| !complete(home)) {
         return Some(home);
     }
-    let drained = group.homes.iter().any(|home| group.member(*home).is_none() && !stays(home));
+    let drained = group.homes().any(|home| group.member(home).is_none() && !stays(&home));
     let away = group.short_since.is_some_and(|since| observed.wall.since(since) >= REPLACE_AFTER);
     if (away || drained || group.homes.len() < MEMBERS_MAX) && !observed.storm {
-        let held = |node: NodeId| groups.iter().filter(|(_, other)| other.member(node).is_some()).count();
         let others = observed.storage.iter().copied().filter(|node| able(node) && stays(node));
-        if let Some(other) = others.min_by_key(|node| (held(*node), *node)) {
+        let shares = others.filter_map(|node| {
+            let device = load.device_for(groups, group, node)?;
+            Some((load.with_one_more(device), node))
+        });
+        if let Some((_, other)) = shares.min() {
             return Some(other);
         }
     }
     // Better on a host that is to be emptied than nowhere.
-    group.homes.iter().copied().find(able)
+    group.homes().find(able)
 }
 
 /// The host runs, has a device that serves, is heard by the members and is none of them.
-pub(crate) fn may_hold(groups: &Groups, group: &Group, observed: &Observed, node: NodeId) -> bool {
+pub(crate) fn may_hold(
+    groups: &Groups,
+    group: &Group,
+    observed: &Observed,
+    load: &Load,
+    node: NodeId,
+) -> bool {
+    let Some(device) = load.device_for(groups, group, node) else { return false };
+    let place = Place { node, device };
     // Silence reported about its last turn as a member would end the next one too.
     let fresh = fresh_reports(observed);
     group.member(node).is_none()
-        && !group.members.iter().any(|member| is_cut(&fresh, member.node, node))
+        && !group.members.iter().any(|member| is_cut(&fresh, Place::of(member), place))
         && observed.storage.contains(&node)
         && observed.is_running(node)
-        && groups.device_of(node).is_some()
 }
 
 /// Takes mounts whose groups can be judged: another in-sync member runs, or all restarted, or the wait is over.
 fn plan_restart(groups: &Groups, observed: &Observed) -> Option<Restart> {
-    // A device that failed under this very mount is never answered.
-    let given_up = |mount: &Mount| {
-        let known = mount.device_id().and_then(|id| groups.devices.get(&id));
-        known.is_some_and(|it| it.state == DeviceState::Failed && it.mount_counter == mount.mount_counter)
-    };
     let mounted: BTreeMap<NodeId, &MountReport> = observed
         .mounts
         .iter()
-        .filter(|report| !given_up(&report.mount))
-        .map(|report| (NodeId(report.mount.node), report))
+        .filter(|report| !report.mounts.iter().all(|mount| groups.has_judged(mount)))
+        .map(|report| (report.node, report))
         .collect();
     let mut taken: BTreeSet<NodeId> = mounted.keys().copied().collect();
     let in_sync_of = |node: NodeId| groups.iter().filter(move |(_, group)| is_in_sync(group, node));
@@ -371,11 +403,15 @@ fn plan_restart(groups: &Groups, observed: &Observed) -> Option<Restart> {
         let waits = |node: NodeId| {
             let waited = observed.now.saturating_sub(mounted[&node].first);
             in_sync_of(node).any(|(_, group)| {
-                let others = || group.in_sync().map(|member| member.node).filter(move |other| *other != node);
-                let runs = |other| !mounted.contains_key(&other) && runs_unrestarted(groups, observed, other);
-                let gone = |other| taken.contains(&other) || observed.silent_for(other) >= COLD_START_WAIT;
+                let others = || group.in_sync().filter(move |other| other.node != node);
+                let runs = |other: &Member| {
+                    !mounted.contains_key(&other.node) && runs_unrestarted(groups, observed, other)
+                };
+                let gone = |other: &Member| {
+                    taken.contains(&other.node) || observed.silent_for(other.node) >= COLD_START_WAIT
+                };
                 let over = waited >= COLD_START_WAIT_MAX || (waited >= COLD_START_WAIT && others().all(gone));
-                !over && !others().any(runs) && !others().all(|other| taken.contains(&other))
+                !over && !others().any(runs) && !others().all(|other| taken.contains(&other.node))
             })
         };
         let waiting: Vec<NodeId> = taken.iter().copied().filter(|node| waits(*node)).collect();
@@ -390,19 +426,22 @@ fn plan_restart(groups: &Groups, observed: &Observed) -> Option<Restart> {
     let confirm = groups
         .iter()
         .filter_map(|(id, group)| {
-            let runs = group.in_sync().any(|member| {
-                !taken.contains(&member.node) && runs_unrestarted(groups, observed, member.node)
-            });
+            let runs = group
+                .in_sync()
+                .any(|member| !taken.contains(&member.node) && runs_unrestarted(groups, observed, member));
             let nodes: Vec<u64> = group
                 .in_sync()
                 .filter(|member| taken.contains(&member.node))
-                .filter(|member| keeps_its_life(groups, &mounted[&member.node].mount, member.incarnation.0))
+                .filter(|member| {
+                    let mounts = &mounted[&member.node].mounts;
+                    mounts.iter().any(|mount| keeps_its_life(groups, mount, member.incarnation))
+                })
                 .map(|member| member.node.0)
                 .collect();
             (!runs && !nodes.is_empty()).then_some(ConfirmGroup { group: id.0, epoch: group.epoch.0, nodes })
         })
         .collect();
-    let mounts = taken.iter().map(|node| mounted[node].mount.clone()).collect();
+    let mounts = taken.iter().flat_map(|node| mounted[node].mounts.iter().cloned()).collect();
     Some(Restart { mounts, confirm })
 }
 
@@ -410,19 +449,19 @@ fn is_in_sync(group: &Group, node: NodeId) -> bool {
     group.member(node).is_some_and(|member| member.role == Role::InSync)
 }
 
-/// The host runs under the start that the state knows: its copy was served all along.
-fn runs_unrestarted(groups: &Groups, observed: &Observed, node: NodeId) -> bool {
-    let Some((_, device)) = groups.device_of(node) else { return false };
-    let boot = observed.heard.get(&node).map(|heard| heard.boot);
-    observed.is_running(node) && boot.is_some_and(|boot| device.state == DeviceState::Mounted { boot })
+/// Its host runs under the start that the state knows of its device: the copy was served all along.
+fn runs_unrestarted(groups: &Groups, observed: &Observed, member: &Member) -> bool {
+    let Some((_, device)) = groups.device(member.node, member.incarnation) else { return false };
+    let boot = observed.heard.get(&member.node).map(|heard| heard.boot);
+    observed.is_running(member.node) && boot.is_some_and(|boot| device.state == DeviceState::Mounted { boot })
 }
 
 /// The mount will be answered with the incarnation that the device had.
-fn keeps_its_life(groups: &Groups, mount: &Mount, incarnation: u64) -> bool {
+fn keeps_its_life(groups: &Groups, mount: &Mount, incarnation: Incarnation) -> bool {
     let known = mount.device_id().and_then(|id| groups.devices.get(&id));
-    mount.incarnation == incarnation
+    mount.incarnation == incarnation.0
         && known.is_some_and(|known| {
-            known.incarnation.0 == incarnation
+            known.incarnation == incarnation
                 && known.node.0 == mount.node
                 && known.state != DeviceState::Failed
                 && known.mount_counter < mount.mount_counter

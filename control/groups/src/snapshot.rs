@@ -26,6 +26,8 @@ struct Rows {
     last_incarnation: u64,
     #[prost(uint64, tag = "6")]
     clock_ms: u64,
+    #[prost(message, repeated, tag = "7")]
+    astray: Vec<MemberRow>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -42,10 +44,10 @@ struct GroupRow {
     members: Vec<MemberRow>,
     #[prost(message, repeated, tag = "6")]
     last_writable: Vec<MemberRow>,
-    #[prost(uint64, repeated, tag = "7")]
-    homes: Vec<u64>,
     #[prost(uint64, optional, tag = "8")]
     short_since_ms: Option<u64>,
+    #[prost(message, repeated, tag = "9")]
+    homes: Vec<MemberRow>,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -113,7 +115,7 @@ impl Groups {
                         .iter()
                         .map(|(node, inc)| member(*node, *inc, false))
                         .collect(),
-                    homes: group.homes.iter().map(|home| home.0).collect(),
+                    homes: group.homes.iter().map(|(node, inc)| member(*node, *inc, false)).collect(),
                     short_since_ms: group.short_since.map(|since| since.0),
                 })
                 .collect(),
@@ -127,7 +129,7 @@ impl Groups {
                     bytes_total: device.bytes_total,
                     boot: match device.state {
                         DeviceState::Mounted { boot } => Some(boot.0),
-                        DeviceState::Replaced | DeviceState::Failed => None,
+                        DeviceState::Absent | DeviceState::Failed => None,
                     },
                     failed: device.state == DeviceState::Failed,
                 })
@@ -144,6 +146,7 @@ impl Groups {
             last_group: self.last_group,
             last_incarnation: self.last_incarnation,
             clock_ms: self.clock.0,
+            astray: self.astray.iter().map(|(node, inc)| member(*node, *inc, false)).collect(),
         }
         .encode_to_vec()
     }
@@ -168,7 +171,7 @@ impl Groups {
             let id = row.id.as_slice().try_into().map_err(|_| SnapshotError("a device id"))?;
             let state = match (row.boot, row.failed) {
                 (Some(boot), false) => DeviceState::Mounted { boot: BootId(boot) },
-                (None, false) => DeviceState::Replaced,
+                (None, false) => DeviceState::Absent,
                 (None, true) => DeviceState::Failed,
                 (Some(_), true) => return Err(SnapshotError("a device")),
             };
@@ -179,12 +182,13 @@ impl Groups {
                 bytes_total: row.bytes_total,
                 state,
             };
-            groups.devices.insert(DeviceId(u128::from_be_bytes(id)), device);
+            groups.put_device(DeviceId(u128::from_be_bytes(id)), device);
         }
         for row in rows.flaps {
             let flaps = Flaps { last: Timestamp(row.last_ms), wait: Duration::from_millis(row.wait_ms) };
             groups.flaps.insert(NodeId(row.node), flaps);
         }
+        groups.astray = rows.astray.iter().map(|it| (NodeId(it.node), Incarnation(it.incarnation))).collect();
         Ok(groups)
     }
 }
@@ -209,7 +213,7 @@ fn group_of(row: GroupRow) -> Result<(GroupId, Group), SnapshotError> {
             .iter()
             .map(|it| (NodeId(it.node), Incarnation(it.incarnation)))
             .collect(),
-        homes: row.homes.into_iter().map(NodeId).collect(),
+        homes: row.homes.iter().map(|it| (NodeId(it.node), Incarnation(it.incarnation))).collect(),
         short_since: row.short_since_ms.map(Timestamp),
     };
     if group.members.len() > crate::model::MEMBERS_MAX + 1

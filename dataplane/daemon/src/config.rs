@@ -1,5 +1,6 @@
 //! novad's configuration: strict TOML, every default named and explained.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +9,8 @@ use nova_units::MIB;
 use novafs_member::ScrubOptions;
 use serde::Deserialize;
 
+/// Devices of one novad.
+pub(crate) const DEVICES_MAX: usize = 24;
 /// Smallest device that holds its superblocks, a WAL and a few slots.
 const DEVICE_MIB_MIN: u64 = 256;
 /// Slowest scrub (Spec 3.7).
@@ -31,10 +34,10 @@ pub(crate) struct Config {
     /// In place of `edge`, for a region whose controllers have no root key: the region's key file, mode 0600.
     #[serde(default)]
     pub(crate) region_key: Option<PathBuf>,
-    /// The device to keep blocks on. A host without one is an edge only.
-    #[serde(default)]
-    pub(crate) device: Option<DeviceConfig>,
-    /// The pace at which everything on the device is verified.
+    /// The devices to keep blocks on, at most [`DEVICES_MAX`]. A host without one is an edge only.
+    #[serde(default, rename = "device")]
+    pub(crate) devices: Vec<DeviceConfig>,
+    /// The pace at which everything on each device is verified.
     #[serde(default)]
     pub(crate) scrub: ScrubConfig,
 }
@@ -74,11 +77,11 @@ impl ScrubConfig {
     }
 }
 
-/// One device: a preallocated file (or, later, a raw block device).
+/// One device: a preallocated file or a raw block device.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeviceConfig {
-    /// Path of the file.
+    /// Path of the file or block device.
     pub(crate) path: PathBuf,
     /// Make the file with this many MiB when it is not there. Without it a missing file is an error.
     #[serde(default)]
@@ -96,13 +99,17 @@ pub(crate) enum ConfigError {
         "data_listen = {given}: NovaBulk has no TLS yet, so its listener binds loopback only (127.0.0.0/8 or ::1)"
     )]
     NotLoopback { given: SocketAddr },
-    #[error("device.create_mib = {given} is too small: at least {DEVICE_MIB_MIN} MiB")]
-    DeviceTooSmall { given: u64 },
+    #[error("create_mib = {given} of device {path} is too small: at least {DEVICE_MIB_MIN} MiB")]
+    DeviceTooSmall { path: PathBuf, given: u64 },
+    #[error("{given} devices: one novad has at most {DEVICES_MAX}")]
+    TooManyDevices { given: usize },
+    #[error("the device {path} is named twice: give every [[device]] a path of its own")]
+    DeviceTwice { path: PathBuf },
     #[error(
         "scrub.percent_a_day = {given}: at least {SCRUB_PERCENT_MIN}, so that all is verified within 50 days"
     )]
     ScrubTooSlow { given: u32 },
-    #[error("neither [device] nor edge = true is given: this novad would store nothing and be no edge")]
+    #[error("neither a [[device]] nor edge = true is given: this novad would store nothing and be no edge")]
     NoRole,
     #[error(
         "region_key and edge = true exclude each other: remove region_key, and give the file to the controllers as \
@@ -137,16 +144,25 @@ impl Config {
         if self.edge && self.region_key.is_some() {
             return Err(ConfigError::TwoKeySources);
         }
-        if self.device.is_none() && self.region_key.is_none() && !self.edge {
+        if self.devices.is_empty() && self.region_key.is_none() && !self.edge {
             return Err(ConfigError::NoRole);
         }
         if self.scrub.percent_a_day < SCRUB_PERCENT_MIN {
             return Err(ConfigError::ScrubTooSlow { given: self.scrub.percent_a_day });
         }
-        match self.device.as_ref().and_then(|device| device.create_mib) {
-            Some(given) if given < DEVICE_MIB_MIN => Err(ConfigError::DeviceTooSmall { given }),
-            _ => Ok(()),
+        if self.devices.len() > DEVICES_MAX {
+            return Err(ConfigError::TooManyDevices { given: self.devices.len() });
         }
+        let mut seen = BTreeSet::new();
+        for DeviceConfig { path, create_mib } in &self.devices {
+            if !seen.insert(path) {
+                return Err(ConfigError::DeviceTwice { path: path.clone() });
+            }
+            if let Some(given) = create_mib.filter(|mib| *mib < DEVICE_MIB_MIN) {
+                return Err(ConfigError::DeviceTooSmall { path: path.clone(), given });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -172,10 +188,12 @@ data_listen = \"127.0.0.1:7101\" # NovaBulk; loopback only until it has TLS
 profile = \"hw-profiles/laptop.toml\"
 edge = true                     # optional: seals and opens blocks here, with keys that the controllers give it
 # region_key = \"region.key\"    # in place of edge, when the controllers have no root key: the key itself, mode 0600
-[device]                        # optional: stores blocks here
-path = \"device.nova\"
+[[device]]                      # optional, up to 24 times: stores blocks here
+path = \"device.nova\"          # a file, or a raw block device such as /dev/disk/by-id/nvme-...
 create_mib = 4096               # optional: make the file when it is missing, at least 256
-[scrub]                         # optional: how fast everything on the device is verified; these are the defaults
+[[device]]                      # one that is missing or damaged is reported, and the others serve
+path = \"/dev/disk/by-id/nvme-1\"
+[scrub]                         # optional: how fast everything on each device is verified; these are the defaults
 percent_a_day = 2               # whatever else goes on, of the bytes in use; at least 2
 idle_mib_a_second = 16          # while no client asks for anything; 0 is never faster
 pass_every_seconds = 86400      # a pass begins no sooner than this after the one before
@@ -191,12 +209,40 @@ mod tests {
     #[test]
     fn the_explained_configuration_is_a_valid_one() {
         let config = Config::parse(EXPLAINED).expect("what we show must work");
-        assert_eq!(config.device.expect("shown").create_bytes(), Some(4096 << 20));
+        let bytes: Vec<_> = config.devices.iter().map(DeviceConfig::create_bytes).collect();
+        assert_eq!(bytes, [Some(4096 << 20), None]);
     }
 
     #[test]
     fn an_unknown_key_is_refused() {
         assert!(matches!(Config::parse(&format!("{GOOD}prot = 1\n")), Err(Parsing::Syntax(_))));
+    }
+
+    #[test]
+    fn each_device_has_a_path_of_its_own_and_there_are_not_too_many() {
+        let device = |path: &str| format!("[[device]]\npath = '{path}'\ncreate_mib = 256\n");
+        let with = |devices: &[String]| Config::parse(&format!("{GOOD}{}", devices.concat()));
+        let two = with(&[device("a"), device("b")]).expect("two devices");
+        assert_eq!(
+            two.devices.iter().map(|it| it.path.as_path()).collect::<Vec<_>>(),
+            [Path::new("a"), Path::new("b")]
+        );
+        assert!(matches!(
+            with(&[device("a"), device("b"), device("a")]),
+            Err(Parsing::Meaning(ConfigError::DeviceTwice { path })) if path == Path::new("a")
+        ));
+        let many: Vec<String> = (0..=DEVICES_MAX).map(|index| device(&index.to_string())).collect();
+        assert_eq!(with(&many[1..]).expect("as many as there may be").devices.len(), DEVICES_MAX);
+        assert!(matches!(with(&many), Err(Parsing::Meaning(ConfigError::TooManyDevices { given: 25 }))));
+        let small = device("a").replace("256", "255");
+        assert!(matches!(
+            with(&[small]),
+            Err(Parsing::Meaning(ConfigError::DeviceTooSmall { given: 255, .. }))
+        ));
+        assert!(
+            matches!(with(&["[device]\npath = 'a'\n".into()]), Err(Parsing::Syntax(_))),
+            "one is a list too"
+        );
     }
 
     #[test]

@@ -15,43 +15,32 @@ use nova_shard::RealShard;
 use nova_units::{BlockId, BootId, DeviceId, GroupId, Incarnation, NodeId, TaskClass};
 use novabulk_link::{Link, LinkOptions, LocalIdentity};
 use novafs_edge::{Edge, EdgeOptions, Keyring};
-use novafs_member::{GroupHealth, Member, MemberOptions, ScrubOptions};
+use novafs_member::{MemberOptions, ScrubOptions};
 use novafs_replica::{Configuration, Report};
-use novafs_store::Opened;
 
 use crate::attendance::{self, Events, GivenKey, Ordered};
 use crate::collection::Collection;
 use crate::desk::Desk;
+use crate::devices::Devices;
 use crate::door::{Arrival, Door};
 use crate::doorbell::Doorbells;
 use crate::hosts::{Here, Hosts};
 use crate::map::configuration_of;
-use crate::program;
+use crate::{program, storage};
 
 /// How often the member's reports are taken to the agent; its own pace is 100 ms.
 const REPORT_EVERY: Duration = Duration::from_millis(20);
-/// How often the agent hears how full the device is.
+/// How often the agent hears how full the devices are.
 const USAGE_EVERY: Duration = Duration::from_secs(1);
 /// How often keys are looked through for those whose time is over.
 const EXPIRE_KEYS_EVERY: Duration = Duration::from_secs(1);
 /// Pause after an accept that failed for lack of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-type RealPeers = Hosts<RealShard>;
-
-/// What an open device is, for as long as the process lives.
-#[derive(Clone, Copy, Debug)]
-struct Mounted {
-    device: DeviceId,
-    mount_counter: u64,
-    incarnation: Incarnation,
-}
-
 /// What runs once the first map has said who this host is.
 struct Up {
     link: Link<RealShard>,
-    edge: Option<Rc<Edge<RealShard, RealPeers>>>,
-    member: Option<Rc<Member<RealShard, RealPeers>>>,
+    edge: Option<Rc<Edge<RealShard, Hosts>>>,
 }
 
 /// What an edge works with.
@@ -69,10 +58,7 @@ pub(crate) struct Host {
     boot: BootId,
     keys: Keys,
     scrub: ScrubOptions,
-    mounted: Option<Mounted>,
-    /// What the agent was told of the copies here.
-    told_health: RefCell<BTreeMap<GroupId, GroupHealth>>,
-    opened: RefCell<Option<Opened<RealShard>>>,
+    devices: Rc<Devices>,
     up: RefCell<Option<Up>>,
     map: RefCell<Option<HostMap>>,
     lease_until: Cell<Duration>,
@@ -80,8 +66,6 @@ pub(crate) struct Host {
     /// Which agent attached last; an earlier one is let go.
     agents: Cell<u64>,
     programs_broken: Cell<u64>,
-    /// The life of the device that the controllers last named.
-    told: Cell<Incarnation>,
     collection: Rc<Collection>,
 }
 
@@ -91,35 +75,27 @@ impl Host {
         door: Arc<Door>,
         boot: BootId,
         keys: Keys,
-        opened: Option<Opened<RealShard>>,
+        devices: storage::Devices,
         scrub: ScrubOptions,
     ) -> Rc<Self> {
-        let mounted = opened.as_ref().map(|opened| Mounted {
-            device: opened.device,
-            mount_counter: opened.mount_counter,
-            incarnation: opened.incarnation,
-        });
         Rc::new(Self {
             shard,
             door,
             boot,
             keys,
             scrub,
-            mounted,
-            told_health: RefCell::default(),
-            opened: RefCell::new(opened),
+            devices: Rc::new(Devices::new(devices)),
             up: RefCell::new(None),
             map: RefCell::new(None),
             lease_until: Cell::new(Duration::ZERO),
             events: Rc::default(),
             agents: Cell::new(0),
             programs_broken: Cell::new(0),
-            told: Cell::new(Incarnation(0)),
             collection: Rc::default(),
         })
     }
 
-    /// Serves until somebody asks to stop; then closes the store in order.
+    /// Serves until somebody asks to stop; then closes the devices in order.
     pub(crate) async fn run(self: Rc<Self>) -> Result<(), novafs_store::StoreError> {
         self.shard.spawn(TaskClass::Control, Rc::clone(&self).report());
         let bell =
@@ -135,19 +111,12 @@ impl Host {
             self.door.silence_bell();
         }
         self.door.set_open(false);
-        tracing::info!("stopping: requests end, then the device is closed");
+        tracing::info!("stopping: requests end, then the devices are closed");
         let up = self.up.borrow_mut().take();
         if let Some(up) = up {
             up.link.drain();
-            if let Some(member) = up.member {
-                return member.stop().await;
-            }
         }
-        let opened = self.opened.borrow_mut().take();
-        match opened {
-            Some(opened) => opened.store.close().await,
-            None => Ok(()),
-        }
+        self.devices.stop(&self.shard).await
     }
 
     async fn pause(&self, pause: Duration) {
@@ -192,21 +161,11 @@ impl Host {
     fn bring_up(self: &Rc<Self>, node: NodeId) {
         let options = LinkOptions { port_count: 1, ..LinkOptions::default() };
         let link = Link::new(self.shard.clone(), LocalIdentity { node, boot: self.boot }, options);
-        let here = Here::new(node, self.shard.pool().clone());
+        let here = Here::new(node, self.boot, self.shard.pool().clone(), Rc::clone(&self.devices));
         let hosts = Hosts::new(link.clone(), Rc::clone(&here));
-        let member = self.opened.borrow_mut().take().map(|opened| {
-            Member::start(
-                self.shard.clone(),
-                hosts.clone(),
-                opened,
-                node,
-                self.boot,
-                MemberOptions { scrub: Some(self.scrub), ..MemberOptions::default() },
-            )
-        });
-        if let Some(member) = &member {
-            here.take_member(Rc::clone(member));
-        }
+        let options = MemberOptions { scrub: Some(self.scrub), ..MemberOptions::default() };
+        self.devices.start(&self.shard, &hosts, node, self.boot, options);
+        let devices = self.devices.iter().count();
         let edge = self.keys.ring.clone().map(|keys| {
             let pending_bytes_max = usize::try_from(self.shard.pool().free_bytes() / 4).unwrap_or(usize::MAX);
             let options = EdgeOptions { pending_bytes_max, ..EdgeOptions::default() };
@@ -214,14 +173,14 @@ impl Host {
         });
         let (host, accepting) = (Rc::clone(self), link.clone());
         self.shard.spawn(TaskClass::Control, async move { host.accept(accepting, here).await });
-        tracing::info!(%node, storage = member.is_some(), edge = edge.is_some(), "the controllers have this host");
+        tracing::info!(%node, devices, edge = edge.is_some(), "the controllers have this host");
         let is_edge = edge.is_some();
-        self.up.replace(Some(Up { link, edge, member }));
+        self.up.replace(Some(Up { link, edge }));
         self.door.set_open(is_edge);
     }
 
     /// Takes connections of other hosts, for ever.
-    async fn accept(&self, link: Link<RealShard>, here: Rc<Here<RealShard>>) {
+    async fn accept(&self, link: Link<RealShard>, here: Rc<Here>) {
         let listener = self.shard.listener().expect("the options asked for one");
         loop {
             match listener.accept().await {
@@ -236,15 +195,13 @@ impl Host {
 
     /// Gives the newest map to everyone.
     fn spread(self: &Rc<Self>) {
-        let configuration = {
-            let map = self.map.borrow();
-            let Some(map) = map.as_ref() else { return };
-            match configuration_of(map, self.lease_until.get()) {
-                Ok(configuration) => configuration,
-                Err(error) => {
-                    tracing::error!(%error, "the agent gave a map that cannot be used; serving on the last one");
-                    return;
-                }
+        let map = self.map.borrow();
+        let Some(map) = map.as_ref() else { return };
+        let configuration = match configuration_of(map, self.lease_until.get()) {
+            Ok(configuration) => configuration,
+            Err(error) => {
+                tracing::error!(%error, "the agent gave a map that cannot be used; serving on the last one");
+                return;
             }
         };
         if self.up.borrow().is_none() {
@@ -253,15 +210,13 @@ impl Host {
         let up = self.up.borrow();
         let up = up.as_ref().expect("just brought up");
         up.link.set_peers(addresses(&configuration));
-        if let Some(member) = &up.member {
-            member.configure(&configuration);
-        }
+        self.devices.configure(map, &configuration);
         if let Some(edge) = &up.edge {
             edge.configure(Rc::new(configuration));
         }
     }
 
-    /// Carries the member's reports and the device's room to the agent.
+    /// Carries the members' reports and the devices' room to the agent.
     async fn report(self: Rc<Self>) {
         let mut usage_at = Duration::ZERO;
         let mut expire_at = Duration::ZERO;
@@ -274,23 +229,28 @@ impl Host {
                     edge.expire_keys();
                 }
             }
-            let Some(member) = self.member() else { continue };
-            for report in member.reports() {
-                self.tell(report);
+            for device in self.devices.iter() {
+                let Some(member) = device.member() else { continue };
+                for report in member.reports() {
+                    self.tell(device.id, report);
+                }
             }
             let now = self.shard.clock().now();
             if now >= usage_at {
                 usage_at = now + USAGE_EVERY;
-                let usage = member.store().usage();
-                self.events
-                    .push(AgentEvent::Usage { bytes_total: usage.bytes_total, bytes_free: usage.bytes_free });
-                self.tell_health(member.health());
+                for event in self.devices.news() {
+                    self.events.push(event);
+                }
             }
         }
     }
 
-    fn tell(&self, report: Report) {
+    fn tell(&self, device: DeviceId, report: Report) {
         match report {
+            Report::Silence { peer, boot, device: Some(incarnation), .. } => {
+                let boot = boot.unwrap_or_default();
+                self.events.push(AgentEvent::DeviceSilent { node: peer, boot, incarnation });
+            }
             Report::Silence { peer, boot, hears, .. } => {
                 let silent = PeerHeard { node: peer, boot, heard: false };
                 let hears = hears.into_iter().map(|node| PeerHeard { node, boot: None, heard: true });
@@ -301,9 +261,7 @@ impl Host {
                 self.events.push(AgentEvent::JoinReady { group, epoch, node });
             }
             Report::DeviceFailed => {
-                if let Some(mounted) = self.mounted {
-                    self.events.push(AgentEvent::DeviceFailed { device: mounted.device, errno: EIO });
-                }
+                self.events.push(AgentEvent::DeviceFailed { device, errno: EIO });
             }
             Report::PageRepaired { group, block, unit } => {
                 tracing::warn!(%group, %block, %unit, "found a bad copy and wrote it anew from another member");
@@ -311,7 +269,7 @@ impl Host {
         }
     }
 
-    fn edge(&self) -> Option<Rc<Edge<RealShard, RealPeers>>> {
+    fn edge(&self) -> Option<Rc<Edge<RealShard, Hosts>>> {
         self.up.borrow().as_ref().and_then(|up| up.edge.clone())
     }
 
@@ -322,56 +280,6 @@ impl Host {
                 self.events.push(AgentEvent::KeyWanted { domain, public: desk.public() });
             }
         }
-    }
-
-    fn member(&self) -> Option<Rc<Member<RealShard, RealPeers>>> {
-        self.up.borrow().as_ref().and_then(|up| up.member.clone())
-    }
-
-    /// Tells the agent what is new of the copies here.
-    fn tell_health(&self, health: Vec<GroupHealth>) {
-        let mut told = self.told_health.borrow_mut();
-        for now in health {
-            let before = told.insert(now.group, now);
-            if before == Some(now) {
-                continue;
-            }
-            let before = before.unwrap_or_default();
-            if now.disputed_units > before.disputed_units {
-                tracing::error!(group = %now.group, units = now.disputed_units, "members hold units differently, and their log does not say who is right: see `nova fs health`");
-            }
-            if now.damaged && !before.damaged {
-                tracing::error!(group = %now.group, "metadata of the device is damaged: drain this host and replace the device");
-            }
-            self.events.push(AgentEvent::Health {
-                group: now.group,
-                units: now.units,
-                blocks: now.blocks,
-                bytes_verified: now.bytes_verified,
-                verified_since_ms: now.verified_since.0,
-                bad_units: now.bad_units,
-                risky_blocks: now.risky_blocks,
-                disputed_units: now.disputed_units,
-                repaired: now.repaired,
-                filled_units: now.filled_units,
-                damaged: now.damaged,
-            });
-        }
-    }
-
-    fn mounted_event(&self) -> Option<AgentEvent> {
-        let mounted = self.mounted?;
-        let bytes_total = match (&*self.up.borrow(), &*self.opened.borrow()) {
-            (Some(Up { member: Some(member), .. }), _) => member.store().usage().bytes_total,
-            (_, Some(opened)) => opened.store.usage().bytes_total,
-            _ => 0,
-        };
-        Some(AgentEvent::Mounted {
-            device: mounted.device,
-            mount_counter: mounted.mount_counter,
-            incarnation: mounted.incarnation,
-            bytes_total,
-        })
     }
 }
 
@@ -411,15 +319,11 @@ impl Ordered for Rc<Host> {
     }
 
     fn incarnate(&self, device: DeviceId, incarnation: Incarnation, wipe: bool) {
-        // The map says the same, and says it together with the roles: the member acts on that. The order comes again
-        // with every report of the mount.
-        if self.told.replace(incarnation) != incarnation {
-            tracing::info!(%device, %incarnation, wipe, "the controllers gave the device its life");
-        }
+        self.devices.incarnate(device, incarnation, wipe);
     }
 
     fn delete_blocks(&self, group: GroupId, runs: BlockRuns) {
-        let Some(member) = self.member() else { return };
+        let Some(member) = self.devices.member_of(group) else { return };
         let (host, work) = (Rc::clone(self), self.collection.clone());
         self.shard.spawn(TaskClass::Background, async move {
             work.delete(&member, group, runs, &host.events).await;
@@ -427,7 +331,7 @@ impl Ordered for Rc<Host> {
     }
 
     fn list_blocks(&self, request: u64, group: GroupId, from: BlockId, limit: u16) {
-        let Some(member) = self.member() else { return };
+        let Some(member) = self.devices.member_of(group) else { return };
         let (host, work) = (Rc::clone(self), self.collection.clone());
         self.shard.spawn(TaskClass::Background, async move {
             work.list(&member, request, group, from, limit, &host.events).await;
@@ -465,8 +369,6 @@ impl Ordered for Rc<Host> {
     }
 
     fn full_report(&self) -> Vec<AgentEvent> {
-        // A new agent is told everything again, with the next look.
-        self.told_health.borrow_mut().clear();
         let wanted = match (&self.keys.ring, &self.keys.desk) {
             (Some(ring), Some(desk)) => {
                 let public = desk.public();
@@ -474,7 +376,7 @@ impl Ordered for Rc<Host> {
             }
             _ => Vec::new(),
         };
-        self.mounted_event().into_iter().chain(wanted).collect()
+        self.devices.full_report().into_iter().chain(wanted).collect()
     }
 
     fn count_into(&self, counters: &Counters) {
@@ -498,37 +400,7 @@ impl Ordered for Rc<Host> {
             counters.set(Counter::ReadsRetried, edge.retries);
             counters.set(Counter::GroupStallMsMax, edge.write_stall_ms_max);
         }
-        if let Some(member) = &up.member {
-            let (store, counted) = (member.store().counters(), member.counters());
-            counters.set(Counter::PagesBad, counted.corrupt_found);
-            counters.set(Counter::PagesRepaired, counted.units_repaired);
-            counters.set(Counter::Commits, counted.host.entries_committed);
-            counters.set(Counter::UnitsBackfilled, store.units_installed);
-            counters.set(Counter::ScrubBytes, store.bytes_verified);
-            counters.set(Counter::ScrubUnits, store.units_verified);
-            counters.set(Counter::ScrubPasses, counted.scrub_passes);
-            counters.set(Counter::ScrubCompares, counted.compares);
-            counters.set(Counter::ScrubComparesUnanswered, counted.compares_unanswered);
-            counters.set(Counter::DifferencesFound, counted.differences_found);
-            counters.set(Counter::DifferencesSettled, counted.differences_settled);
-            counters.set(Counter::MetadataRewritten, store.pages_rewritten);
-            counters.set(Counter::MetadataDamaged, counted.metadata_damaged);
-            let pace = member.pace();
-            counters.set(Counter::PaceWindow, pace.window);
-            counters.set(Counter::PaceEntries, pace.entries);
-            counters.set(Counter::PaceMedianUs, pace.median_us);
-            counters.set(Counter::PaceP99Us, pace.p99_us);
-            let mark = member.store().scrub_mark();
-            counters.set(Counter::ScrubBeganMs, mark.started.0);
-            counters.set(Counter::ScrubLastBeganMs, mark.last_started.0);
-            counters.set(Counter::ScrubLastEndedMs, mark.last_ended.0);
-            // One flush a batch (docs/adr/0004).
-            counters.set(Counter::WalBatches, store.batches);
-            counters.set(Counter::Flushes, store.batches);
-            counters.set(Counter::Checkpoints, store.checkpoints);
-            counters.set(Counter::DeviceBytesWritten, store.body_bytes + store.log_bytes);
-            counters.set(Counter::DeviceBytesRead, counted.bytes_read);
-        }
+        self.devices.count_into(counters);
     }
 }
 

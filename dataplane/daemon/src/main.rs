@@ -7,6 +7,7 @@ mod cipher;
 mod collection;
 mod config;
 mod desk;
+mod devices;
 mod door;
 mod doorbell;
 mod host;
@@ -25,9 +26,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 use nova_buf::{HugePages, PoolOptions};
+use nova_device::uring::{DiskLimits, IoShares};
 use nova_profile::Profile;
 use nova_ring::Acceptor;
-use nova_shard::ShardOptions;
+use nova_shard::{BrokenDisks, ShardOptions};
 use nova_units::BootId;
 use novafs_edge::Keyring;
 use novafs_format::seal::{CipherKind, DomainKey};
@@ -109,26 +111,28 @@ fn start(path: &Path) -> anyhow::Result<()> {
         Some(cipher) => Some(Desk::open(boot, cipher).context("make this start's key pair")?),
         None => None,
     };
-    if let Some(device) = &config.device {
-        storage::create_missing(device)?;
+    for (place, device) in config.devices.iter().enumerate() {
+        // The shard finds it missing, and goes on with the others.
+        if let Err(error) = storage::create_missing(device) {
+            tracing::error!(place, "{error:#}");
+        }
     }
     let door = Door::new(boot.0).context("make the door's bell")?;
     signals::stop_on_signals(&door).context("take over SIGTERM and SIGINT")?;
     let options = shard_options(&config, &profile);
     let (name, socket) = (config.name.clone(), config.socket.clone());
-    let has_device = config.device.is_some();
     let scrub = config.scrub.options();
     nova_shard::run(options, async move |shard| -> anyhow::Result<()> {
         tracing::info!(name, %boot, "novad starts");
         for line in shard.describe() {
             tracing::info!("{line}");
         }
-        let opened = if has_device { Some(storage::open(&shard).await?) } else { None };
+        let devices = storage::open_all(&shard).await?;
         let acceptor = Acceptor::listen(&socket, SOCKET_MODE, Arc::clone(&door) as Arc<_>)
             .with_context(|| format!("listen at {}", socket.display()))?;
         tracing::info!(socket = %socket.display(), "waiting for the agent");
         let ended =
-            host::Host::new(shard, Arc::clone(&door), boot, host::Keys { ring: keys, desk }, opened, scrub)
+            host::Host::new(shard, Arc::clone(&door), boot, host::Keys { ring: keys, desk }, devices, scrub)
                 .run()
                 .await;
         drop(acceptor);
@@ -151,8 +155,23 @@ fn shard_options(config: &Config, profile: &Profile) -> ShardOptions {
                 nova_profile::HugePages::Never => HugePages::Never,
             },
         },
-        disks: config.device.iter().map(|device| device.path.clone()).collect(),
+        disks: config.devices.iter().map(|device| device.path.clone()).collect(),
+        broken_disks: BrokenDisks::Leave,
+        disk_limits: disk_limits(&profile.device),
         listen: Some(config.data_listen),
+    }
+}
+
+fn disk_limits(device: &nova_profile::Device) -> DiskLimits {
+    DiskLimits {
+        requests_max: usize::from(device.requests_max),
+        bytes_max: usize::from(device.in_flight_mib_max) << 20,
+        shares: IoShares {
+            client: device.client_share,
+            repair: device.repair_share,
+            background: device.background_share,
+            scrub: device.scrub_share,
+        },
     }
 }
 

@@ -1,9 +1,10 @@
 //! The agent's map of the cluster, as this host's storage and edge work by it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use nova_ring::snapshot::HostMap;
-use nova_units::{BootId, Epoch, GroupId, Incarnation, NodeId, PeerAddr};
+use nova_ring::snapshot::{HostDevice, HostMap};
+use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, PeerAddr};
 use novafs_replica::{Configuration, GroupView, MemberView, NodeView, Role};
 
 /// Why a map cannot be used.
@@ -15,7 +16,16 @@ pub(crate) enum MapError {
     Address { node: NodeId, given: String },
 }
 
-/// Reads a map. Fields that this host does not understand are the agent's business, not an error.
+/// The devices of this host that may serve, each with the life under which it may.
+pub(crate) fn confirmed_devices(map: &HostMap) -> BTreeMap<DeviceId, Incarnation> {
+    let device = |it: &HostDevice| {
+        let id = it.device.as_slice().try_into().ok()?;
+        Some((DeviceId(u128::from_be_bytes(id)), Incarnation(it.incarnation)))
+    };
+    map.devices.iter().filter_map(device).filter(|(_, incarnation)| *incarnation != Incarnation(0)).collect()
+}
+
+/// Reads a map; which device is confirmed is each member's own affair: [`confirmed_devices`]. Fields that this host does not understand are the agent's business, not an error.
 pub(crate) fn configuration_of(map: &HostMap, node_lease_until: Duration) -> Result<Configuration, MapError> {
     if map.self_node == 0 {
         return Err(MapError::NoSelf);
@@ -62,7 +72,7 @@ pub(crate) fn configuration_of(map: &HostMap, node_lease_until: Duration) -> Res
         self_node: NodeId(map.self_node),
         nodes,
         groups,
-        confirmed: (map.confirmed_incarnation != 0).then_some(Incarnation(map.confirmed_incarnation)),
+        confirmed: None,
         node_lease_until,
     })
 }
@@ -87,8 +97,11 @@ mod tests {
                 members: vec![HostMember { node: 2, incarnation: 1, joining: true }],
                 former: vec![5],
             }],
-            confirmed_incarnation: 1,
             region_era: 0,
+            devices: vec![
+                HostDevice { device: vec![7; 16], incarnation: 1 },
+                HostDevice { device: vec![8; 16], incarnation: 0 },
+            ],
         }
     }
 
@@ -99,7 +112,9 @@ mod tests {
         assert_eq!((group.epoch, group.members[0].role), (Epoch(4), Role::Joining));
         assert_eq!(group.former, [NodeId(5)]);
         assert_eq!(read.addr(NodeId(2)).map(|addr| addr.to_string()).as_deref(), Some("127.0.0.1:9"));
-        assert_eq!((read.confirmed, read.node_lease_until), (Some(Incarnation(1)), Duration::from_secs(9)));
+        assert_eq!((read.confirmed, read.node_lease_until), (None, Duration::from_secs(9)));
+        let seven = DeviceId(u128::from_be_bytes([7; 16]));
+        assert_eq!(confirmed_devices(&map()), BTreeMap::from([(seven, Incarnation(1))]));
     }
 
     #[test]

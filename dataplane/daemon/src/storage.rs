@@ -1,4 +1,4 @@
-//! The device of a storage host: made, laid out, opened.
+//! The devices of a storage host: made, laid out, opened. One that cannot be is reported, and the others serve.
 
 use anyhow::Context as _;
 use nova_device::uring::{CreateOptions, Filled, create_disk};
@@ -9,8 +9,6 @@ use novafs_store::{FormatOptions, OpenOptions, Opened, Store, StoreError};
 
 use crate::config::DeviceConfig;
 
-/// The one disk of the one shard.
-const DISK: DiskIndex = DiskIndex(0);
 /// How much of a device must be zeros for it to count as never used.
 const BLANK_BYTES: usize = 64 << 10;
 
@@ -21,7 +19,7 @@ pub(crate) fn create_missing(device: &DeviceConfig) -> anyhow::Result<()> {
     }
     let Some(bytes) = device.create_bytes() else {
         anyhow::bail!(
-            "{} is not there: check the path, or set device.create_mib to have it made",
+            "{} is not there: check the path, or set its create_mib to have it made",
             device.path.display()
         );
     };
@@ -44,22 +42,65 @@ pub(crate) fn create_missing(device: &DeviceConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens the device; a blank one is laid out first. A device that is neither blank nor ours is left alone.
-pub(crate) async fn open(shard: &RealShard) -> anyhow::Result<Opened<RealShard>> {
-    let opened = match Store::open(shard.clone(), DISK, OpenOptions::default()).await {
-        Err(StoreError::NoSuperblock { .. }) if is_blank(shard).await? => {
+/// The devices of this start.
+#[derive(Default)]
+pub(crate) struct Devices {
+    /// Those that serve, each with its place in the configuration.
+    pub(crate) opened: Vec<(u8, Opened<RealShard>)>,
+    /// Places of those that do not.
+    pub(crate) broken: Vec<u8>,
+}
+
+/// Opens the disks of the shard, which are the devices of the configuration in their order.
+///
+/// # Errors
+/// When there are devices and none of them serves, the error of the first: such a start would be of no use.
+pub(crate) async fn open_all(shard: &RealShard) -> anyhow::Result<Devices> {
+    let mut devices = Devices::default();
+    let mut first_error = None;
+    for (place, disk) in (0..).zip(shard.disks()) {
+        let opened = match disk {
+            Ok(_) => open(shard, DiskIndex(u16::from(place))).await,
+            Err(error) => Err(anyhow::anyhow!("{error}")),
+        };
+        let known = |id| devices.opened.iter().any(|(_, other)| other.device == id);
+        match opened {
+            Ok(opened) if known(opened.device) => {
+                let device = opened.device;
+                tracing::error!(place, %device, "a copy of another device of this host: it does not serve");
+                devices.broken.push(place);
+            }
+            Ok(opened) => devices.opened.push((place, opened)),
+            Err(error) => {
+                tracing::error!(place, "a device does not serve: {error:#}");
+                first_error.get_or_insert(error);
+                devices.broken.push(place);
+            }
+        }
+    }
+    match first_error {
+        Some(error) if devices.opened.is_empty() => Err(error),
+        _ => Ok(devices),
+    }
+}
+
+/// Opens a device; a blank one is laid out first. A device that is neither blank nor ours is left alone.
+async fn open(shard: &RealShard, disk: DiskIndex) -> anyhow::Result<Opened<RealShard>> {
+    let opened = match Store::open(shard.clone(), disk, OpenOptions::default()).await {
+        Err(StoreError::NoSuperblock { .. }) if is_blank(shard, disk).await? => {
             let mut id = [0; 16];
             shard.fill_secret(&mut id);
             let device = DeviceId(u128::from_le_bytes(id));
             tracing::info!(%device, "laying out a blank device");
-            Store::format(shard, DISK, FormatOptions::new(device)).await.context("lay out the device")?;
-            Store::open(shard.clone(), DISK, OpenOptions::default()).await
+            Store::format(shard, disk, FormatOptions::new(device)).await.context("lay out the device")?;
+            Store::open(shard.clone(), disk, OpenOptions::default()).await
         }
         opened => opened,
     }
     .context("open the device")?;
     let usage = opened.store.usage();
     tracing::info!(
+        disk = disk.0,
         device = %opened.device,
         mount = opened.mount_counter,
         incarnation = %opened.incarnation,
@@ -72,9 +113,9 @@ pub(crate) async fn open(shard: &RealShard) -> anyhow::Result<Opened<RealShard>>
 }
 
 /// Whether nothing was ever written where the first superblocks would be.
-async fn is_blank(shard: &RealShard) -> anyhow::Result<bool> {
+async fn is_blank(shard: &RealShard, disk: DiskIndex) -> anyhow::Result<bool> {
     let first = shard.pool().take(BLANK_BYTES).await;
-    let (read, first) = shard.disk(DISK).read(IoClass::Client, Position(0), first).await;
+    let (read, first) = shard.disk(disk).read(IoClass::Client, Position(0), first).await;
     read.context("read the begin of the device")?;
     Ok(first.iter().all(|byte| *byte == 0))
 }

@@ -6,6 +6,7 @@
 )]
 
 mod all {
+    mod devices;
     mod hostile_program;
     mod kit;
 }

@@ -16,6 +16,7 @@ mod reactor;
 mod slots;
 mod watch;
 
+pub use classes::{DiskLimits, IoShares};
 pub use clock::RealClock;
 pub use create::{CreateError, CreateOptions, Filled, Progress, create_disk};
 pub use disk::{DiskFacts, OpenError, UringDisk};

@@ -45,6 +45,19 @@ impl Profile {
             (2..=1024).contains(&in_flight),
             "must be 2 to 1024",
         )?;
+        for (key, share) in [
+            ("device.client_share", device.client_share),
+            ("device.repair_share", device.repair_share),
+            ("device.background_share", device.background_share),
+            ("device.scrub_share", device.scrub_share),
+        ] {
+            range(
+                key,
+                share.into(),
+                (1..=100).contains(&share),
+                "must be 1 to 100: with 0 it would wait for ever",
+            )?;
+        }
         if !shards.cores.is_empty() && shards.cores.len() != usize::from(count) {
             return Err(ProfileError::CoreCount { cores: shards.cores.len(), count });
         }

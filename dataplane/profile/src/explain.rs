@@ -8,7 +8,7 @@ pub(crate) struct Key {
     source: &'static str,
 }
 
-pub(crate) const KEYS: [Key; 9] = [
+pub(crate) const KEYS: [Key; 13] = [
     Key {
         name: "name",
         meaning: "name of this kind of machine, in reports and baselines",
@@ -53,6 +53,27 @@ pub(crate) const KEYS: [Key; 9] = [
         name: "device.in_flight_mib_max",
         meaning: "MiB in flight on one device",
         source: "a short device queue keeps priorities ours: 32 requests of 1 MiB",
+    },
+    Key {
+        name: "device.client_share",
+        meaning: "part of clients in the bytes that a device serves beside its log while every class waits, 1 to 100; what \
+                  a class leaves goes to the others in proportion",
+        source: "Spec B.3, P1: clients come first and cannot take all",
+    },
+    Key {
+        name: "device.repair_share",
+        meaning: "the same for copies that restore redundancy",
+        source: "Spec B.3, P2: a lost replica is a danger, and its repair must not wait for idle clients",
+    },
+    Key {
+        name: "device.background_share",
+        meaning: "the same for checkpoints, compaction and tiering",
+        source: "Spec B.3, P3: without checkpoints the log fills",
+    },
+    Key {
+        name: "device.scrub_share",
+        meaning: "the same for scrub, which also keeps the pace of novad's [scrub]",
+        source: "Spec B.3, P4: at 10 of 90 a device of 4 TB at 1 GB/s is verified within half a day under full load",
     },
 ];
 

@@ -74,7 +74,7 @@ pub struct Poll {
     pub preempt_timer_us: u32,
 }
 
-/// What may be in flight on a device.
+/// What may be in flight on a device, and who gets how much of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Device {
@@ -82,6 +82,14 @@ pub struct Device {
     pub requests_max: u16,
     /// MiB of requests.
     pub in_flight_mib_max: u16,
+    /// Part of clients in the bytes that a device serves beside its log, when all want more than there is.
+    pub client_share: u16,
+    /// Of repair.
+    pub repair_share: u16,
+    /// Of checkpoints, compaction and tiering.
+    pub background_share: u16,
+    /// Of scrub.
+    pub scrub_share: u16,
 }
 
 impl Default for Shards {
@@ -104,7 +112,14 @@ impl Default for Poll {
 
 impl Default for Device {
     fn default() -> Self {
-        Self { requests_max: 128, in_flight_mib_max: 32 }
+        Self {
+            requests_max: 128,
+            in_flight_mib_max: 32,
+            client_share: 40,
+            repair_share: 25,
+            background_share: 15,
+            scrub_share: 10,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ const WORDS: usize = 512;
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident = $index:literal, $text:literal;)*) => {
         /// What a data plane counts since its start.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u16)]
         pub enum Counter { $($(#[$doc])* $name = $index,)* }
 

@@ -26,12 +26,23 @@ pub struct HostMap {
     /// Every replica group.
     #[prost(message, repeated, tag = "5")]
     pub groups: Vec<HostGroup>,
-    /// Incarnation under which this host's device may serve; 0 while it was not confirmed.
-    #[prost(uint64, tag = "6")]
-    pub confirmed_incarnation: u64,
     /// Era of new blocks.
     #[prost(uint32, tag = "7")]
     pub region_era: u32,
+    /// This host's devices that were confirmed.
+    #[prost(message, repeated, tag = "8")]
+    pub devices: Vec<HostDevice>,
+}
+
+/// A device of this host that may serve.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct HostDevice {
+    /// The device, 16 bytes, big-endian.
+    #[prost(bytes = "vec", tag = "1")]
+    pub device: Vec<u8>,
+    /// The incarnation under which it may.
+    #[prost(uint64, tag = "2")]
+    pub incarnation: u64,
 }
 
 /// A host in the map.

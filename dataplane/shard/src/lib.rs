@@ -26,6 +26,6 @@ mod shard;
 mod slice;
 mod tasks;
 
-pub use run::{ShardError, ShardOptions, run};
+pub use run::{BrokenDisks, ShardError, ShardOptions, run};
 pub use shard::{BLOCKING_MAX, RealShard};
 pub use slice::SLICE_MAX;

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, path::PathBuf};
 
 use glommio::{LocalExecutorBuilder, Placement};
 use nova_buf::{BufError, HugePages, Pool, PoolOptions};
-use nova_device::uring::{OpenError, Reactor, ReactorError, TcpListener, UringDisk};
+use nova_device::uring::{DiskLimits, OpenError, Reactor, ReactorError, TcpListener, UringDisk};
 
 use crate::{
     RealShard,
@@ -25,6 +25,16 @@ const EXECUTOR_IO_BYTES: usize = 64 << 10;
 /// Depth of glommio's own rings, which carry a timer each.
 const EXECUTOR_RING_DEPTH: usize = 128;
 
+/// What a disk that cannot be used means to a shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BrokenDisks {
+    /// The shard does not start.
+    #[default]
+    Refuse,
+    /// It starts without it: [`RealShard::disks`] says why, and nobody may ask for that disk.
+    Leave,
+}
+
 /// How a shard is made.
 #[derive(Clone, Debug)]
 pub struct ShardOptions {
@@ -38,6 +48,10 @@ pub struct ShardOptions {
     pub pool: PoolOptions,
     /// Its disks, by index: preallocated files or block devices.
     pub disks: Vec<PathBuf>,
+    /// What a disk that cannot be used means.
+    pub broken_disks: BrokenDisks,
+    /// What each disk is given at a time.
+    pub disk_limits: DiskLimits,
     /// Where it takes connections. Links are not encrypted yet, so this has to be a loopback address.
     pub listen: Option<SocketAddr>,
 }
@@ -51,6 +65,8 @@ impl Default for ShardOptions {
             spin: Duration::ZERO,
             pool: PoolOptions { bytes: 64 << 20, huge: HugePages::Never },
             disks: Vec::new(),
+            broken_disks: BrokenDisks::Refuse,
+            disk_limits: DiskLimits::default(),
             listen: None,
         }
     }
@@ -110,7 +126,7 @@ pub enum ShardError {
 /// # Panics
 /// When a task panics. A daemon ends then, by its panic hook: memory the kernel writes to must not be freed.
 pub fn run<T>(options: ShardOptions, main: impl AsyncFnOnce(RealShard) -> T) -> Result<T, ShardError> {
-    let ShardOptions { name, core, spin, pool, disks, listen } = options;
+    let ShardOptions { name, core, spin, pool, disks, broken_disks, disk_limits, listen } = options;
     if let Some(address) = listen.filter(|address| !address.ip().is_loopback()) {
         return Err(ShardError::NotLoopback { address });
     }
@@ -132,8 +148,13 @@ pub fn run<T>(options: ShardOptions, main: impl AsyncFnOnce(RealShard) -> T) -> 
         let pool = Pool::new(pool)?;
         // Refusal costs speed, not function; `describe` says which it is.
         reactor.register_pool(&pool);
-        let disks: Vec<UringDisk> =
-            disks.iter().map(|path| UringDisk::open(&reactor, path)).collect::<Result<_, _>>()?;
+        let mut opened = Vec::with_capacity(disks.len());
+        for path in &disks {
+            match UringDisk::open_with(&reactor, path, disk_limits) {
+                Err(error) if broken_disks == BrokenDisks::Refuse => return Err(error.into()),
+                disk => opened.push(disk),
+            }
+        }
         let bind = |address| {
             TcpListener::bind(&reactor, address).map_err(|source| ShardError::Listen { address, source })
         };
@@ -148,7 +169,7 @@ pub fn run<T>(options: ShardOptions, main: impl AsyncFnOnce(RealShard) -> T) -> 
             core,
             queues,
             tasks: tasks.clone(),
-            disks,
+            disks: opened,
             listener,
             pool,
             reactor: reactor.clone(),

@@ -7,7 +7,7 @@ use nova_buf::{Backing, Pool};
 use nova_device::{
     LaneError, Shard,
     sync::Semaphore,
-    uring::{Reactor, RealClock, RingMode, TcpLane, TcpListener, UringDisk, Watch},
+    uring::{OpenError, Reactor, RealClock, RingMode, TcpLane, TcpListener, UringDisk, Watch},
 };
 use nova_units::{DiskIndex, PeerAddr, TaskClass};
 use rustix::event::{EventfdFlags, eventfd};
@@ -32,7 +32,7 @@ struct Inner {
     queues: Queues,
     tasks: Tasks,
     clock: RealClock,
-    disks: Vec<UringDisk>,
+    disks: Vec<Result<UringDisk, OpenError>>,
     listener: Option<TcpListener>,
     random: RefCell<fastrand::Rng>,
     blocking: Semaphore,
@@ -46,7 +46,7 @@ pub(crate) struct Parts {
     pub(crate) core: Option<usize>,
     pub(crate) queues: Queues,
     pub(crate) tasks: Tasks,
-    pub(crate) disks: Vec<UringDisk>,
+    pub(crate) disks: Vec<Result<UringDisk, OpenError>>,
     pub(crate) listener: Option<TcpListener>,
     pub(crate) pool: Pool,
     pub(crate) reactor: Reactor,
@@ -80,9 +80,8 @@ impl RealShard {
         &self.inner.name
     }
 
-    /// Its disks, by index.
-    #[must_use]
-    pub fn disks(&self) -> &[UringDisk] {
+    /// Its disks, by index; the error of one that cannot be used, with [`crate::BrokenDisks::Leave`].
+    pub fn disks(&self) -> &[Result<UringDisk, OpenError>] {
         &self.inner.disks
     }
 
@@ -177,13 +176,10 @@ impl RealShard {
             format!("{}: io_uring, {mode}, {}", inner.name, inner.reactor.registration()),
             format!("{}: arena of {arena} MiB in {backing}", inner.name),
         ];
-        lines.extend(
-            inner
-                .disks
-                .iter()
-                .enumerate()
-                .map(|(index, disk)| format!("{}: disk {index}: {}", inner.name, disk.facts())),
-        );
+        lines.extend(inner.disks.iter().enumerate().map(|(index, disk)| match disk {
+            Ok(disk) => format!("{}: disk {index}: {}", inner.name, disk.facts()),
+            Err(error) => format!("{}: disk {index}: not in use: {error}", inner.name),
+        }));
         let listening = inner.listener.as_ref().map_or("no listener".to_owned(), |listener| {
             format!("listening on {}", nova_device::Listener::address(listener).0)
         });
@@ -213,7 +209,8 @@ impl Shard for RealShard {
     type Clock = RealClock;
 
     fn disk(&self, index: DiskIndex) -> &UringDisk {
-        &self.inner.disks[usize::from(index.0)]
+        let disk = &self.inner.disks[usize::from(index.0)];
+        disk.as_ref().unwrap_or_else(|error| panic!("{index} was asked for, and cannot be used: {error}"))
     }
 
     fn clock(&self) -> &RealClock {

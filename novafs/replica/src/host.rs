@@ -34,7 +34,7 @@ use pass::Passing;
 use pulse::Pulses;
 pub use read::{ReadEnd, ReadPermit};
 
-/// Who this host is.
+/// Who this member is. A host with several devices is several members, never two of one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostIdentity {
     /// The host.
@@ -45,7 +45,7 @@ pub struct HostIdentity {
     pub incarnation: Incarnation,
 }
 
-/// All replica groups of a storage host, and the pings to its peers.
+/// All replica groups of a storage host on one of its devices, and the pings to its peers.
 pub struct Host<B> {
     core: Core<B>,
     groups: BTreeMap<GroupId, Group<B>>,

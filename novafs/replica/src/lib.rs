@@ -18,5 +18,7 @@ pub use effect::{
     StoreFault, StoreRequest, Stored, Ticket, Trust, Version,
 };
 pub use host::{Host, HostCounters, HostIdentity, ReadEnd, ReadPermit};
-pub use message::{Answer, BlockFence, Grant, HeadError, LocatedUnit, Message, Pulse, Route, Versioned};
+pub use message::{
+    Agreed, Answer, BlockFence, Grant, HeadError, LocatedUnit, Message, Pulse, Route, Versioned,
+};
 pub use report::Report;

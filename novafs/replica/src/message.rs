@@ -251,10 +251,8 @@ pub enum Answer {
     Pong {
         /// The answering host's start.
         boot: BootId,
-        /// Room left for new entries on its device.
-        bytes_free: u64,
         /// Which of the ping's groups it is in with the same epoch, and so promised.
-        agreed: Vec<GroupId>,
+        agreed: Vec<Agreed>,
     },
     /// Answer to open: where the member stands. It is given once the member may acknowledge.
     Tail {
@@ -339,6 +337,15 @@ pub struct Pulse {
     pub epoch: Epoch,
     /// What it knows to be committed.
     pub commit: Seq,
+}
+
+/// A group that the answer to a ping agrees on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    /// Group.
+    pub group: GroupId,
+    /// Room left for new entries on the device that holds it; a host has several.
+    pub bytes_free: u64,
 }
 
 /// A member's leave to one primary in one epoch; a new one ends the one before, so that nothing a former start of
@@ -438,6 +445,13 @@ impl Answer {
 }
 
 impl Message {
+    /// The group that a request is about, from its head alone; `None` when it is about several, or is no request. The
+    /// rest of the head is not looked at.
+    #[must_use]
+    pub fn group_of(head: &[u8]) -> Option<GroupId> {
+        request::group_of(head)
+    }
+
     /// The sealed units whose bytes travel beside this head, in order.
     pub fn body_units(&self) -> impl Iterator<Item = &SealedUnit> {
         let (entry, page): (&[SealedUnit], &[Versioned]) = match self {

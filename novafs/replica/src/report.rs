@@ -1,6 +1,6 @@
 //! What a storage host tells the controllers.
 
-use nova_units::{BlockId, BootId, Epoch, GroupId, NodeId, UnitIndex};
+use nova_units::{BlockId, BootId, Epoch, GroupId, Incarnation, NodeId, UnitIndex};
 
 /// Something the controllers decide on. Repeated every 100 ms until the configuration has answered it, except
 /// [`Report::PageRepaired`], which is told once.
@@ -12,6 +12,9 @@ pub enum Report {
         peer: NodeId,
         /// Its start that is silent, as far as it is known.
         boot: Option<BootId>,
+        /// The life of the device that does not keep up, when the host itself answers and its other devices may well
+        /// keep up.
+        device: Option<Incarnation>,
         /// Groups shared with it, in the reporter's epochs.
         groups: Vec<(GroupId, Epoch)>,
         /// Hosts that the reporter does hear: its links.

@@ -207,6 +207,7 @@ mod tests {
             controllers: 3,
             storage: 3,
             compute: 0,
+            devices: 1,
             device_mib: 256,
             scrub_mib: None,
             profile: String::new(),

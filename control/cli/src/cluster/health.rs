@@ -8,7 +8,7 @@ use nova_api::cluster::{self as api, StatusResponse, member};
 use serde::Serialize;
 
 use super::REPLICAS;
-use super::view::node_state;
+use super::view::{DeviceView, devices_of, devices_table, node_state};
 use crate::output;
 
 /// The whole answer.
@@ -38,6 +38,9 @@ struct HostHealth {
     slow: bool,
     /// Groups with a replica on it.
     groups: usize,
+    devices: Vec<DeviceView>,
+    /// Places in novad's configuration of devices that it could not mount.
+    broken_devices: Vec<u32>,
     /// By scrub, since novad started.
     bytes_verified: u64,
     units_verified: u64,
@@ -146,7 +149,7 @@ impl HealthView {
             }
             if host.damaged_groups > 0 {
                 reasons.push(format!(
-                    "metadata of {} groups is damaged on the device of {}: drain the host and replace the device",
+                    "metadata of {} groups is damaged on devices of {}: drain the host and replace the device",
                     host.damaged_groups, host.name
                 ));
             }
@@ -187,6 +190,9 @@ impl HealthView {
         let heading =
             ["HOST", "GROUPS", "VERIFIED", "ALL SINCE", "BAD NOW", "DISPUTED", "ERRORS", "REPAIRED", "PACE"];
         let mut text = output::table(heading, &[1, 2, 3, 4, 5, 6, 7], &hosts);
+        text.push_str(&devices_table(
+            self.hosts.iter().map(|host| (host.name.as_str(), &host.devices[..], &host.broken_devices[..])),
+        ));
         text.push('\n');
         let groups: Vec<_> = self
             .groups
@@ -251,6 +257,8 @@ fn host_health(node: &api::Node, groups: &[api::Group], now_ms: u64) -> HostHeal
         draining: node.draining,
         slow: node.slow,
         groups: groups.iter().filter(|group| is_member(group, node.node)).count(),
+        devices: devices_of(node, groups),
+        broken_devices: node.broken_devices.clone(),
         bytes_verified: counter("scrub_bytes"),
         units_verified: counter("scrub_units"),
         passes: counter("scrub_passes"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use nova_api::cluster::{self as api, StatusResponse, member, node};
+use nova_api::cluster::{self as api, StatusResponse, device, member, node};
 use serde::Serialize;
 
 use super::REPLICAS;
@@ -133,9 +133,9 @@ struct HostView {
     zone: String,
     state: &'static str,
     address: String,
-    /// Hexadecimal; null for a host without one.
-    device: Option<String>,
-    incarnation: u64,
+    devices: Vec<DeviceView>,
+    /// Places in novad's configuration of devices that it could not mount.
+    broken_devices: Vec<u32>,
     bytes_total: u64,
     bytes_free: u64,
     last_heard_ms: u64,
@@ -146,6 +146,41 @@ struct HostView {
     /// Groups with a replica on it.
     groups: usize,
     counters: BTreeMap<String, u64>,
+}
+
+/// A device of a host.
+#[derive(Debug, Serialize)]
+pub(super) struct DeviceView {
+    /// Hexadecimal.
+    device: String,
+    /// In novad's configuration, from 0; null for one that it did not mount.
+    place: Option<u32>,
+    state: &'static str,
+    incarnation: u64,
+    bytes_total: u64,
+    bytes_free: u64,
+    /// Groups with a replica on it.
+    groups: usize,
+}
+
+impl DeviceView {
+    fn of(device: &api::Device, node: u64, groups: &[api::Group]) -> Self {
+        let on_it = |member: &api::Member| (member.node, member.incarnation) == (node, device.incarnation);
+        Self {
+            device: output::hex(&device.device),
+            place: device.place,
+            state: match device.state() {
+                device::State::Serving => "serving",
+                device::State::Failed => "failed",
+                device::State::Absent => "absent",
+                device::State::Unspecified => "unknown",
+            },
+            incarnation: device.incarnation,
+            bytes_total: device.bytes_total,
+            bytes_free: device.bytes_free,
+            groups: groups.iter().filter(|group| group.members.iter().any(on_it)).count(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -162,6 +197,8 @@ struct GroupView {
 #[derive(Debug, Serialize)]
 struct MemberView {
     node: u64,
+    /// Of the device that holds the replica.
+    incarnation: u64,
     role: &'static str,
 }
 
@@ -206,8 +243,8 @@ impl HostView {
             zone: node.zone.clone(),
             state: node_state(node),
             address: node.data_addr.clone(),
-            device: (!node.device.is_empty()).then(|| output::hex(&node.device)),
-            incarnation: node.incarnation,
+            devices: devices_of(node, groups),
+            broken_devices: node.broken_devices.clone(),
             bytes_total: node.bytes_total,
             bytes_free: node.bytes_free,
             last_heard_ms: node.last_heard_ms,
@@ -222,6 +259,51 @@ fn hosts_of(status: &StatusResponse) -> Vec<HostView> {
     let mut hosts: Vec<_> = nodes.iter().map(|node| HostView::of(node, groups)).collect();
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
     hosts
+}
+
+/// The devices of a host, in the order of its configuration; those that it did not mount come last.
+pub(super) fn devices_of(node: &api::Node, groups: &[api::Group]) -> Vec<DeviceView> {
+    let mut devices: Vec<_> =
+        node.devices.iter().map(|device| DeviceView::of(device, node.node, groups)).collect();
+    devices.sort_by_key(|device| (device.place.is_none(), device.place));
+    devices
+}
+
+/// A row for each device of hosts given by name, devices and places of devices that were not mounted; empty when every
+/// host is one device that serves.
+pub(super) fn devices_table<'a>(
+    hosts: impl Iterator<Item = (&'a str, &'a [DeviceView], &'a [u32])> + Clone,
+) -> String {
+    let plain = |(_, devices, broken): (&str, &[DeviceView], &[u32])| {
+        broken.is_empty() && devices.len() <= 1 && devices.iter().all(|device| device.state == "serving")
+    };
+    if hosts.clone().all(plain) {
+        return String::new();
+    }
+    let mut rows = Vec::new();
+    for (name, devices, broken) in hosts {
+        for device in devices {
+            rows.push([
+                name.to_owned(),
+                device.place.map_or_else(String::new, |place| place.to_string()),
+                device.device.clone(),
+                device.state.to_owned(),
+                device.groups.to_string(),
+                output::bytes(device.bytes_total),
+                if device.state == "serving" { output::bytes(device.bytes_free) } else { String::new() },
+            ]);
+        }
+        rows.extend(broken.iter().map(|place| {
+            let none = String::new;
+            [name.to_owned(), place.to_string(), none(), "not mounted".to_owned(), none(), none(), none()]
+        }));
+    }
+    let heading = ["HOST", "PLACE", "DEVICE", "STATE", "GROUPS", "SIZE", "FREE"];
+    format!("\n{}", output::table(heading, &[1, 4, 5, 6], &rows))
+}
+
+fn devices(hosts: &[HostView]) -> impl Iterator<Item = (&str, &[DeviceView], &[u32])> + Clone {
+    hosts.iter().map(|host| (host.name.as_str(), &host.devices[..], &host.broken_devices[..]))
 }
 
 fn hosts_table(hosts: &[HostView]) -> String {
@@ -258,7 +340,7 @@ impl HostsView {
     }
 
     pub(super) fn text(&self) -> String {
-        hosts_table(&self.hosts)
+        hosts_table(&self.hosts) + &devices_table(devices(&self.hosts))
     }
 }
 
@@ -302,7 +384,11 @@ impl StatusView {
                     members: group
                         .members
                         .iter()
-                        .map(|member| MemberView { node: member.node, role: member_role(member) })
+                        .map(|member| MemberView {
+                            node: member.node,
+                            incarnation: member.incarnation,
+                            role: member_role(member),
+                        })
                         .collect(),
                 })
                 .collect(),
@@ -330,6 +416,7 @@ impl StatusView {
         text.push_str(&output::table(["CONTROLLER", "ADDRESS", "STATE", "LEADS"], &[], &controllers));
         text.push('\n');
         text.push_str(&hosts_table(&self.hosts));
+        text.push_str(&devices_table(devices(&self.hosts)));
         text.push('\n');
         let host = |node: u64| {
             let known = self.hosts.iter().find(|host| host.node == node);
@@ -383,14 +470,21 @@ mod tests {
     use crate::dev::region::tests::region_in;
 
     fn status() -> StatusResponse {
-        let member =
-            |node, role: member::Role| api::Member { node, role: role.into(), ..api::Member::default() };
+        let member = |node, role: member::Role| api::Member { node, incarnation: 7, role: role.into() };
         let nodes = vec![api::Node {
             node: 4,
             name: "storage-1".into(),
             roles: vec!["storage".into()],
             state: node::State::Ready.into(),
-            device: vec![0xab; 16].into(),
+            devices: vec![api::Device {
+                device: vec![0xab; 16].into(),
+                incarnation: 7,
+                bytes_total: 1 << 30,
+                bytes_free: 1 << 29,
+                state: device::State::Serving.into(),
+                place: Some(0),
+                ..api::Device::default()
+            }],
             bytes_total: 1 << 30,
             bytes_free: 1 << 29,
             counters: vec![api::Counter { name: "pages_repaired".into(), value: 7 }],
@@ -427,13 +521,41 @@ mod tests {
         assert_eq!(json["raft"][0]["leader"], 1);
         assert_eq!(json["hosts"][0]["counters"]["pages_repaired"], 7);
         assert_eq!(json["hosts"][0]["state"], "ready");
-        assert_eq!(json["hosts"][0]["device"], "ab".repeat(16));
+        assert_eq!(json["hosts"][0]["devices"][0]["device"], "ab".repeat(16));
+        assert_eq!(json["hosts"][0]["devices"][0]["groups"], 1);
         assert_eq!(json["groups"][0]["members"][1]["role"], "joining");
         assert_eq!(json["groups"][0]["frozen"], true);
         assert_eq!((&json["groups_in_sync"], &json["groups_total"]), (&0.into(), &1.into()));
         assert_eq!(json["collection"]["blocks_waiting"], 3);
         assert_eq!(json["collection"]["bytes_collected"], 5 << 20);
         assert_eq!(json["notes"][0], "a group is frozen");
+    }
+
+    #[test]
+    fn devices_are_listed_where_a_host_has_several_or_one_does_not_serve() {
+        let mut status = status();
+        assert!(!HostsView::of(&status).text().contains("PLACE"), "one device is the host");
+        let node = &mut status.map.as_mut().unwrap().nodes[0];
+        node.broken_devices = vec![2];
+        let absent = api::Device {
+            device: vec![0xcd; 16].into(),
+            incarnation: 8,
+            bytes_total: 1 << 30,
+            state: device::State::Absent.into(),
+            ..api::Device::default()
+        };
+        node.devices.insert(0, absent);
+        let text = HostsView::of(&status).text();
+        let row =
+            |start: &str| text.lines().find(|line| line.trim_start().starts_with(start)).map(str::to_owned);
+        let devices: Vec<_> = text.lines().skip_while(|line| !line.contains("PLACE")).skip(1).collect();
+        assert_eq!(devices.len(), 3, "{text}");
+        assert!(devices[0].contains(&"ab".repeat(16)) && devices[0].contains("serving"), "{text}");
+        assert!(devices[1].contains(&"cd".repeat(16)) && devices[1].contains("absent"), "{text}");
+        assert!(devices[2].contains("not mounted") && row("HOST").is_some(), "{text}");
+        let json = serde_json::to_value(HostsView::of(&status)).unwrap();
+        assert_eq!(json["hosts"][0]["broken_devices"][0], 2);
+        assert_eq!(json["hosts"][0]["devices"][1]["place"], serde_json::Value::Null);
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) controllers: u16,
     pub(crate) storage: u16,
     pub(crate) compute: u16,
+    /// Devices of each storage host.
+    pub(crate) devices: u16,
     pub(crate) device_mib: u64,
     /// Scrub without end at this many MiB a second; `None`: novad's own pace.
     pub(crate) scrub_mib: Option<u64>,
@@ -101,7 +103,10 @@ fn describe(plan: &Plan) -> anyhow::Result<Region> {
     let hosts = hosts.into_iter().zip(host_ports).map(|((name, role), port)| Host {
         role,
         data_address: loopback(*port).to_string(),
-        device: (role == HostRole::Storage).then(|| folder.join(&name).join("device.nova")),
+        devices: match role {
+            HostRole::Storage => device_paths(&folder.join(&name), plan.devices),
+            HostRole::Compute => Vec::new(),
+        },
         agent_socket: socket(&sockets, &name, "agent"),
         novad_socket: socket(&sockets, &name, "novad"),
         novad: None,
@@ -119,6 +124,13 @@ fn describe(plan: &Plan) -> anyhow::Result<Region> {
         seconds: 0.0,
         folder,
     })
+}
+
+/// The files that play the devices of a host.
+fn device_paths(home: &Path, count: u16) -> Vec<PathBuf> {
+    let name =
+        |place: u16| if place == 0 { "device.nova".to_owned() } else { format!("device-{place}.nova") };
+    (0..count).map(|place| home.join(name(place))).collect()
 }
 
 fn profile_path(region: &Region) -> PathBuf {
@@ -308,9 +320,9 @@ fn novad_config(region: &Region, host: &Host, scrub_mib: Option<u64>) -> anyhow:
         profile: PathBuf,
         edge: bool,
         #[serde(skip_serializing_if = "Option::is_none")]
-        device: Option<Device<'a>>,
-        #[serde(skip_serializing_if = "Option::is_none")]
         scrub: Option<Scrub>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        device: Vec<Device<'a>>,
     }
     #[derive(Serialize)]
     struct Scrub {
@@ -328,7 +340,7 @@ fn novad_config(region: &Region, host: &Host, scrub_mib: Option<u64>) -> anyhow:
         data_listen: &host.data_address,
         profile: profile_path(region),
         edge: true,
-        device: host.device.as_deref().map(|path| Device { path, create_mib: region.device_mib }),
+        device: host.devices.iter().map(|path| Device { path, create_mib: region.device_mib }).collect(),
         scrub: scrub_mib.map(|mib| Scrub { idle_mib_a_second: mib, pass_every_seconds: 1 }),
     };
     toml::to_string(&config).context("write the configuration of novad")
@@ -433,6 +445,7 @@ mod tests {
             controllers: 3,
             storage: 3,
             compute: 1,
+            devices: 2,
             device_mib: 512,
             scrub_mib: None,
             profile: nova_profile::Profile::built_in_text("ci").unwrap().into(),
@@ -465,7 +478,11 @@ mod tests {
             (table(&region, "storage-3", Program::Novad), table(&region, "storage-3", Program::Agent));
         assert_eq!(text(&novad, "socket"), text(&agent, "novad_socket"));
         assert_eq!(text(&novad, "data_listen"), text(&agent, "data_addr"));
-        assert_eq!(novad["device"]["create_mib"].as_integer(), Some(512));
+        let devices = novad["device"].as_array().unwrap();
+        let paths: Vec<_> = devices.iter().map(|it| Path::new(it["path"].as_str().unwrap())).collect();
+        assert_eq!(paths, region.hosts[2].devices);
+        assert!(paths[1].ends_with("storage-3/device-1.nova"));
+        assert_eq!(devices[1]["create_mib"].as_integer(), Some(512));
         assert_eq!(agent["roles"].as_array().unwrap()[0].as_str(), Some("storage"));
         let told: Vec<_> = agent["controllers"]
             .as_array()

@@ -30,7 +30,7 @@ pub(crate) struct Region {
     pub(crate) sockets: PathBuf,
     /// Where its programs are.
     pub(crate) bins: PathBuf,
-    /// Size of each storage host's device, MiB.
+    /// Size of each device, MiB.
     pub(crate) device_mib: u64,
     /// Boot of the machine in which the recorded processes were started: ids mean nothing in another.
     pub(crate) boot: String,
@@ -65,9 +65,9 @@ pub(crate) struct Host {
     pub(crate) role: HostRole,
     /// Where its novad listens for other hosts.
     pub(crate) data_address: String,
-    /// The file in which it keeps blocks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) device: Option<PathBuf>,
+    /// The files in which it keeps blocks, in the order of novad's configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) devices: Vec<PathBuf>,
     pub(crate) agent_socket: PathBuf,
     pub(crate) novad_socket: PathBuf,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -363,11 +363,11 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn region_in(folder: &Path) -> Region {
-        let host = |name: &str, role, device| Host {
+        let host = |name: &str, role, devices| Host {
             name: name.into(),
             role,
             data_address: "127.0.0.1:7101".into(),
-            device,
+            devices,
             agent_socket: folder.join(name).join("agent.sock"),
             novad_socket: folder.join(name).join("novad.sock"),
             novad: Some(Process { pid: 11, started: 5 }),
@@ -389,8 +389,8 @@ pub(crate) mod tests {
             seconds: 2.5,
             controllers: vec![controller],
             hosts: vec![
-                host("storage-1", HostRole::Storage, Some(folder.join("storage-1/device.nova"))),
-                host("compute-1", HostRole::Compute, None),
+                host("storage-1", HostRole::Storage, vec![folder.join("storage-1/device.nova")]),
+                host("compute-1", HostRole::Compute, Vec::new()),
             ],
         }
     }

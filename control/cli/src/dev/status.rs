@@ -1,6 +1,6 @@
 //! `nova dev status`, and the form in which a region is shown.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -41,7 +41,7 @@ struct HostView<'a> {
     novad_alive: bool,
     agent_alive: bool,
     address: &'a str,
-    device: Option<&'a Path>,
+    devices: &'a [PathBuf],
     agent_socket: &'a Path,
     cpu_seconds: Option<f64>,
 }
@@ -82,7 +82,7 @@ impl<'a> View<'a> {
                     novad_alive: novad,
                     agent_alive: agent,
                     address: &host.data_address,
-                    device: host.device.as_deref(),
+                    devices: &host.devices,
                     agent_socket: &host.agent_socket,
                     cpu_seconds: (!used.is_empty()).then(|| used.iter().sum()),
                 }
@@ -108,11 +108,11 @@ impl<'a> View<'a> {
             ]);
         }
         for host in &self.hosts {
-            let device = host.device.map_or_else(String::new, |device| device.display().to_string());
+            let devices: Vec<_> = host.devices.iter().map(|device| device.display().to_string()).collect();
             let (novad, agent) = (shown(host.novad_pid), shown(host.agent_pid));
-            rows.push([host.name.to_owned(), novad, agent, host.address.to_owned(), device]);
+            rows.push([host.name.to_owned(), novad, agent, host.address.to_owned(), devices.join(" ")]);
         }
-        let table = output::table(["NAME", "PROCESS", "AGENT", "ADDRESS", "DEVICE"], &[1, 2], &rows);
+        let table = output::table(["NAME", "PROCESS", "AGENT", "ADDRESS", "DEVICES"], &[1, 2], &rows);
         format!("region in {}\n{table}", self.folder.display())
     }
 }
@@ -149,9 +149,9 @@ mod tests {
             (&false.into(), &true.into(), &false.into())
         );
         assert!(json["cpu_seconds"].as_f64().unwrap() >= 0.0);
-        assert_eq!(storage["device"], "/r/storage-1/device.nova");
+        assert_eq!(storage["devices"], serde_json::json!(["/r/storage-1/device.nova"]));
         assert_eq!(storage["agent_socket"], "/r/storage-1/agent.sock");
-        assert_eq!(json["hosts"][1]["device"], serde_json::Value::Null);
+        assert_eq!(json["hosts"][1]["devices"], serde_json::json!([]));
     }
 
     #[test]

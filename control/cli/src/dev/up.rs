@@ -35,6 +35,7 @@ const DEVICE_MIB_MIN: u64 = 256;
 const CONTROLLERS_DEFAULT: u16 = 3;
 const STORAGE_DEFAULT: u16 = 3;
 const COMPUTE_DEFAULT: u16 = 1;
+const DEVICES_DEFAULT: u16 = 1;
 const DEVICE_MIB_DEFAULT: u64 = 4096;
 const PROFILE_DEFAULT: &str = "ci";
 
@@ -53,7 +54,10 @@ pub(crate) struct Up {
     /// Compute hosts: edges without blocks of their own. Default: 1.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=64))]
     compute: Option<u16>,
-    /// Size of each storage host's device, in MiB. Default: 4096.
+    /// Devices of each storage host. Default: 1.
+    #[arg(long, visible_alias = "drives", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=24))]
+    devices: Option<u16>,
+    /// Size of each device, in MiB. Default: 4096.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(DEVICE_MIB_MIN..=1 << 24))]
     device_mib: Option<u64>,
     /// Verify every device without end at this many MiB a second, for tests and demonstrations. Default: novad's own
@@ -270,6 +274,9 @@ fn reopen(folder: &Path, up: &Up) -> anyhow::Result<Region> {
     let differs = up.controllers.is_some_and(|asked| usize::from(asked) != region.controllers.len())
         || up.storage.is_some_and(|asked| usize::from(asked) != count("storage"))
         || up.compute.is_some_and(|asked| usize::from(asked) != count("compute"))
+        || up.devices.is_some_and(|asked| {
+            region.hosts.iter().any(|host| ![0, usize::from(asked)].contains(&host.devices.len()))
+        })
         || up.device_mib.is_some_and(|asked| asked != region.device_mib)
         || up.scrub_mib.is_some()
         || up.profile.is_some();
@@ -321,6 +328,7 @@ fn lay_out(folder: &Path, up: &Up) -> anyhow::Result<Region> {
         controllers: up.controllers.unwrap_or(CONTROLLERS_DEFAULT),
         storage: up.storage.unwrap_or(STORAGE_DEFAULT),
         compute: up.compute.unwrap_or(COMPUTE_DEFAULT),
+        devices: up.devices.unwrap_or(DEVICES_DEFAULT),
         device_mib: up.device_mib.unwrap_or(DEVICE_MIB_DEFAULT),
         scrub_mib: up.scrub_mib,
         profile: profile_text(up.profile.as_deref().unwrap_or(PROFILE_DEFAULT))?,
@@ -337,7 +345,10 @@ fn lay_out(folder: &Path, up: &Up) -> anyhow::Result<Region> {
         )));
     }
     check_bins(&plan.bins)?;
-    check_space(folder, u64::from(plan.storage) * (plan.device_mib << 20) + SPARE_BYTES)?;
+    check_space(
+        folder,
+        u64::from(plan.storage) * u64::from(plan.devices) * (plan.device_mib << 20) + SPARE_BYTES,
+    )?;
     config::lay_out(&plan).inspect_err(|_| {
         // The folder was empty: half a region in it would only be in the way of the next attempt.
         if let Err(error) = down::clear_folder(folder, &folder.join(LOCK)) {

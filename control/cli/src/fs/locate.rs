@@ -51,7 +51,8 @@ struct ReplicaView {
 #[derive(Clone, Debug, Default)]
 struct Host {
     name: String,
-    device_path: Option<PathBuf>,
+    /// Paths of its devices by their hexadecimal ids, in a region on this machine.
+    devices: BTreeMap<String, PathBuf>,
 }
 
 pub(super) fn run(global: &Global, client: &Client, path: &str) -> anyhow::Result<()> {
@@ -72,14 +73,15 @@ pub(super) fn run(global: &Global, client: &Client, path: &str) -> anyhow::Resul
 fn hosts(global: &Global) -> BTreeMap<u64, Host> {
     let known = || -> anyhow::Result<_> {
         let region = Region::load(&global.region_folder()?)?;
-        let device_path = |name: &str| {
-            let host = region.hosts.iter().find(|host| host.name == name);
-            host.and_then(|host| host.device.clone())
+        let devices = |node: &nova_api::cluster::Node| {
+            let host = region.hosts.iter().find(|host| host.name == node.name);
+            let paths = host.map_or(&[][..], |host| &host.devices);
+            let path = |place: u32| paths.get(usize::try_from(place).ok()?).cloned();
+            let named = |it: &nova_api::cluster::Device| Some((output::hex(&it.device), path(it.place?)?));
+            node.devices.iter().filter_map(named).collect()
         };
         let nodes = cluster::nodes_of(&region)?.into_iter();
-        Ok(nodes
-            .map(|node| (node.node, Host { device_path: device_path(&node.name), name: node.name }))
-            .collect())
+        Ok(nodes.map(|node| (node.node, Host { devices: devices(&node), name: node.name })).collect())
     };
     known().unwrap_or_else(|error| {
         eprintln!("nova: hosts are shown by number: {error:#}");
@@ -88,7 +90,10 @@ fn hosts(global: &Global) -> BTreeMap<u64, Host> {
 }
 
 fn host(hosts: &BTreeMap<u64, Host>, node: u64) -> Host {
-    hosts.get(&node).cloned().unwrap_or_else(|| Host { name: format!("node {node}"), device_path: None })
+    hosts
+        .get(&node)
+        .cloned()
+        .unwrap_or_else(|| Host { name: format!("node {node}"), devices: BTreeMap::new() })
 }
 
 /// Replicas gathered under their units, in order of the file.
@@ -109,12 +114,13 @@ fn units(resolved: &Resolved, places: Vec<UnitPlace>, hosts: &BTreeMap<u64, Host
             key_version,
             replicas: Vec::new(),
         });
-        let Host { name, device_path } = host(hosts, place.node);
+        let Host { name, mut devices } = host(hosts, place.node);
+        let device = format!("{:032x}", place.device);
         unit.replicas.push(ReplicaView {
             node: place.node,
             host: name,
-            device: format!("{:032x}", place.device),
-            device_path,
+            device_path: devices.remove(&device),
+            device,
             position: place.position,
             stored_bytes: place.stored_bytes,
         });
@@ -174,7 +180,13 @@ mod tests {
         }
         let hosts = BTreeMap::from([(
             4,
-            Host { name: "storage-1".into(), device_path: Some("/r/storage-1/device.nova".into()) },
+            Host {
+                name: "storage-1".into(),
+                devices: BTreeMap::from([
+                    (format!("{:032x}", 0xab), "/r/storage-1/device-1.nova".into()),
+                    (format!("{:032x}", 0xac), "/r/storage-1/device.nova".into()),
+                ]),
+            },
         )]);
         let places = vec![place(7, 0, 4), place(9, 1, 4), place(9, 1, 5)];
         let view = View {
@@ -187,7 +199,7 @@ mod tests {
         assert_eq!((&json["units"][0]["offset"], &json["units"][0]["unit"]), (&65536.into(), &1.into()));
         assert_eq!(json["units"][0]["replicas"][0]["host"], "storage-1");
         assert_eq!(json["units"][0]["replicas"][0]["device"], format!("{:032x}", 0xab));
-        assert_eq!(json["units"][0]["replicas"][0]["device_path"], "/r/storage-1/device.nova");
+        assert_eq!(json["units"][0]["replicas"][0]["device_path"], "/r/storage-1/device-1.nova");
         assert_eq!(json["units"][0]["replicas"][1]["device_path"], serde_json::Value::Null);
         assert_eq!(json["units"][1]["offset"], 1 << 20);
         assert_eq!(json["silent"][0], "node 6");

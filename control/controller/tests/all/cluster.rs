@@ -42,7 +42,8 @@ async fn groups_are_made_a_silent_host_leaves_within_a_second_and_joins_again() 
     assert!(map.groups.iter().all(|group| in_sync(group).len() == 3 && group.epoch == 1 && !group.frozen));
     for host in &hosts {
         let node = map.nodes.iter().find(|node| node.node == host.id).unwrap();
-        assert_eq!((node.boot, node.incarnation), (host.boot, host.incarnation));
+        let lives: Vec<u64> = node.devices.iter().map(|device| device.incarnation).collect();
+        assert_eq!((node.boot, lives), (host.boot, vec![host.incarnation]));
         assert_eq!(map.groups.iter().filter(|group| group.primary == host.id).count(), 4);
     }
     let beat = hosts[0].heartbeat().await;

@@ -303,8 +303,10 @@ impl Host {
             mount_counter: self.mount_counter,
             incarnation: self.incarnation,
             bytes_total: 1 << 30,
+            place: 0,
         };
-        self.report(Report::DeviceMounted(mounted)).await;
+        let mounted = pb::DevicesMounted { devices: vec![mounted], broken: Vec::new() };
+        self.report(Report::DevicesMounted(mounted)).await;
         loop {
             if let Some(Order::Incarnate(incarnate)) = self.order().await.unwrap().order {
                 assert_eq!(incarnate.device.as_ref(), [u8::try_from(self.id).unwrap(); 16]);

@@ -137,7 +137,7 @@ fn a_failed_device_leaves_every_group_that_has_another_copy() {
     for group in 2..=4 {
         assert_eq!(region.in_sync(group), [2, 3]);
     }
-    assert!(region.groups.device_of(NodeId(1)).is_none());
+    assert!(!region.groups.stores(NodeId(1)));
 }
 
 #[test]

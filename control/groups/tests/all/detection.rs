@@ -150,7 +150,7 @@ fn a_member_away_for_ten_minutes_is_replaced_unless_a_storm_is_on() {
     region.observed.storm = false;
     region.settle();
     assert_eq!(region.group(1).member(NodeId(4)).unwrap().role, Role::Joining);
-    assert_eq!(region.group(1).homes, [NodeId(1), NodeId(3), NodeId(4)]);
+    assert_eq!(region.group(1).homes().collect::<Vec<_>>(), [NodeId(1), NodeId(3), NodeId(4)]);
 }
 
 #[test]

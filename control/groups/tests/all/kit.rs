@@ -1,4 +1,4 @@
-//! A region of hosts with one device each, and what holds in every state.
+//! A region of hosts with a device each or several, and what holds in every state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,14 +6,21 @@ use std::time::Duration;
 use nova_groups::{
     Answer, Command, Group, Groups, Heard, Mount, MountReport, Observed, Op, Restart, SilenceReport,
 };
-use nova_units::{BootId, GroupId, Incarnation, NodeId, Timestamp};
+use nova_units::{BootId, DeviceId, GroupId, Incarnation, NodeId, Timestamp};
 
 /// Groups, a clock, and the soft state that a leader would have.
 #[derive(Clone)]
 pub(crate) struct Region {
     pub(crate) groups: Groups,
     pub(crate) observed: Observed,
-    counters: BTreeMap<u64, u64>,
+    /// Of each host: its devices, by id with their sizes in GiB.
+    devices: BTreeMap<u64, BTreeMap<u128, u64>>,
+    counters: BTreeMap<u128, u64>,
+}
+
+/// The device of `host` with this index.
+pub(crate) fn device(host: u64, index: u128) -> u128 {
+    u128::from(host) + 1000 * index
 }
 
 pub(crate) fn secs(seconds: u64) -> Duration {
@@ -23,7 +30,18 @@ pub(crate) fn secs(seconds: u64) -> Duration {
 impl Region {
     /// `hosts` hosts with mounted devices, and `groups` groups over them, made by the plan.
     pub(crate) fn new(hosts: u64, groups: usize) -> Self {
-        let storage = (1..=hosts).map(NodeId).collect();
+        Self::with_devices(&vec![&[1][..]; usize::try_from(hosts).unwrap()], groups)
+    }
+
+    /// A host for each entry, with a mounted device for each size in it, in GiB; and `groups` groups over them.
+    pub(crate) fn with_devices(hosts: &[&[u64]], groups: usize) -> Self {
+        let devices: BTreeMap<u64, BTreeMap<u128, u64>> = (1..)
+            .zip(hosts)
+            .map(|(host, sizes)| {
+                (host, (0..).map(|index| device(host, index)).zip(sizes.iter().copied()).collect())
+            })
+            .collect();
+        let storage = devices.keys().copied().map(NodeId).collect();
         let observed = Observed {
             now: secs(100),
             wall: Timestamp(1_000_000),
@@ -32,8 +50,9 @@ impl Region {
             storage,
             ..Observed::default()
         };
-        let mut region = Self { groups: Groups::default(), observed, counters: BTreeMap::new() };
-        for host in 1..=hosts {
+        let hosts: Vec<u64> = devices.keys().copied().collect();
+        let mut region = Self { groups: Groups::default(), observed, devices, counters: BTreeMap::new() };
+        for host in hosts {
             region.start(host, host * 1000);
         }
         region.settle();
@@ -57,22 +76,44 @@ impl Region {
         }
     }
 
-    /// Host `node` starts as `boot`, mounts its device and is heard.
+    /// Host `node` starts as `boot`, mounts its devices and is heard.
     pub(crate) fn start(&mut self, node: u64, boot: u64) {
-        let counter = self.counters.entry(node).or_default();
-        *counter += 1;
-        let mount = Mount {
-            node,
-            boot,
-            device: u128::from(node).to_be_bytes().to_vec(),
-            mount_counter: *counter,
-            incarnation: self.groups.device_of(NodeId(node)).map_or(0, |(_, device)| device.incarnation.0),
-            bytes_total: 1 << 30,
-        };
+        self.start_without(node, boot, &[]);
+    }
+
+    /// The same, but these of its devices do not open.
+    pub(crate) fn start_without(&mut self, node: u64, boot: u64, broken: &[u128]) {
+        let devices = self.devices.entry(node).or_insert_with(|| BTreeMap::from([(device(node, 0), 1)]));
+        let mut mounts = Vec::new();
+        for (id, gib) in devices.iter().filter(|(id, _)| !broken.contains(id)) {
+            let counter = self.counters.entry(*id).or_default();
+            *counter += 1;
+            let known = self.groups.devices().find(|(known, _)| known.0 == *id);
+            mounts.push(Mount {
+                node,
+                boot,
+                device: id.to_be_bytes().to_vec(),
+                mount_counter: *counter,
+                incarnation: known.map_or(0, |(_, device)| device.incarnation.0),
+                bytes_total: gib << 30,
+            });
+        }
         let now = self.observed.now;
         self.observed.heard.insert(NodeId(node), Heard { boot: BootId(boot), last: now, up: true });
-        self.observed.mounts.retain(|report| report.mount.node != node);
-        self.observed.mounts.push(MountReport { mount, first: now });
+        self.observed.mounts.retain(|report| report.node != NodeId(node));
+        self.observed.mounts.push(MountReport { node: NodeId(node), mounts, first: now });
+    }
+
+    /// The life of a device.
+    pub(crate) fn life(&self, id: u128) -> Incarnation {
+        self.groups.devices().find(|(known, _)| known.0 == id).unwrap().1.incarnation
+    }
+
+    /// Groups with a replica on a device.
+    pub(crate) fn on_device(&self, id: u128) -> Vec<u32> {
+        let life = self.life(id);
+        let on_it = |group: &Group| group.members.iter().any(|member| member.incarnation == life);
+        self.groups.iter().filter(|(_, group)| on_it(group)).map(|(id, _)| id.0).collect()
     }
 
     /// `reporter` has not heard `silent`, as they run now, and hears the others again.
@@ -92,6 +133,7 @@ impl Region {
             boot: self.observed.heard[&NodeId(reporter)].boot,
             silent: NodeId(silent),
             silent_boot: boot,
+            device: None,
             first: now,
             last: now,
         });
@@ -103,8 +145,12 @@ impl Region {
         for op in &ops {
             let answer = self.apply(op.clone());
             assert!(answer.accepted(), "{op:?} was planned on this state and answered {answer:?}");
+            if let Op::FailDevice(failed) = op {
+                let id = |device: &DeviceId| device.0.to_be_bytes().to_vec();
+                self.observed.failed.retain(|(device, _)| id(device) != failed.device);
+            }
             if let Op::Restart(Restart { mounts, .. }) = op {
-                self.observed.mounts.retain(|report| !mounts.contains(&report.mount));
+                self.observed.mounts.retain(|report| !report.mounts.iter().all(|it| mounts.contains(it)));
             }
         }
         ops
@@ -164,6 +210,11 @@ pub(crate) fn check_step(before: &Groups, after: &Groups) {
         assert!(came.is_empty() || admitted || reinstated, "{id}: {came:?} came from nowhere");
         let joining = |group: &Group| group.members.len() - group.in_sync().count();
         assert!(joining(group) <= 1, "one joins at a time");
+    }
+    for (_, group) in after.iter() {
+        for (node, life) in group.last_writable.iter().chain(&group.homes) {
+            assert!(*life != Incarnation(0), "{node} has a device that was never given a life");
+        }
     }
     for (id, device) in before.devices() {
         let now = after.devices().find(|(other, _)| *other == id).unwrap().1;

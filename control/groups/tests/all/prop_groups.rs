@@ -4,15 +4,22 @@ use nova_groups::{
     AddJoining, Admit, Answer, Command, ConfirmGroup, Drop, DropMembers, FailDevice, Groups, Joining, Mount,
     MovePrimary, Op, ReadyReport, Reinstate, ReinstateGroup, Restart,
 };
-use nova_units::{GroupId, NodeId};
+use nova_units::{DeviceId, GroupId, NodeId};
 use proptest::prelude::*;
 
-use crate::kit::{Region, check_step, secs};
+use crate::kit::{Region, check_step, device, secs};
 
 const HOSTS: u64 = 4;
 const HOSTS_LEN: usize = 4;
 const _: () = assert!(HOSTS == HOSTS_LEN as u64);
+/// Devices of each host, of different sizes.
+const DEVICES: u128 = 2;
+const SIZES: &[u64] = &[1, 3];
 const GROUPS: u32 = 3;
+
+fn index_of(host: u64) -> usize {
+    usize::try_from(host).unwrap()
+}
 
 fn epoch_near(groups: &Groups, group: u32, back: u64) -> u64 {
     groups.group(GroupId(group)).map_or(1, |group| group.epoch.0.saturating_sub(back))
@@ -48,13 +55,16 @@ fn command(groups: &Groups, dice: &Dice) -> Op {
         5 => {
             let mounts = nodes
                 .iter()
-                .map(|node| {
-                    let known = groups.device_of(NodeId(*node)).map(|(_, device)| device.clone());
+                .enumerate()
+                .map(|(index, node)| {
+                    let id = device(*node, u128::from(dice.counter) / 2 * index as u128 % DEVICES);
+                    let known = groups.devices().find(|(known, _)| known.0 == id);
+                    let known = known.map(|(_, device)| device.clone());
                     let counter = known.as_ref().map_or(1, |device| device.mount_counter);
                     Mount {
                         node: *node,
                         boot: 10_000 + dice.counter,
-                        device: u128::from(*node).to_be_bytes().to_vec(),
+                        device: id.to_be_bytes().to_vec(),
                         mount_counter: (counter + dice.counter).saturating_sub(1),
                         incarnation: known.map_or(0, |device| device.incarnation.0),
                         bytes_total: 1,
@@ -64,7 +74,7 @@ fn command(groups: &Groups, dice: &Dice) -> Op {
             Op::Restart(Restart { mounts, confirm: vec![ConfirmGroup { group, epoch, nodes }] })
         }
         _ => Op::FailDevice(FailDevice {
-            device: u128::from(nodes[0]).to_be_bytes().to_vec(),
+            device: device(nodes[0], u128::from(dice.counter) % DEVICES).to_be_bytes().to_vec(),
             reason: String::new(),
         }),
     }
@@ -75,6 +85,8 @@ enum Happening {
     Time(u64),
     Kill(u64),
     Start(u64),
+    StartWithout(u64, u128),
+    Fail(u64, u128),
     Report(u64, Vec<u64>),
     Ready(u32),
     Drain(u64, bool),
@@ -87,6 +99,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         4 => (1..12_000_u64).prop_map(Happening::Time),
         1 => host.clone().prop_map(Happening::Kill),
         2 => host.clone().prop_map(Happening::Start),
+        1 => (host.clone(), 0..DEVICES).prop_map(|(host, index)| Happening::StartWithout(host, index)),
+        1 => (host.clone(), 0..DEVICES).prop_map(|(host, index)| Happening::Fail(host, index)),
         3 => (host.clone(), prop::collection::vec(host, 1..3)).prop_map(|(reporter, silent)| Happening::Report(reporter, silent)),
         3 => (1..=GROUPS).prop_map(Happening::Ready),
         1 => (1..=HOSTS, any::<bool>()).prop_map(|(host, on)| Happening::Drain(host, on)),
@@ -99,7 +113,7 @@ proptest! {
 
     #[test]
     fn any_commands_in_any_order_keep_the_rules(rolls in prop::collection::vec(dice(), 0..80)) {
-        let mut groups = Region::new(HOSTS, GROUPS as usize).groups;
+        let mut groups = Region::with_devices(&[SIZES; HOSTS_LEN], GROUPS as usize).groups;
         let mut twin = groups.clone();
         for (number, roll) in rolls.iter().enumerate() {
             let command = Command { at_ms: 2_000_000 + 1000 * number as u64, op: Some(command(&groups, roll)) };
@@ -114,23 +128,33 @@ proptest! {
 
     #[test]
     fn what_is_planned_on_a_state_is_accepted_by_it(happenings in prop::collection::vec(happening(), 0..60)) {
-        let mut region = Region::new(HOSTS, GROUPS as usize);
+        let mut region = Region::with_devices(&[SIZES; HOSTS_LEN], GROUPS as usize);
         let mut up = [true; HOSTS_LEN + 1];
         let mut boot = 50_000;
         for happening in happenings {
-            let index = |host: u64| usize::try_from(host).unwrap();
             match happening {
                 Happening::Time(ms) => {
-                    let running: Vec<u64> = (1..=HOSTS).filter(|host| up[index(*host)]).collect();
+                    let running: Vec<u64> = (1..=HOSTS).filter(|host| up[index_of(*host)]).collect();
                     region.pass(std::time::Duration::from_millis(ms), &running);
                 }
-                Happening::Kill(host) => up[index(host)] = false,
+                Happening::Kill(host) => up[index_of(host)] = false,
                 Happening::Start(host) => {
                     boot += 1;
-                    up[index(host)] = true;
+                    up[index_of(host)] = true;
                     region.start(host, boot);
                 }
-                Happening::Report(reporter, silent) if up[index(reporter)] => region.report(reporter, &silent),
+                Happening::StartWithout(host, index) => {
+                    boot += 1;
+                    up[index_of(host)] = true;
+                    region.start_without(host, boot, &[device(host, index)]);
+                }
+                Happening::Fail(host, index) => {
+                    // Not all of them: with less than three hosts that store, nothing can heal.
+                    if host == 1 && index == 0 {
+                        region.observed.failed.push((DeviceId(device(host, index)), "write: EIO".into()));
+                    }
+                }
+                Happening::Report(reporter, silent) if up[index_of(reporter)] => region.report(reporter, &silent),
                 Happening::Report(..) => {}
                 Happening::Drain(host, true) => drop(region.observed.draining.insert(NodeId(host))),
                 Happening::Drain(host, false) => drop(region.observed.draining.remove(&NodeId(host))),

@@ -17,15 +17,26 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// A novad that is an edge and knows no group.
 pub(crate) struct Novad {
     child: Child,
-    folder: tempfile::TempDir,
+    folder: Option<tempfile::TempDir>,
     agent: Link,
     tickets: u8,
+    /// All that it said.
+    pub(crate) said: Vec<AgentEvent>,
+}
+
+/// A folder on a file system with direct I/O.
+pub(crate) fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
 impl Novad {
     /// Starts it and gives it its first map.
     pub(crate) fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_with(folder(), "").unwrap_or_else(|log| panic!("novad ended: {log}"))
+    }
+
+    /// The same with more in its configuration; its log when it ends.
+    pub(crate) fn start_with(folder: tempfile::TempDir, more: &str) -> Result<Self, String> {
         let path = |name: &str| folder.path().join(name);
         let key = format!("novaclustr-region-key-1 1 1 {}\n", "ab".repeat(32));
         let mut file =
@@ -34,7 +45,7 @@ impl Novad {
         let profile = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../hw-profiles/ci.toml");
         let config = format!(
             "name = \"edge\"\nsocket = {:?}\ndata_listen = \"127.0.0.1:0\"\nprofile = {profile:?}\n\
-             region_key = {:?}\n",
+             region_key = {:?}\n{more}",
             path("novad.sock"),
             path("region.key")
         );
@@ -54,13 +65,15 @@ impl Novad {
                 Ok(link) => break link,
                 Err(error) => {
                     let log = || fs::read_to_string(path("novad.log")).unwrap();
-                    assert!(child.try_wait().unwrap().is_none(), "novad ended: {}", log());
+                    if child.try_wait().unwrap().is_some() {
+                        return Err(log());
+                    }
                     assert!(began.elapsed() < PATIENCE, "{error}: {}", log());
                 }
             }
             std::thread::sleep(Duration::from_millis(10));
         };
-        let mut novad = Self { child, folder, agent, tickets: 0 };
+        let mut novad = Self { child, folder: Some(folder), agent, tickets: 0, said: Vec::new() };
         let map = HostMap {
             version: 1,
             term: 1,
@@ -71,7 +84,7 @@ impl Novad {
         let configure = SnapshotWriter::new(novad.agent.area.clone()).write(&map).unwrap();
         novad.tell(configure);
         novad.wait_for(|event| matches!(event, AgentEvent::Configured { version: 1 }));
-        novad
+        Ok(novad)
     }
 
     fn tell(&mut self, command: AgentCommand) {
@@ -83,7 +96,10 @@ impl Novad {
         let began = Instant::now();
         loop {
             while let Some(slot) = self.agent.receiver.pop().unwrap() {
-                if wanted(&AgentEvent::decode(&slot).unwrap()) {
+                let event = AgentEvent::decode(&slot).unwrap();
+                let found = wanted(&event);
+                self.said.push(event);
+                if found {
                     return;
                 }
             }
@@ -93,7 +109,7 @@ impl Novad {
     }
 
     fn socket(&self) -> PathBuf {
-        self.folder.path().join("novad.sock")
+        self.folder().join("novad.sock")
     }
 
     /// Attaches a program.
@@ -105,8 +121,8 @@ impl Novad {
         attach(&self.socket(), &Hello::new(Kind::Client, ticket, 1 << 16, 0)).unwrap()
     }
 
-    /// Ends it in order.
-    pub(crate) fn stop(mut self) {
+    /// Ends it in order; answers its folder.
+    pub(crate) fn stop(mut self) -> tempfile::TempDir {
         self.tell(AgentCommand::Stop {});
         let began = Instant::now();
         let status = loop {
@@ -116,8 +132,13 @@ impl Novad {
             assert!(began.elapsed() < PATIENCE, "novad does not stop");
             std::thread::sleep(Duration::from_millis(10));
         };
-        let log = fs::read_to_string(self.folder.path().join("novad.log")).unwrap();
+        let log = fs::read_to_string(self.folder().join("novad.log")).unwrap();
         assert!(status.success(), "{status}: {log}");
+        self.folder.take().expect("there until it is stopped")
+    }
+
+    fn folder(&self) -> &Path {
+        self.folder.as_ref().expect("there until it is stopped").path()
     }
 }
 

@@ -13,7 +13,7 @@ use nova_buf::{DmaBuf, SharedBuf};
 use nova_units::{IoClass, PAGE_BYTES};
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, SeekFrom, StatxFlags};
 
-use super::{Reactor, classes::ClassQueue, file::File, slots::Payload};
+use super::{DiskLimits, Reactor, classes::ClassQueue, file::File, slots::Payload};
 use crate::{Disk, DiskError, Done, Durability, Position, disk::check_range};
 
 /// A transfer is carried on after this many short answers or interruptions; then the device is in error.
@@ -112,6 +112,14 @@ impl UringDisk {
     /// # Errors
     /// When it is missing, in use, has holes, or cannot do direct I/O.
     pub fn open(reactor: &Reactor, path: &Path) -> Result<Self, OpenError> {
+        Self::open_with(reactor, path, DiskLimits::default())
+    }
+
+    /// The same, with limits and shares of its own.
+    ///
+    /// # Errors
+    /// As [`UringDisk::open`].
+    pub fn open_with(reactor: &Reactor, path: &Path, limits: DiskLimits) -> Result<Self, OpenError> {
         let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC;
         let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
             rustix::io::Errno::INVAL => OpenError::NoDirect { path: path.to_owned() },
@@ -136,7 +144,7 @@ impl UringDisk {
                 reactor: reactor.clone(),
                 file: Rc::new(file),
                 facts,
-                queue: ClassQueue::default(),
+                queue: ClassQueue::new(limits),
                 failed: Cell::new(false),
             }),
         })

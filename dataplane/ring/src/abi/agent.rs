@@ -315,6 +315,8 @@ slots! {
             incarnation: Incarnation,
             /// Usable bytes.
             bytes_total: u64,
+            /// Its place in the configuration of the data plane, from 0.
+            place: u8,
         }
         /// Which of the pinged hosts answer; sent while one is silent, and once when none is.
         65 => Peers {
@@ -342,8 +344,10 @@ slots! {
             /// Version of the snapshot.
             version: u64,
         }
-        /// Room on the host's devices.
+        /// Room on a device.
         69 => Usage {
+            /// The device.
+            device: DeviceId,
             /// Usable bytes.
             bytes_total: u64,
             /// Bytes without data.
@@ -353,6 +357,28 @@ slots! {
         70 => Serving {
             /// Whether it serves.
             serving: bool,
+        }
+        /// A device of the configuration does not serve since this start; the others do. The log of the data plane says
+        /// why.
+        71 => DeviceBroken {
+            /// Its place in the configuration, from 0.
+            place: u8,
+        }
+        /// All devices were told: so many `Mounted` and so many `DeviceBroken` came before.
+        72 => DevicesTold {
+            /// Devices that were mounted.
+            mounted: u8,
+            /// Devices that were not.
+            broken: u8,
+        }
+        /// A host answers, and a device of it does not keep up in the groups that it holds; sent while that lasts.
+        73 => DeviceSilent {
+            /// The host.
+            node: NodeId,
+            /// Its start that is meant; 0 when it is not known.
+            boot: BootId,
+            /// The life of the device.
+            incarnation: Incarnation,
         }
         /// Somebody here asked for data of a key domain: its keys are needed. Said once to each agent.
         90 => KeyWanted {

@@ -164,6 +164,7 @@ pub(super) fn agent_events() -> Vec<(&'static str, AgentEvent)> {
                 mount_counter: 0x2122,
                 incarnation: Incarnation(0x3132),
                 bytes_total: 1 << 40,
+                place: 7,
             },
         ),
         ("peers_none", AgentEvent::Peers { peers: PeersHeard::new(&[]) }),
@@ -174,7 +175,17 @@ pub(super) fn agent_events() -> Vec<(&'static str, AgentEvent)> {
         ),
         ("device_failed", AgentEvent::DeviceFailed { device, errno: 5 }),
         ("configured", AgentEvent::Configured { version: 0x6162 }),
-        ("usage", AgentEvent::Usage { bytes_total: 1 << 41, bytes_free: 1 << 39 }),
+        ("usage", AgentEvent::Usage { device, bytes_total: 1 << 41, bytes_free: 1 << 39 }),
+        ("device_broken", AgentEvent::DeviceBroken { place: 3 }),
+        (
+            "device_silent",
+            AgentEvent::DeviceSilent {
+                node: NodeId(0x1112),
+                boot: BootId(0x2122),
+                incarnation: Incarnation(0x3132),
+            },
+        ),
+        ("devices_told", AgentEvent::DevicesTold { mounted: 23, broken: 1 }),
         ("serving", AgentEvent::Serving { serving: true }),
         (
             "blocks_deleted",

@@ -8,7 +8,7 @@ use nova_device::{
     Clock, Disk, Durability, Listener, Position, Shard,
     uring::{CreateOptions, create_disk},
 };
-use nova_shard::{ShardError, ShardOptions, run};
+use nova_shard::{BrokenDisks, ShardError, ShardOptions, run};
 use nova_units::{DiskIndex, IoClass, PeerAddr, TaskClass};
 
 pub(crate) fn small() -> ShardOptions {
@@ -41,6 +41,16 @@ fn a_pinned_shard_runs_on_its_core() {
 fn what_cannot_start_is_named() {
     let missing = ShardOptions { disks: vec!["/does/not/exist".into()], ..small() };
     assert!(matches!(run(missing, async |_| ()), Err(ShardError::Disk(_))));
+    let path = tempfile::Builder::new().tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let disk = path.path().join("disk");
+    create_disk(&disk, CreateOptions { bytes: 1 << 20 }, |_| {}).unwrap();
+    let disks = vec!["/does/not/exist".into(), disk];
+    let without = ShardOptions { disks, broken_disks: BrokenDisks::Leave, ..small() };
+    let found = run(without, async |shard| {
+        let said = shard.describe().iter().any(|line| line.contains("disk 0: not in use"));
+        (said, shard.disks().iter().map(Result::is_ok).collect::<Vec<_>>())
+    });
+    assert_eq!(found.unwrap(), (true, vec![false, true]));
     let outside = ShardOptions { listen: Some(([0, 0, 0, 0], 0).into()), ..small() };
     assert!(matches!(run(outside, async |_| ()), Err(ShardError::NotLoopback { .. })));
     let nowhere = ShardOptions { core: Some(100_000), ..small() };

@@ -42,17 +42,19 @@ impl<B: Clone> Host<B> {
         }
     }
 
-    /// Whether a group was left for good: this host is none of its members, and it is whole without it.
+    /// Whether a group was left for good: this device holds none of its replicas, and it is whole without it. Another
+    /// device of the host may hold one.
     #[must_use]
     pub fn has_left(&self, group: GroupId) -> bool {
-        let me = self.core.me.node;
+        let me = self.core.me;
         let configuration = &self.core.configuration;
         self.core.confirmed
             && !self.core.device_failed
             && self.core.anew.is_none()
-            && configuration
-                .group(group)
-                .is_some_and(|view| view.member(me).is_none() && view.in_sync().count() >= COPIES_WANTED)
+            && configuration.group(group).is_some_and(|view| {
+                view.member(me.node).is_none_or(|member| member.incarnation != me.incarnation)
+                    && view.in_sync().count() >= COPIES_WANTED
+            })
     }
 
     /// Forgets a group that was left, so that its data can be dropped from the device. False when it is still in use;

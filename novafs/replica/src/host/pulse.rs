@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use nova_units::{BootId, Epoch, GroupId, NodeId};
+use nova_units::{BootId, Epoch, GroupId, Incarnation, NodeId};
 
 use super::group::{Group, State};
 use super::{CallFor, Cx};
@@ -13,7 +13,7 @@ use crate::options::{
     LEASE, PING_DEADLINE, PING_EVERY, PINGS_OUT_MAX, PROMISE, QUIET_AFTER_LATE_TICK, REPORT_EVERY, SILENCE,
     STALL, TICK_EVERY, TICK_LATE,
 };
-use crate::{Answer, Message, Pulse, Report, Role};
+use crate::{Agreed, Answer, Message, Pulse, Report, Role};
 
 /// Pings to every host this one shares a group with: one for all their groups.
 #[derive(Debug)]
@@ -107,21 +107,32 @@ impl Pulses {
         for (&node, pulses) in shared {
             let Some(peer) = self.peers.get_mut(&node) else { continue };
             let silent = cx.now >= peer.heard_at + SILENCE;
-            let lost: Vec<_> = pulses
-                .iter()
-                .filter(|pulse| {
-                    silent || groups.get(&pulse.group).is_some_and(|group| group.lags(cx.now, node))
-                })
-                .map(|pulse| (pulse.group, pulse.epoch))
-                .collect();
+            let mut lost = BTreeMap::<Option<Incarnation>, Vec<(GroupId, Epoch)>>::new();
+            for pulse in pulses {
+                let Some(group) = groups.get(&pulse.group) else { continue };
+                let held_on = group.view.as_ref().and_then(|view| view.member(node));
+                let device = held_on.map(|member| member.incarnation).filter(|_| !silent);
+                if silent || group.lags(cx.now, node) {
+                    lost.entry(device).or_default().push((pulse.group, pulse.epoch));
+                }
+            }
             let due = peer.reported_at.is_none_or(|at| cx.now >= at + REPORT_EVERY);
             if lost.is_empty() || !due {
                 continue;
             }
             peer.reported_at = Some(cx.now);
             cx.core.counters.silences += 1;
-            let hears = heard.iter().copied().filter(|other| *other != node).collect();
-            cx.out.push(Effect::Report(Report::Silence { peer: node, boot: peer.boot, groups: lost, hears }));
+            let hears: Vec<_> = heard.iter().copied().filter(|other| *other != node).collect();
+            for (device, groups) in lost {
+                let hears = hears.clone();
+                cx.out.push(Effect::Report(Report::Silence {
+                    peer: node,
+                    boot: peer.boot,
+                    device,
+                    groups,
+                    hears,
+                }));
+            }
         }
     }
 
@@ -138,16 +149,16 @@ impl Pulses {
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.meet(boot, cx.now);
         }
+        let bytes_free = cx.core.bytes_free;
         let mut agreed = Vec::new();
         for pulse in pulses {
             let Some(group) = groups.get_mut(&pulse.group) else { continue };
             if group.promise(cx, from, pulse.epoch) {
-                agreed.push(pulse.group);
+                agreed.push(Agreed { group: pulse.group, bytes_free });
                 group.learn_commit(cx, from, pulse.epoch, pulse.commit);
             }
         }
-        let answer = Answer::Pong { boot: cx.core.me.boot, bytes_free: cx.core.bytes_free, agreed };
-        cx.answer(ticket, answer);
+        cx.answer(ticket, Answer::Pong { boot: cx.core.me.boot, agreed });
     }
 
     /// A ping was answered, or not.
@@ -162,12 +173,13 @@ impl Pulses {
     ) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
         peer.out = peer.out.saturating_sub(1);
-        let Some(Answer::Pong { boot, bytes_free, agreed }) = answer else { return };
+        let Some(Answer::Pong { boot, agreed }) = answer else { return };
         peer.meet(boot, cx.now);
         peer.heard_at = cx.now;
-        for (id, epoch) in asked.iter().filter(|(id, _)| agreed.contains(id)) {
-            if let Some(group) = groups.get_mut(id) {
-                group.lend(node, *epoch, sent, cx.now, bytes_free);
+        for Agreed { group: id, bytes_free } in agreed {
+            let epoch = asked.iter().find(|(asked, _)| *asked == id).map(|(_, epoch)| *epoch);
+            if let (Some(epoch), Some(group)) = (epoch, groups.get_mut(&id)) {
+                group.lend(node, epoch, sent, cx.now, bytes_free);
             }
         }
     }

@@ -3,7 +3,7 @@
 use nova_units::{BootId, DeviceId, NodeId};
 
 use super::wire::{Reader, Writer};
-use super::{Answer, HeadError, LocatedUnit, PULSES_MAX, UNITS_MAX};
+use super::{Agreed, Answer, HeadError, LocatedUnit, PULSES_MAX, UNITS_MAX};
 
 mod kind {
     pub(super) const WRITTEN: u8 = 129;
@@ -90,13 +90,13 @@ pub(super) fn encode(answer: &Answer) -> Vec<u8> {
         Answer::Conflict => w = Writer::new(kind::CONFLICT),
         Answer::Damaged => w = Writer::new(kind::DAMAGED),
         Answer::DeviceFailed => w = Writer::new(kind::DEVICE_FAILED),
-        Answer::Pong { boot, bytes_free, agreed } => {
+        Answer::Pong { boot, agreed } => {
             w = Writer::new(kind::PONG);
             w.long(boot.0);
-            w.long(*bytes_free);
             w.count(agreed.len());
-            for group in agreed {
+            for Agreed { group, bytes_free } in agreed {
                 w.word(group.0);
+                w.long(*bytes_free);
             }
         }
         Answer::Tail { grant, last, commit, complete, bytes_free } => {
@@ -172,10 +172,12 @@ pub(super) fn decode(head: &[u8]) -> Result<Answer, HeadError> {
         kind::DAMAGED => Answer::Damaged,
         kind::DEVICE_FAILED => Answer::DeviceFailed,
         kind::PONG => {
-            let (boot, bytes_free) = (BootId(r.long()?), r.long()?);
+            let boot = BootId(r.long()?);
             let count = r.count(PULSES_MAX)?;
-            let agreed = (0..count).map(|_| r.group()).collect::<Result<_, HeadError>>()?;
-            Answer::Pong { boot, bytes_free, agreed }
+            let agreed = (0..count)
+                .map(|_| Ok(Agreed { group: r.group()?, bytes_free: r.long()? }))
+                .collect::<Result<_, HeadError>>()?;
+            Answer::Pong { boot, agreed }
         }
         kind::TAIL => Answer::Tail {
             grant: r.grant()?,

@@ -1,9 +1,9 @@
 //! Heads of requests.
 
-use nova_units::BootId;
+use nova_units::{BootId, GroupId};
 
 use super::wire::{Reader, Writer};
-use super::{FENCES_MAX, HeadError, Message};
+use super::{FENCES_MAX, HEAD_VERSION, HeadError, Message};
 
 mod kind {
     pub(super) const WRITE: u8 = 1;
@@ -19,6 +19,16 @@ mod kind {
     pub(super) const COPY: u8 = 23;
     pub(super) const WITHDRAW: u8 = 24;
     pub(super) const COMPARE: u8 = 32;
+}
+
+/// Every request about one group has it behind the version and the kind.
+pub(super) fn group_of(head: &[u8]) -> Option<GroupId> {
+    match head {
+        [HEAD_VERSION, kind, group @ ..] if !matches!(*kind, kind::PING | kind::COMMITS) => {
+            Some(GroupId(u32::from_le_bytes(*group.first_chunk()?)))
+        }
+        _ => None,
+    }
 }
 
 pub(super) fn encode(message: &Message) -> Vec<u8> {

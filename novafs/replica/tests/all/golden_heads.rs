@@ -29,6 +29,8 @@ fn every_head_has_the_bytes_it_always_had_and_comes_back() {
     for (name, message) in samples::messages() {
         let head = message.encode();
         check(name, &head);
+        let several = matches!(message, Message::Ping { .. } | Message::Commits { .. });
+        assert_eq!(Message::group_of(&head), (!several).then_some(samples::GROUP), "{name}");
         assert_eq!(Message::decode(&head), Ok(message));
     }
     for (name, answer) in samples::answers() {

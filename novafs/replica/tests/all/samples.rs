@@ -5,9 +5,11 @@ use nova_units::{
 };
 use novafs_format::{Codec, Cut, LogEntry, SealedUnit};
 use novafs_replica::compare::{FenceMark, Held, UnitMark};
-use novafs_replica::{Answer, BlockFence, Grant, LocatedUnit, Message, Pulse, Route, Versioned};
+use novafs_replica::{
+    Agreed, Answer, BlockFence, Grant, LocatedUnit, Message, Pulse, Route, Versioned,
+};
 
-const GROUP: GroupId = GroupId(0x0102_0304);
+pub(crate) const GROUP: GroupId = GroupId(0x0102_0304);
 const EPOCH: Epoch = Epoch(0x11);
 const BLOCK: BlockId = BlockId::new(2, 0x0a0b);
 const GRANT: Grant = Grant { boot: BootId(0xb007), number: 3 };
@@ -139,7 +141,10 @@ pub(crate) fn answers() -> Vec<(&'static str, Answer)> {
         ("conflict", Answer::Conflict),
         ("damaged", Answer::Damaged),
         ("device_failed", Answer::DeviceFailed),
-        ("pong", Answer::Pong { boot: BootId(0xb008), bytes_free: 1 << 40, agreed: vec![GROUP] }),
+        (
+            "pong",
+            Answer::Pong { boot: BootId(0xb008), agreed: vec![Agreed { group: GROUP, bytes_free: 1 << 40 }] },
+        ),
         (
             "tail",
             Answer::Tail { grant: GRANT, last: AT, commit: Seq(8), complete: true, bytes_free: 1 << 40 },

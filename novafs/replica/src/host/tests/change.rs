@@ -1,7 +1,7 @@
 //! Members and primaries are lost.
 
 use super::*;
-use crate::options::{PROMISE, SILENCE};
+use crate::options::{PROMISE, SILENCE, STALL};
 
 const IN: Role = Role::InSync;
 
@@ -15,6 +15,7 @@ fn a_silent_peer_is_reported_until_the_configuration_changes() {
     let silence = Report::Silence {
         peer: NodeId(3),
         boot: Some(BootId(3000)),
+        device: None,
         groups: vec![(GROUP, Epoch(1))],
         hears: vec![NodeId(2)],
     };
@@ -162,4 +163,29 @@ fn a_failed_device_stops_the_host_and_is_reported() {
     assert!(
         net.node(1).reports.iter().any(|report| matches!(report, Report::Silence { peer: NodeId(2), .. }))
     );
+}
+
+#[test]
+fn a_device_that_answers_and_does_not_keep_up_is_reported_by_its_life() {
+    let mut net = Net::new(3);
+    net.node(3).disk_hangs = true;
+    net.write(1, vec![unit(0, 1)]);
+    net.run(u32::try_from((STALL + SILENCE).as_millis()).unwrap());
+    let reports = &net.node(1).reports;
+    let of_device = |report: &Report| matches!(report, Report::Silence { peer: NodeId(3), device: Some(Incarnation(1)), groups, .. } if *groups == [(GROUP, Epoch(1))]);
+    assert!(!reports.is_empty() && reports.iter().all(of_device), "{reports:?}");
+}
+
+#[test]
+fn a_group_that_is_whole_on_another_device_of_the_host_was_left() {
+    let mut net = Net::new(3);
+    assert!(!net.node(3).host.has_left(GROUP));
+    let mut configuration = net.configuration(NodeId(3));
+    let view = configuration.groups.get_mut(&GROUP).unwrap();
+    view.epoch = Epoch(2);
+    view.members[2].incarnation = Incarnation(9);
+    let (now, mut out) = (net.now, Vec::new());
+    net.node(3).host.on(now, Input::Configure(configuration), &mut out);
+    assert!(net.node(3).host.has_left(GROUP));
+    assert_eq!(net.node(3).host.position(GROUP), None, "and this device serves it no more");
 }

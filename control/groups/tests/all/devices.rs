@@ -1,0 +1,261 @@
+//! Hosts with several devices: each is a member of its own, and fails on its own.
+
+use std::collections::BTreeSet;
+
+use nova_groups::{DeviceState, FailDevice, Group, Op, ReadyReport, Role};
+use nova_units::{DeviceId, NodeId};
+use proptest::prelude::*;
+
+use crate::kit::{Region, device, secs};
+
+fn fail(region: &mut Region, id: u128) {
+    region
+        .apply(Op::FailDevice(FailDevice { device: id.to_be_bytes().to_vec(), reason: "write: EIO".into() }));
+}
+
+/// Every joining member becomes ready, until every group is whole and nothing moves any more.
+fn heal(region: &mut Region, running: &[u64]) {
+    for _ in 0..200 {
+        region.pass(secs(30), running);
+        region.settle();
+        let joining =
+            |group: &Group| group.members.iter().find(|it| it.role == Role::Joining).map(|it| it.node);
+        region.observed.ready = region
+            .groups
+            .iter()
+            .filter_map(|(group, it)| {
+                Some(ReadyReport { reporter: it.primary, node: joining(it)?, group, epoch: it.epoch })
+            })
+            .collect();
+        let changed = !region.settle().is_empty();
+        region.observed.ready.clear();
+        let whole = |group: &Group| group.members.len() == 3 && group.in_sync().count() == 3;
+        if !changed && region.groups.iter().all(|(_, group)| whole(group)) {
+            return;
+        }
+    }
+    panic!("it never heals");
+}
+
+fn assert_apart_and_whole(region: &Region) {
+    for (id, group) in region.groups.iter() {
+        let hosts: BTreeSet<NodeId> = group.members.iter().map(|member| member.node).collect();
+        assert_eq!((hosts.len(), group.in_sync().count()), (3, 3), "{id}: {group:?}");
+        for member in &group.members {
+            assert!(region.groups.device(member.node, member.incarnation).is_some(), "{id}: {member:?}");
+        }
+    }
+}
+
+#[test]
+fn a_failed_device_moves_only_its_groups_and_its_sibling_takes_them() {
+    let mut region = Region::with_devices(&[&[4, 4], &[4, 4], &[4, 4]], 12);
+    let (failed, sibling) = (device(1, 0), device(1, 1));
+    let (lost, kept) = (region.on_device(failed), region.on_device(sibling));
+    assert_eq!((lost.len(), kept.len()), (6, 6), "spread over both");
+    let epochs: Vec<_> = kept.iter().map(|id| region.group(*id).epoch).collect();
+    fail(&mut region, failed);
+    for id in &lost {
+        assert_eq!(region.in_sync(*id), [2, 3]);
+    }
+    // At once: nothing waits for a device that is never trusted again, and it is no flap of the host.
+    region.pass(secs(1), &[1, 2, 3]);
+    region.settle();
+    for id in &lost {
+        let joiner = region.group(*id).member(NodeId(1)).unwrap();
+        assert_eq!((joiner.role, joiner.incarnation), (Role::Joining, region.life(sibling)));
+    }
+    heal(&mut region, &[1, 2, 3]);
+    assert_apart_and_whole(&region);
+    assert_eq!(region.on_device(sibling).len(), 12);
+    for (id, epoch) in kept.iter().zip(epochs) {
+        assert_eq!(region.group(*id).epoch, epoch, "group {id} was not touched");
+    }
+}
+
+#[test]
+fn a_device_that_does_not_keep_up_leaves_its_groups_and_the_host_keeps_the_others() {
+    let mut region = Region::with_devices(&[&[4, 4], &[4, 4], &[4, 4]], 12);
+    let (hung, sound) = (device(1, 0), device(1, 1));
+    let (lost, kept) = (region.on_device(hung), region.on_device(sound));
+    let now = region.observed.now;
+    for reporter in [2, 3] {
+        region.observed.silences.push(nova_groups::SilenceReport {
+            reporter: NodeId(reporter),
+            boot: region.observed.heard[&NodeId(reporter)].boot,
+            silent: NodeId(1),
+            silent_boot: Some(region.observed.heard[&NodeId(1)].boot),
+            device: Some(region.life(hung)),
+            first: now,
+            last: now,
+        });
+    }
+    region.pass(nova_groups::GATHER, &[1, 2, 3]);
+    region.settle();
+    for id in &lost {
+        assert_eq!(region.in_sync(*id), [2, 3]);
+        assert!(region.group(*id).member(NodeId(1)).is_none(), "it is not asked again while that is said");
+    }
+    for id in &kept {
+        assert_eq!(region.in_sync(*id), [1, 2, 3]);
+    }
+}
+
+#[test]
+fn a_host_that_comes_back_without_a_device_rebuilds_its_groups_and_joins_the_others_again() {
+    let mut region = Region::with_devices(&[&[4, 4], &[4, 4], &[4, 4]], 12);
+    let (broken, sound) = (device(2, 1), device(2, 0));
+    let (lost, kept) = (region.on_device(broken), region.on_device(sound));
+    region.pass(secs(1), &[1, 2, 3]);
+    region.start_without(2, 2001, &[broken]);
+    region.settle();
+    let state = |region: &Region, id| region.groups.devices().find(|(it, _)| it.0 == id).unwrap().1.state;
+    assert_eq!(state(&region, broken), DeviceState::Absent);
+    for id in lost.iter().chain(&kept) {
+        let joiner = region.group(*id).member(NodeId(2)).unwrap();
+        assert_eq!((joiner.role, joiner.incarnation), (Role::Joining, region.life(sound)), "group {id}");
+    }
+    heal(&mut region, &[1, 2, 3]);
+    assert_apart_and_whole(&region);
+    // It is found again: it keeps its life, holds nothing that counts, and takes its share of what is made next.
+    let life = region.life(broken);
+    region.start(2, 2002);
+    heal(&mut region, &[1, 2, 3]);
+    assert_eq!((region.life(broken), region.on_device(broken)), (life, vec![]));
+    assert!(matches!(state(&region, broken), DeviceState::Mounted { .. }));
+    assert_apart_and_whole(&region);
+}
+
+#[test]
+fn a_restarted_host_joins_again_with_the_devices_that_held_its_replicas() {
+    let mut region = Region::with_devices(&[&[4, 4, 4], &[4], &[4]], 9);
+    let before: Vec<Vec<u32>> = (0..3).map(|index| region.on_device(device(1, index))).collect();
+    assert!(before.iter().all(|groups| groups.len() == 3), "{before:?}");
+    region.start(1, 1001);
+    heal(&mut region, &[1, 2, 3]);
+    let after: Vec<Vec<u32>> = (0..3).map(|index| region.on_device(device(1, index))).collect();
+    assert_eq!(after, before);
+}
+
+#[test]
+fn a_device_that_failed_is_not_asked_about_again_when_its_host_says_what_it_mounted() {
+    let mut region = Region::with_devices(&[&[4, 4], &[4], &[4]], 4);
+    fail(&mut region, device(1, 0));
+    heal(&mut region, &[1, 2, 3]);
+    let mounts = (0..2)
+        .map(|index| {
+            let id = device(1, index);
+            let known = region.groups.devices().find(|(it, _)| it.0 == id).unwrap().1;
+            nova_groups::Mount {
+                node: 1,
+                boot: 1000,
+                device: id.to_be_bytes().to_vec(),
+                mount_counter: known.mount_counter,
+                incarnation: known.incarnation.0,
+                bytes_total: known.bytes_total,
+            }
+        })
+        .collect();
+    let first = region.observed.now;
+    region.observed.mounts.push(nova_groups::MountReport { node: NodeId(1), mounts, first });
+    assert!(region.round().is_empty(), "both were judged already");
+}
+
+#[test]
+fn a_lone_survivor_whose_device_failed_gives_way_to_who_holds_every_acknowledged_write() {
+    let mut region = Region::with_devices(&[&[4, 4], &[4], &[4]], 2);
+    region.report(1, &[2, 3]);
+    region.report(2, &[1, 3]);
+    region.report(3, &[1, 2]);
+    region.pass(nova_groups::GATHER, &[1, 2, 3]);
+    region.round();
+    region.observed.silences.clear();
+    let id = region.on_device(device(1, 0))[0];
+    assert_eq!(region.in_sync(id), [1]);
+    region.pass(secs(5), &[2, 3]);
+    region.observed.heard.get_mut(&NodeId(1)).unwrap().last = region.observed.now;
+    region.observed.failed.push((DeviceId(device(1, 0)), "write: EIO".into()));
+    region.settle();
+    assert_eq!(region.in_sync(id), [2, 3], "its host said that it stopped serving: no lease is waited for");
+}
+
+#[test]
+fn a_lone_survivor_whose_device_turned_up_elsewhere_keeps_its_lease() {
+    let mut region = Region::with_devices(&[&[4, 4], &[4], &[4]], 2);
+    region.report(1, &[2, 3]);
+    region.report(2, &[1, 3]);
+    region.report(3, &[1, 2]);
+    region.pass(nova_groups::GATHER, &[1, 2, 3]);
+    region.round();
+    region.observed.silences.clear();
+    let id = region.on_device(device(1, 0))[0];
+    // A clone of the device is mounted on host 9, while host 1 serves the original and nobody has told it.
+    let mount = nova_groups::Mount {
+        node: 9,
+        boot: 9000,
+        device: device(1, 0).to_be_bytes().to_vec(),
+        mount_counter: 7,
+        incarnation: region.life(device(1, 0)).0,
+        bytes_total: 4 << 30,
+    };
+    region.apply(Op::Restart(nova_groups::Restart { mounts: vec![mount], confirm: vec![] }));
+    region.pass(secs(5), &[1, 2, 3]);
+    region.settle();
+    assert_eq!(region.in_sync(id), [1], "it may still be reading");
+    region.pass(secs(31), &[2, 3]);
+    region.settle();
+    // Host 2 began to join the survivor meanwhile, and so lost its claim to hold everything.
+    assert_eq!(region.in_sync(id), [3]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn devices_of_any_sizes_get_their_share_and_no_group_two_on_one_host(
+        hosts in prop::collection::vec(prop::collection::vec(1..5_u64, 1..4), 5..8),
+        groups in 40..80_usize,
+    ) {
+        let sizes: Vec<&[u64]> = hosts.iter().map(Vec::as_slice).collect();
+        let mut region = Region::with_devices(&sizes, groups);
+        let running: Vec<u64> = (1..=hosts.len() as u64).collect();
+        heal(&mut region, &running);
+        assert_apart_and_whole(&region);
+        let total: u64 = hosts.iter().flatten().sum();
+        // A host holds a group once at most: one with more than a third of all cannot have its share.
+        prop_assume!(hosts.iter().all(|sizes| sizes.iter().sum::<u64>() * 3 <= total));
+        for (host, sizes) in (1..).zip(&hosts) {
+            for (index, size) in (0..).zip(sizes) {
+                let held = region.on_device(device(host, index)).len() as f64;
+                let share = (3 * groups) as f64 * *size as f64 / total as f64;
+                prop_assert!((held - share).abs() <= 2.0, "{size} of {total} GiB hold {held} replicas, {share} is the share");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lost_device_moves_only_its_groups(
+        hosts in prop::collection::vec(prop::collection::vec(1..5_u64, 2..4), 4..7),
+        lost in (0..4_usize, 0..2_u128),
+    ) {
+        let sizes: Vec<&[u64]> = hosts.iter().map(Vec::as_slice).collect();
+        let mut region = Region::with_devices(&sizes, 30);
+        let running: Vec<u64> = (1..=hosts.len() as u64).collect();
+        heal(&mut region, &running);
+        let id = device(lost.0 as u64 + 1, lost.1);
+        let touched = region.on_device(id);
+        let before = region.groups.clone();
+        region.observed.failed.push((DeviceId(id), "write: EIO".into()));
+        region.round();
+        for (id, group) in region.groups.iter() {
+            if touched.contains(&id.0) {
+                prop_assert_eq!(group.in_sync().count(), 2);
+            } else {
+                prop_assert_eq!(Some(group), before.group(id));
+            }
+        }
+        heal(&mut region, &running);
+        assert_apart_and_whole(&region);
+        prop_assert!(region.on_device(id).is_empty());
+    }
+}

@@ -1,0 +1,291 @@
+//! The devices of this host, and the member that runs on each.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use nova_device::{Shard, sync::oneshot};
+use nova_ring::abi::AgentEvent;
+use nova_ring::snapshot::HostMap;
+use nova_ring::{Counter, Counters};
+use nova_shard::RealShard;
+use nova_units::{BootId, DeviceId, GroupId, Incarnation, NodeId, TaskClass};
+use novafs_member::{GroupHealth, Member, MemberOptions};
+use novafs_replica::Configuration;
+use novafs_store::{Opened, StoreError};
+
+use crate::hosts::Hosts;
+use crate::map::confirmed_devices;
+use crate::storage;
+
+pub(crate) type RealMember = Member<RealShard, Hosts>;
+
+/// One device that serves, for as long as the process lives.
+pub(crate) struct Device {
+    /// Its place in the configuration.
+    place: u8,
+    pub(crate) id: DeviceId,
+    mount_counter: u64,
+    /// The life in which it was mounted.
+    incarnation: Incarnation,
+    bytes_total: u64,
+    /// Until the first map says who this host is.
+    opened: RefCell<Option<Opened<RealShard>>>,
+    /// From then on.
+    member: RefCell<Option<Rc<RealMember>>>,
+    /// The life that the controllers last named.
+    told_life: Cell<Incarnation>,
+    /// What the agent was told of the copies here.
+    told_health: RefCell<BTreeMap<GroupId, GroupHealth>>,
+}
+
+impl Device {
+    pub(crate) fn member(&self) -> Option<Rc<RealMember>> {
+        self.member.borrow().clone()
+    }
+}
+
+/// All of them.
+pub(crate) struct Devices {
+    serving: Vec<Device>,
+    /// Places of those that do not serve since this start.
+    broken: Vec<u8>,
+    /// Which of `serving` holds each group, by the newest map.
+    routes: RefCell<BTreeMap<GroupId, usize>>,
+}
+
+impl Devices {
+    pub(crate) fn new(found: storage::Devices) -> Self {
+        let serving = found.opened.into_iter().map(|(place, opened)| Device {
+            place,
+            id: opened.device,
+            mount_counter: opened.mount_counter,
+            incarnation: opened.incarnation,
+            bytes_total: opened.store.usage().bytes_total,
+            opened: RefCell::new(Some(opened)),
+            member: RefCell::default(),
+            told_life: Cell::new(Incarnation(0)),
+            told_health: RefCell::default(),
+        });
+        Self { serving: serving.collect(), broken: found.broken, routes: RefCell::default() }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Device> {
+        self.serving.iter()
+    }
+
+    /// The members that run.
+    pub(crate) fn members(&self) -> impl Iterator<Item = Rc<RealMember>> + '_ {
+        self.serving.iter().filter_map(Device::member)
+    }
+
+    /// Starts a member on each device, now that it is known who this host is.
+    pub(crate) fn start(
+        &self,
+        shard: &RealShard,
+        peers: &Hosts,
+        node: NodeId,
+        boot: BootId,
+        options: MemberOptions,
+    ) {
+        for device in &self.serving {
+            // A map that comes while the host stops starts nothing any more.
+            let Some(opened) = device.opened.borrow_mut().take() else { continue };
+            let member = Member::start(shard.clone(), peers.clone(), opened, node, boot, options);
+            device.member.replace(Some(member));
+        }
+    }
+
+    /// Gives a map to every member, each with the life that is confirmed for its own device.
+    pub(crate) fn configure(&self, map: &HostMap, configuration: &Configuration) {
+        let confirmed = confirmed_devices(map);
+        let me = configuration.self_node;
+        let life = |device: &Device| confirmed.get(&device.id).copied();
+        self.routes.replace(
+            configuration
+                .groups
+                .iter()
+                .filter_map(|(group, view)| {
+                    let member = view.member(me)?;
+                    let found = self.serving.iter().position(|it| life(it) == Some(member.incarnation))?;
+                    Some((*group, found))
+                })
+                .collect(),
+        );
+        for device in &self.serving {
+            if let Some(member) = device.member() {
+                member.configure(&Configuration { confirmed: life(device), ..configuration.clone() });
+            }
+        }
+    }
+
+    /// The member on the device that holds `group`: as the map says, or else where its data still lie.
+    pub(crate) fn member_of(&self, group: GroupId) -> Option<Rc<RealMember>> {
+        if let Some(device) = self.routes.borrow().get(&group) {
+            return self.serving[*device].member();
+        }
+        self.members().find(|member| member.store().group(group).is_some())
+    }
+
+    /// What an agent that has just attached has to know.
+    pub(crate) fn full_report(&self) -> Vec<AgentEvent> {
+        let mounted = self.serving.iter().map(|device| AgentEvent::Mounted {
+            device: device.id,
+            mount_counter: device.mount_counter,
+            incarnation: device.incarnation,
+            bytes_total: device.bytes_total,
+            place: device.place,
+        });
+        let broken = self.broken.iter().map(|place| AgentEvent::DeviceBroken { place: *place });
+        let count = |count: usize| u8::try_from(count).expect("a host has at most 24 devices");
+        let told =
+            AgentEvent::DevicesTold { mounted: count(self.serving.len()), broken: count(self.broken.len()) };
+        for device in &self.serving {
+            // A new agent is told everything again, with the next look.
+            device.told_health.borrow_mut().clear();
+        }
+        mounted.chain(broken).chain([told]).collect()
+    }
+
+    /// Room on every device, and what is new of the copies there.
+    pub(crate) fn news(&self) -> Vec<AgentEvent> {
+        let mut news = Vec::new();
+        for (index, device) in self.serving.iter().enumerate() {
+            let Some(member) = device.member() else { continue };
+            let usage = member.store().usage();
+            news.push(AgentEvent::Usage {
+                device: device.id,
+                bytes_total: usage.bytes_total,
+                bytes_free: usage.bytes_free,
+            });
+            for health in member.health() {
+                // A replica that moved to another device here may have left data behind.
+                let elsewhere = self.routes.borrow().get(&health.group).is_some_and(|held| *held != index);
+                if !elsewhere {
+                    news.extend(device.news_of(health));
+                }
+            }
+        }
+        news
+    }
+
+    /// The controllers gave a device its life. The map says the same, and says it together with the roles: the member
+    /// acts on that. The order comes again with every report of the mounts.
+    pub(crate) fn incarnate(&self, id: DeviceId, incarnation: Incarnation, wipe: bool) {
+        let Some(device) = self.serving.iter().find(|device| device.id == id) else { return };
+        if device.told_life.replace(incarnation) != incarnation {
+            tracing::info!(device = %id, place = device.place, %incarnation, wipe, "the controllers gave a device its life");
+        }
+    }
+
+    /// Ends every member and closes every device, all at the same time.
+    pub(crate) async fn stop(&self, shard: &RealShard) -> Result<(), StoreError> {
+        let mut ending = Vec::new();
+        for device in &self.serving {
+            let (sender, receiver) = oneshot::channel();
+            let (member, opened) = (device.member.take(), device.opened.take());
+            shard.spawn(TaskClass::Control, async move {
+                let ended = match (member, opened) {
+                    (Some(member), _) => member.stop().await,
+                    (None, Some(opened)) => opened.store.close().await,
+                    (None, None) => Ok(()),
+                };
+                // Whoever stops waits for all of them.
+                let _ = sender.send(ended);
+            });
+            ending.push(receiver);
+        }
+        let mut all = Ok(());
+        for ended in ending {
+            all = all.and(ended.await.unwrap_or(Ok(())));
+        }
+        all
+    }
+
+    /// Sums over all devices; of times the oldest, and of paces the slowest.
+    pub(crate) fn count_into(&self, counters: &Counters) {
+        let mut sums: BTreeMap<Counter, u64> = BTreeMap::new();
+        for member in self.members() {
+            let (store, counted, pace) = (member.store().counters(), member.counters(), member.pace());
+            let mark = member.store().scrub_mark();
+            let added = [
+                (Counter::PagesBad, counted.corrupt_found),
+                (Counter::PagesRepaired, counted.units_repaired),
+                (Counter::Commits, counted.host.entries_committed),
+                (Counter::UnitsBackfilled, store.units_installed),
+                (Counter::ScrubBytes, store.bytes_verified),
+                (Counter::ScrubUnits, store.units_verified),
+                (Counter::ScrubPasses, counted.scrub_passes),
+                (Counter::ScrubCompares, counted.compares),
+                (Counter::ScrubComparesUnanswered, counted.compares_unanswered),
+                (Counter::DifferencesFound, counted.differences_found),
+                (Counter::DifferencesSettled, counted.differences_settled),
+                (Counter::MetadataRewritten, store.pages_rewritten),
+                (Counter::MetadataDamaged, counted.metadata_damaged),
+                // One flush a batch (docs/adr/0004).
+                (Counter::WalBatches, store.batches),
+                (Counter::Flushes, store.batches),
+                (Counter::Checkpoints, store.checkpoints),
+                (Counter::DeviceBytesWritten, store.body_bytes + store.log_bytes),
+                (Counter::DeviceBytesRead, counted.bytes_read),
+            ];
+            for (counter, value) in added {
+                *sums.entry(counter).or_default() += value;
+            }
+            let slowest = [
+                (Counter::PaceWindow, pace.window),
+                (Counter::PaceEntries, pace.entries),
+                (Counter::PaceMedianUs, pace.median_us),
+                (Counter::PaceP99Us, pace.p99_us),
+            ];
+            for (counter, value) in slowest {
+                let known = sums.entry(counter).or_default();
+                *known = value.max(*known);
+            }
+            // The pass that runs longest, if one runs; and since when everything was verified, 0 when something never was.
+            let began = sums.entry(Counter::ScrubBeganMs).or_default();
+            *began = [*began, mark.started.0].into_iter().filter(|ms| *ms != 0).min().unwrap_or(0);
+            let oldest = [
+                (Counter::ScrubLastBeganMs, mark.last_started.0),
+                (Counter::ScrubLastEndedMs, mark.last_ended.0),
+            ];
+            for (counter, value) in oldest {
+                let known = sums.entry(counter).or_insert(value);
+                *known = value.min(*known);
+            }
+        }
+        for (counter, value) in sums {
+            counters.set(counter, value);
+        }
+    }
+}
+
+impl Device {
+    /// What to tell of a copy, when it is new.
+    fn news_of(&self, now: GroupHealth) -> Option<AgentEvent> {
+        let before = self.told_health.borrow_mut().insert(now.group, now);
+        if before == Some(now) {
+            return None;
+        }
+        let before = before.unwrap_or_default();
+        if now.disputed_units > before.disputed_units {
+            tracing::error!(group = %now.group, units = now.disputed_units, "members hold units differently, and their log does not say who is right: see `nova fs health`");
+        }
+        if now.damaged && !before.damaged {
+            tracing::error!(group = %now.group, device = %self.id, place = self.place, "metadata of the device is damaged: drain this host and replace the device");
+        }
+        Some(AgentEvent::Health {
+            group: now.group,
+            units: now.units,
+            blocks: now.blocks,
+            bytes_verified: now.bytes_verified,
+            verified_since_ms: now.verified_since.0,
+            bad_units: now.bad_units,
+            risky_blocks: now.risky_blocks,
+            disputed_units: now.disputed_units,
+            repaired: now.repaired,
+            filled_units: now.filled_units,
+            damaged: now.damaged,
+        })
+    }
+}
