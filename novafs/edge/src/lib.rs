@@ -5,6 +5,7 @@
 //! over the seams, so the simulator runs exactly what `novad` runs (docs/adr/0003).
 #![forbid(unsafe_code)]
 
+mod block_keys;
 mod cut;
 mod error;
 mod gather;
@@ -18,7 +19,7 @@ mod writer;
 pub use cut::TrimRequest;
 pub use error::EdgeError;
 pub use gather::{GATHER_BYTES_MAX, MESSAGES_IN_FLIGHT_MAX};
-pub use keyring::Keyring;
+pub use keyring::{HeldKey, Keyring};
 pub use read::{Located, ReadRequest};
 pub use write::{Plaintext, WriteRequest};
 pub use writer::{BlockSummary, WriterId, WriterOpened};
@@ -33,7 +34,6 @@ use nearest::Nearest;
 use nova_device::sync::Notify;
 use nova_device::{Clock, Peers, Shard};
 use nova_units::{BlockId, Generation, GroupId};
-use novafs_format::seal::DomainKey;
 use novafs_replica::Configuration;
 use write::Memory;
 use writer::Writers;
@@ -196,7 +196,7 @@ impl<S: Shard, P: Peers> Edge<S, P> {
     }
 
     /// A key by name, version 0 for the current one; waits while somebody may bring it.
-    async fn key(&self, domain: u32, version: u32) -> Result<Rc<DomainKey>, EdgeError> {
+    async fn key(&self, domain: u32, version: u32) -> Result<Rc<HeldKey>, EdgeError> {
         let clock = self.shard.clock();
         let until = clock.now() + self.options.key_wait;
         loop {

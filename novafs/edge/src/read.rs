@@ -9,14 +9,14 @@ use nova_units::{
     BLOCK_BYTES_MAX, BlockId, DeviceId, Epoch, GroupId, NodeId, PAGE_BYTES, TaskClass, UNIT_LOG2_MAX,
     UNIT_LOG2_MIN, UnitIndex,
 };
-use novafs_format::seal::{BlockKey, DomainKey};
+use novafs_format::seal::BlockKey;
 use novafs_format::{Codec, ENTRY_UNITS_MAX, SealedUnit};
 use novafs_replica::{Answer, GroupView, LocatedUnit, Message, Versioned};
 
 use crate::error::{answer_reason, peer_reason};
 use crate::gather::GATHER_BYTES_MAX;
 use crate::write::{narrow, wide};
-use crate::{Edge, EdgeError};
+use crate::{Edge, EdgeError, HeldKey};
 
 /// Pause before the members are asked again, once all have failed.
 const ROUND_PAUSE: Duration = Duration::from_millis(20);
@@ -157,18 +157,17 @@ enum Attempt {
 
 /// The block keys of one read: most blocks have units of one session only.
 struct Keys<'k> {
-    domain: &'k DomainKey,
+    domain: &'k HeldKey,
     unit_log2: u8,
-    newest: Option<BlockKey>,
+    newest: Option<Rc<BlockKey>>,
 }
 
 impl Keys<'_> {
     fn of(&mut self, sealed: &SealedUnit) -> &BlockKey {
         if !self.newest.as_ref().is_some_and(|key| key.is_of(sealed)) {
-            let key = BlockKey::derive(self.domain, &sealed.salt, sealed.block, sealed.generation);
-            self.newest = Some(key.with_unit_log2(self.unit_log2));
+            self.newest = Some(self.domain.block_key(sealed, self.unit_log2));
         }
-        self.newest.as_ref().expect("just derived")
+        self.newest.as_ref().expect("just set")
     }
 }
 
