@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
+use nova_buf::{DmaBuf, SharedBuf};
 use nova_device::mem::MemShard;
 use nova_device::sync::{oneshot, timeout_at};
 use nova_device::{Clock, Handler, Incoming, PeerError, Peers, Reply, Request, Shard};
-use nova_units::{NodeId, TaskClass};
+use nova_units::{NodeId, PageSum, TaskClass};
+use novafs_format::PAGE;
 use novafs_member::Service;
 
 /// How long a call whose answer cannot come keeps its caller waiting at most.
@@ -137,6 +139,7 @@ impl Net {
                 Some(bytes) => {
                     let mut body = shard.pool().take(bytes.len()).await;
                     body.copy_from_slice(bytes);
+                    set_sums(&mut body);
                     Some(body)
                 }
                 None => None,
@@ -144,6 +147,7 @@ impl Net {
             let (priority, hop) = letter.request;
             let incoming = Incoming { head: letter.head, body, priority, hop };
             let served = service.serve(from, incoming).await;
+            assert_sums(served.body.as_ref());
             let _ = done.send((served.head, served.body.map(|body| body.to_vec())));
         });
         match served.await {
@@ -170,6 +174,7 @@ pub(crate) struct SimPeers {
 impl Peers for SimPeers {
     async fn call(&self, to: NodeId, request: Request) -> Result<Reply, PeerError> {
         let (sender, receiver) = oneshot::channel();
+        assert_sums(request.body.as_ref());
         let letter = Letter {
             from: self.me,
             to,
@@ -189,10 +194,30 @@ impl Peers for SimPeers {
             Some(bytes) if !bytes.is_empty() => {
                 let mut body = self.shard.pool().take(bytes.len()).await;
                 body.copy_from_slice(&bytes);
+                set_sums(&mut body);
                 Some(body)
             }
             _ => None,
         };
         Ok(Reply { head, body })
+    }
+}
+
+fn sums_of(bytes: &[u8]) -> Rc<[PageSum]> {
+    bytes.chunks_exact(PAGE).map(|page| PageSum(crc32fast::hash(page))).collect()
+}
+
+/// What a link does with a body that it received.
+fn set_sums(body: &mut DmaBuf) {
+    if body.len().is_multiple_of(PAGE) {
+        let sums = sums_of(body);
+        body.set_page_sums(sums);
+    }
+}
+
+/// A link would send the sums that a body carries for those of its bytes.
+fn assert_sums(body: Option<&SharedBuf>) {
+    if let Some((body, sums)) = body.and_then(|body| body.page_sums().map(|sums| (body, sums))) {
+        assert_eq!(*sums, *sums_of(body), "a body left with sums that are not those of its bytes");
     }
 }

@@ -224,6 +224,7 @@ impl<S: Shard, P: Peers> Edge<S, P> {
                 }
             }
         }
+        body.set_page_sums(units.iter().flat_map(SealedUnit::page_sums).collect());
         self.count(|counters| counters.units_sealed += units.len() as u64);
         Sealed { units, body: body.freeze() }
     }

@@ -4,13 +4,14 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
+use nova_buf::DmaBuf;
 use nova_device::{Clock, Peers, Shard};
 use nova_units::{
     BLOCK_BYTES_MAX, BlockId, DeviceId, Epoch, GroupId, NodeId, PAGE_BYTES, TaskClass, UNIT_LOG2_MAX,
     UNIT_LOG2_MIN, UnitIndex,
 };
 use novafs_format::seal::BlockKey;
-use novafs_format::{Codec, ENTRY_UNITS_MAX, SealedUnit};
+use novafs_format::{Codec, ENTRY_UNITS_MAX, PAGE, SealedUnit};
 use novafs_replica::{Answer, GroupView, LocatedUnit, Message, Versioned};
 
 use crate::error::{answer_reason, peer_reason};
@@ -306,7 +307,7 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         let message = units.message(view.epoch);
         let attempt = match self.ask(host, &message, None, units.reply_bytes_max()).await {
             Ok((Answer::Units { units: found }, body)) => {
-                self.open_run(units, keys, &found, body.as_deref().unwrap_or_default(), give).await
+                self.open_run(units, keys, &found, body.as_ref(), give).await
             }
             Ok((Answer::Corrupt { .. }, _)) => Attempt::Bad,
             Ok((answer, _)) => Attempt::Elsewhere(answer_reason(&answer)),
@@ -324,9 +325,11 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         units: &Units,
         keys: &mut Keys<'_>,
         found: &[Versioned],
-        body: &[u8],
+        body: Option<&DmaBuf>,
         give: &mut impl FnMut(u32, Option<&[u8]>),
     ) -> Attempt {
+        let sums = body.and_then(DmaBuf::page_sums);
+        let body = body.map(|body| &body[..]).unwrap_or_default();
         if !units.fits(found, body) {
             return Attempt::Bad;
         }
@@ -342,13 +345,19 @@ impl<S: Shard, P: Peers> Edge<S, P> {
                 give(wanted, None);
                 continue;
             };
-            let stored = &body[at..at + unit.padded_bytes()];
-            at += stored.len();
+            let range = at..at + unit.padded_bytes();
+            at = range.end;
+            let stored = &body[range.clone()];
+            // Who received the bytes went over them once; what they sum up to is compared here.
+            let checked = match sums {
+                Some(sums) => unit.check_page_sums(&sums[range.start / PAGE..range.end / PAGE]),
+                None => unit.check_pages(stored),
+            };
             let right_length = dense.is_none_or(|bytes| bytes == u64::from(unit.plain_bytes));
             let plain = &mut plain[..wide(u64::from(unit.stored_bytes).min(1 << units.unit_log2))];
             if !right_length
                 || unit.codec != Codec::Raw
-                || unit.check_pages(stored).is_err()
+                || checked.is_err()
                 || keys.of(unit).open(unit, stored, plain).is_err()
             {
                 return Attempt::Bad;

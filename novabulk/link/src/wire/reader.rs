@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use nova_buf::DmaBuf;
 use nova_device::{Clock, Lane, Shard, sync::timeout_at};
-use novabulk_frame::{Control, FrameError, FrameKind, HEADER_BYTES, Received, decode};
+use novabulk_frame::{Control, FrameError, FrameKind, HEADER_BYTES, Received, decode, page_sums};
 use novabulk_transfer::{Body, Inbound, Input, Place};
 
 use crate::options::BODY_WAIT;
@@ -79,9 +79,9 @@ async fn receive_all<S: Shard>(
                     Err(violation) => return Err(wire.end(Input::Misplaced(violation))),
                 };
                 let into = room(wire, closed.as_mut(), &place, payload_bytes).await?;
-                let into = recv(wire, lane, closed.as_mut(), into, payload_bytes).await?;
+                let mut into = recv(wire, lane, closed.as_mut(), into, payload_bytes).await?;
                 wire.heard(payload_bytes);
-                if let Err(error) = received.verify(&into) {
+                if let Err(error) = verify(received, &mut into) {
                     return Err(wire.end(Input::Garbled(error)));
                 }
                 wire.put(&place, into);
@@ -106,6 +106,15 @@ fn header_at(bytes: &[u8], at: usize) -> [u8; HEADER_BYTES] {
 fn check_control(received: Received, payload: &[u8]) -> Result<Control, FrameError> {
     received.verify(payload)?;
     Control::decode(payload)
+}
+
+/// Checks a frame by one pass over its payload. What that gives for each page stays with the payload: whoever knows what
+/// a page should sum up to compares, and reads nothing again.
+fn verify(received: Received, payload: &mut DmaBuf) -> Result<(), FrameError> {
+    let Some(sums) = page_sums(payload) else { return received.verify(payload).map(drop) };
+    received.verify_summed(&sums)?;
+    payload.set_page_sums(sums);
+    Ok(())
 }
 
 /// Receives unless the connection closes first.
