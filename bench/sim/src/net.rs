@@ -41,6 +41,7 @@ pub(crate) struct Net {
     rng: RefCell<fastrand::Rng>,
     hosts: RefCell<BTreeMap<NodeId, Endpoint>>,
     cuts: RefCell<BTreeSet<(NodeId, NodeId)>>,
+    slow: RefCell<BTreeMap<(NodeId, NodeId), Duration>>,
     pub(crate) weather: Cell<Weather>,
 }
 
@@ -67,6 +68,7 @@ impl Net {
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
             hosts: RefCell::default(),
             cuts: RefCell::default(),
+            slow: RefCell::default(),
             weather: Cell::new(Weather::FAIR),
         })
     }
@@ -82,6 +84,11 @@ impl Net {
     /// Lets nothing pass from one to the other, this way only.
     pub(crate) fn cut(&self, from: NodeId, to: NodeId) {
         self.cuts.borrow_mut().insert((from, to));
+    }
+
+    /// What one sends the other takes so much longer, this way only.
+    pub(crate) fn slow_down(&self, from: NodeId, to: NodeId, by: Duration) {
+        self.slow.borrow_mut().insert((from, to), by);
     }
 
     pub(crate) fn heal(&self, from: NodeId, to: NodeId) {
@@ -108,7 +115,8 @@ impl Net {
             }
             (Duration::from_micros(micros), rng.u32(..1000) < weather.reset_permille)
         };
-        self.pause(delay).await;
+        let slow = self.slow.borrow().get(&(from, to)).copied().unwrap_or_default();
+        self.pause(delay + slow).await;
         if self.is_cut(from, to) {
             self.pause(FOREVER).await;
             return false;

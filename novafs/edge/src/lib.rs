@@ -9,6 +9,7 @@ mod block_keys;
 mod cut;
 mod error;
 mod gather;
+mod hedge;
 mod keyring;
 mod nearest;
 mod order;
@@ -84,6 +85,12 @@ pub struct EdgeCounters {
     pub looks: u64,
     /// Attempts that were made again elsewhere or under a newer epoch.
     pub retries: u64,
+    /// Reads that were asked of a second member because the first took longer than it mostly does.
+    pub reads_hedged: u64,
+    /// Of those, how many the second member answered first.
+    pub hedges_won: u64,
+    /// Reads that would have been asked twice, but too many were lately.
+    pub hedges_held_back: u64,
     /// Longest time between two acknowledged writes while writes were waiting, in milliseconds.
     pub write_stall_ms_max: u64,
 }

@@ -245,9 +245,9 @@ impl<S: Shard, P: Peers> Edge<S, P> {
             if let Some(view) = map.group(units.group) {
                 let mut hosts: Vec<NodeId> = view.in_sync().collect();
                 self.nearest.sort(&mut hosts, self.shard.random());
-                for (index, host) in hosts.iter().copied().enumerate() {
+                for index in 0..hosts.len() {
                     asked += 1;
-                    match self.read_from(host, view, units, &mut keys, give).await {
+                    match self.read_from(&mut hosts[index..], view, units, &mut keys, give).await {
                         Attempt::Done => {
                             if bad > 0 {
                                 self.look_at_the_others(units, view.epoch, &hosts[index + 1..]);
@@ -296,16 +296,17 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         });
     }
 
+    /// One attempt at the first of `hosts`; the second takes its place when it was asked too, and answered.
     async fn read_from(
         &self,
-        host: NodeId,
+        hosts: &mut [NodeId],
         view: &GroupView,
         units: &Units,
         keys: &mut Keys<'_>,
         give: &mut impl FnMut(u32, Option<&[u8]>),
     ) -> Attempt {
         let message = units.message(view.epoch);
-        let attempt = match self.ask(host, &message, None, units.reply_bytes_max()).await {
+        let attempt = match self.ask_nearest(hosts, &message, units.reply_bytes_max()).await {
             Ok((Answer::Units { units: found }, body)) => {
                 self.open_run(units, keys, &found, body.as_ref(), give).await
             }
