@@ -26,8 +26,10 @@ mod rewrite;
 mod rot;
 mod run;
 mod scenario;
+mod slow;
 
 pub use history::Counts;
 pub use many::{Report, run_many};
 pub use rot::{Rot, rot};
 pub use run::{Outcome, Trouble, run};
+pub use slow::{Slow, slow};

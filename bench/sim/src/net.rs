@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
+use nova_buf::{DmaBuf, SharedBuf};
 use nova_device::mem::MemShard;
 use nova_device::sync::{oneshot, timeout_at};
 use nova_device::{Clock, Handler, Incoming, PeerError, Peers, Reply, Request, Shard};
-use nova_units::{NodeId, TaskClass};
+use nova_units::{NodeId, PageSum, TaskClass};
+use novafs_format::PAGE;
 use novafs_member::Service;
 
 /// How long a call whose answer cannot come keeps its caller waiting at most.
@@ -39,6 +41,7 @@ pub(crate) struct Net {
     rng: RefCell<fastrand::Rng>,
     hosts: RefCell<BTreeMap<NodeId, Endpoint>>,
     cuts: RefCell<BTreeSet<(NodeId, NodeId)>>,
+    slow: RefCell<BTreeMap<(NodeId, NodeId), Duration>>,
     pub(crate) weather: Cell<Weather>,
 }
 
@@ -65,6 +68,7 @@ impl Net {
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
             hosts: RefCell::default(),
             cuts: RefCell::default(),
+            slow: RefCell::default(),
             weather: Cell::new(Weather::FAIR),
         })
     }
@@ -80,6 +84,11 @@ impl Net {
     /// Lets nothing pass from one to the other, this way only.
     pub(crate) fn cut(&self, from: NodeId, to: NodeId) {
         self.cuts.borrow_mut().insert((from, to));
+    }
+
+    /// What one sends the other takes so much longer, this way only.
+    pub(crate) fn slow_down(&self, from: NodeId, to: NodeId, by: Duration) {
+        self.slow.borrow_mut().insert((from, to), by);
     }
 
     pub(crate) fn heal(&self, from: NodeId, to: NodeId) {
@@ -106,7 +115,8 @@ impl Net {
             }
             (Duration::from_micros(micros), rng.u32(..1000) < weather.reset_permille)
         };
-        self.pause(delay).await;
+        let slow = self.slow.borrow().get(&(from, to)).copied().unwrap_or_default();
+        self.pause(delay + slow).await;
         if self.is_cut(from, to) {
             self.pause(FOREVER).await;
             return false;
@@ -137,6 +147,7 @@ impl Net {
                 Some(bytes) => {
                     let mut body = shard.pool().take(bytes.len()).await;
                     body.copy_from_slice(bytes);
+                    set_sums(&mut body);
                     Some(body)
                 }
                 None => None,
@@ -144,6 +155,7 @@ impl Net {
             let (priority, hop) = letter.request;
             let incoming = Incoming { head: letter.head, body, priority, hop };
             let served = service.serve(from, incoming).await;
+            assert_sums(served.body.as_ref());
             let _ = done.send((served.head, served.body.map(|body| body.to_vec())));
         });
         match served.await {
@@ -170,6 +182,7 @@ pub(crate) struct SimPeers {
 impl Peers for SimPeers {
     async fn call(&self, to: NodeId, request: Request) -> Result<Reply, PeerError> {
         let (sender, receiver) = oneshot::channel();
+        assert_sums(request.body.as_ref());
         let letter = Letter {
             from: self.me,
             to,
@@ -189,10 +202,30 @@ impl Peers for SimPeers {
             Some(bytes) if !bytes.is_empty() => {
                 let mut body = self.shard.pool().take(bytes.len()).await;
                 body.copy_from_slice(&bytes);
+                set_sums(&mut body);
                 Some(body)
             }
             _ => None,
         };
         Ok(Reply { head, body })
+    }
+}
+
+fn sums_of(bytes: &[u8]) -> Rc<[PageSum]> {
+    bytes.chunks_exact(PAGE).map(|page| PageSum(crc32fast::hash(page))).collect()
+}
+
+/// What a link does with a body that it received.
+fn set_sums(body: &mut DmaBuf) {
+    if body.len().is_multiple_of(PAGE) {
+        let sums = sums_of(body);
+        body.set_page_sums(sums);
+    }
+}
+
+/// A link would send the sums that a body carries for those of its bytes.
+fn assert_sums(body: Option<&SharedBuf>) {
+    if let Some((body, sums)) = body.and_then(|body| body.page_sums().map(|sums| (body, sums))) {
+        assert_eq!(*sums, *sums_of(body), "a body left with sums that are not those of its bytes");
     }
 }

@@ -5,4 +5,5 @@ mod all {
     mod regressions;
     mod rot;
     mod seeds;
+    mod slow;
 }

@@ -96,12 +96,19 @@ impl fmt::Display for Work {
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     rows: BTreeMap<&'static str, (Bar, Vec<Work>)>,
+    /// By its name and the row of ours it stands beside.
+    peers: BTreeMap<(&'static str, &'static str), Vec<Work>>,
     raw: Vec<RawRates>,
 }
 
 impl Table {
     pub(crate) fn note(&mut self, row: Row, work: Work) {
         self.rows.entry(row.name).or_insert((row.bar, Vec::new())).1.push(work);
+    }
+
+    /// Another file system did the same.
+    pub(crate) fn note_peer(&mut self, peer: &'static str, beside: &'static str, work: Work) {
+        self.peers.entry((peer, beside)).or_default().push(work);
     }
 
     pub(crate) fn note_raw(&mut self, rates: RawRates) {
@@ -151,7 +158,38 @@ impl Table {
             }
             println!("{line}");
         }
+        for ((peer, beside), works) in &self.peers {
+            let ours = self.rows.get(beside).map(|(_, works)| works.as_slice()).unwrap_or_default();
+            println!("{}", peer_line(peer, beside, works, ours));
+        }
     }
+}
+
+/// What a peer did, and how many times that ours is: medians over the rounds.
+fn peer_line(peer: &str, beside: &str, works: &[Work], ours: &[Work]) -> serde_json::Value {
+    let over = |pick: fn(&Work) -> f64| median(works.iter().map(pick));
+    let times = |pick: fn(&Work) -> f64| {
+        median(ours.iter().zip(works).map(|(ours, work)| pick(ours) / pick(work).max(1e-9)))
+    };
+    let rate = |work: &Work| per(work.operations, work.took);
+    let per_cpu = |work: &Work| per(work.operations, work.servers);
+    let cost = |work: &Work| work.servers.as_secs_f64() / (real(work.bytes) / 1e9);
+    json!({
+        "bench": beside,
+        "peer": peer,
+        "rounds": works.len(),
+        "mb_per_s": over(|work| per(work.bytes, work.took) / 1e6),
+        "operations_per_s": over(rate),
+        "server_cpu_s_per_gb": over(cost),
+        "mb_per_server_cpu_s": over(|work| per(work.bytes, work.servers) / 1e6),
+        "operations_per_server_cpu_s": over(per_cpu),
+        "ours_by_peer": {
+            "bytes_per_s": times(|work| per(work.bytes, work.took)),
+            "bytes_per_server_cpu_s": times(|work| per(work.bytes, work.servers)),
+            "operations_per_server_cpu_s": times(per_cpu),
+            "server_cpu_s_per_gb": times(cost),
+        },
+    })
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
@@ -182,6 +220,23 @@ mod tests {
         );
         assert_eq!(roles.sum(), Duration::from_secs(5));
         assert_eq!(roles.since(roles).sum(), Duration::ZERO);
+    }
+
+    #[test]
+    fn ours_is_told_as_so_many_times_the_peers() {
+        let second = Duration::from_secs(1);
+        let work = |bytes, servers| Work {
+            bytes,
+            operations: bytes / 1000,
+            took: second,
+            servers,
+            roles: Roles::default(),
+            client: second,
+        };
+        let line = peer_line("other", "write", &[work(100_000, second * 2)], &[work(300_000, second)]);
+        assert_eq!(line["ours_by_peer"]["bytes_per_s"], 3.0);
+        assert_eq!(line["ours_by_peer"]["bytes_per_server_cpu_s"], 6.0);
+        assert_eq!(line["operations_per_server_cpu_s"], 50.0);
     }
 
     #[test]

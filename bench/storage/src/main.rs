@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod figure;
+mod peer;
 mod rows;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use nova_path::region::{Region, Size};
 use novafs_client::Client;
 
 use crate::figure::Table;
+use crate::peer::Peer;
 use crate::rows::{ROWS, Stage};
 
 /// Copies of everything.
@@ -59,6 +61,9 @@ struct Arguments {
     /// Where nova, nova-control, nova-agent and novad are; by default beside this program.
     #[arg(long, value_name = "DIR")]
     bins: Option<PathBuf>,
+    /// Another file system that does the same rows in the same rounds; scripts/bench-peers installs it. As root.
+    #[arg(long, value_enum)]
+    peer: Option<peer::Kind>,
 }
 
 fn main() -> ExitCode {
@@ -101,6 +106,7 @@ fn measure(
     let client =
         Client::connect(&socket.context("the region has no compute host")?).context("attach to the agent")?;
     client.mkdir("/hot/bench", 0o755, true)?;
+    let peer = arguments.peer.map(|kind| Peer::up(kind, &folder.join("peer"))).transpose()?;
     let mut table = Table::default();
     let stage = Stage::prepare(folder, arguments.mib, arguments.files, arguments.seconds)?;
     for round in 0..arguments.rounds {
@@ -112,9 +118,20 @@ fn measure(
             eprintln!("round {}: {}: {work}", round + 1, row.name);
             table.note(row, work);
         }
+        if let Some(peer) = &peer {
+            for row in peer::ROWS {
+                interrupt.check()?;
+                peer.forget_cached()?;
+                let work = peer.measure(row, &stage, round);
+                let work = work.with_context(|| format!("measure {} of {}", row.beside, peer.name))?;
+                eprintln!("round {}: {}: {}: {work}", round + 1, peer.name, row.beside);
+                table.note_peer(peer.name, row.beside, work);
+            }
+        }
         table.note_raw(before.mean(raw::measure(folder, arguments.mib << 20, interrupt)?));
     }
     table.print();
+    peer.map_or(Ok(()), Peer::down)?;
     drop(client);
     region.down()
 }

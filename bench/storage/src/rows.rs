@@ -15,13 +15,19 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::figure::{Roles, Work};
 
 /// Large files of the sequential rows.
-const LARGE_FILES: u64 = 4;
+pub(crate) const LARGE_FILES: u64 = 4;
 /// Size of a small file, and of a random read.
-const SMALL_BYTES: u64 = 4 << 10;
+pub(crate) const SMALL_BYTES: u64 = 4 << 10;
 /// Random reads on their way at once.
-const READERS: u64 = 16;
+pub(crate) const READERS: u64 = 16;
 /// Unit size of the file that is read at random: a read then opens what it needs and no more.
 const SMALL_UNIT_LOG2: u8 = 12;
+
+/// Names of the rows.
+pub(crate) const WRITE: &str = "write, 3 replicas, sealed, SHA-256";
+pub(crate) const READ: &str = "sequential read, verified";
+pub(crate) const RANDOM: &str = "random read 4 KiB";
+pub(crate) const CREATE: &str = "durable creates of 4 KiB";
 
 /// What a row is to reach.
 #[derive(Clone, Copy, Debug)]
@@ -44,26 +50,19 @@ pub(crate) struct Row {
 
 /// Rows in the order in which a round takes them: what one writes the next reads.
 pub(crate) const ROWS: [Row; 4] = [
-    Row {
-        name: "write, 3 replicas, sealed, SHA-256",
-        bar: Bar::Write { mb_per_server_cpu_s: 400.0, share_of_raw: 0.35 },
-        run: write_large,
-    },
-    Row { name: "sequential read, verified", bar: Bar::Read { mb_per_cpu_s: 3000.0 }, run: read_large },
-    Row { name: "random read 4 KiB", bar: Bar::Operations { per_server_cpu_s: 60_000.0 }, run: read_random },
-    Row {
-        name: "durable creates of 4 KiB",
-        bar: Bar::Operations { per_server_cpu_s: 4_000.0 },
-        run: create_small,
-    },
+    Row { name: WRITE, bar: Bar::Write { mb_per_server_cpu_s: 400.0, share_of_raw: 0.35 }, run: write_large },
+    Row { name: READ, bar: Bar::Read { mb_per_cpu_s: 3000.0 }, run: read_large },
+    Row { name: RANDOM, bar: Bar::Operations { per_server_cpu_s: 60_000.0 }, run: read_random },
+    Row { name: CREATE, bar: Bar::Operations { per_server_cpu_s: 4_000.0 }, run: create_small },
 ];
 
 /// Inputs of the rows.
 pub(crate) struct Stage {
-    large: Vec<PathBuf>,
-    small: Vec<PathBuf>,
-    large_bytes: u64,
-    seconds: u64,
+    pub(crate) large: Vec<PathBuf>,
+    pub(crate) small: Vec<PathBuf>,
+    /// Length of each large file.
+    pub(crate) large_bytes: u64,
+    pub(crate) seconds: u64,
 }
 
 impl Stage {
@@ -109,7 +108,8 @@ fn costed(region: &Region, work: impl FnOnce() -> Result<(u64, u64)>) -> Result<
     })
 }
 
-fn own_time() -> Duration {
+/// Processor time of this program.
+pub(crate) fn own_time() -> Duration {
     let now = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }

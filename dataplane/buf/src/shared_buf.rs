@@ -6,7 +6,9 @@ use core::{
 };
 use std::rc::Rc;
 
-use crate::DmaBuf;
+use nova_units::PageSum;
+
+use crate::{DmaBuf, dma_buf::PAGE};
 
 /// A frozen [`DmaBuf`], or a part of one. A clone shares the bytes; the last owner returns them to the pool.
 #[derive(Clone)]
@@ -43,6 +45,14 @@ impl SharedBuf {
             return Err(Self { whole, start, end });
         }
         Rc::try_unwrap(whole).map_err(|whole| Self { whole, start, end })
+    }
+
+    /// The sums of its pages, when the whole carries them and this part is whole pages of it.
+    #[must_use]
+    pub fn page_sums(&self) -> Option<&[PageSum]> {
+        let sums = self.whole.page_sums()?;
+        let aligned = self.start.is_multiple_of(PAGE) && self.end.is_multiple_of(PAGE);
+        aligned.then(|| &sums[self.start / PAGE..self.end / PAGE])
     }
 
     /// Index in [`Pool::regions`](crate::Pool::regions) of the piece that holds this buffer.

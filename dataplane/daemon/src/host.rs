@@ -398,6 +398,9 @@ impl Ordered for Rc<Host> {
             counters.set(Counter::UnitsSealed, edge.units_sealed);
             counters.set(Counter::UnitsOpened, edge.units_opened);
             counters.set(Counter::ReadsRetried, edge.retries);
+            counters.set(Counter::ReadsHedged, edge.reads_hedged);
+            counters.set(Counter::HedgesWon, edge.hedges_won);
+            counters.set(Counter::HedgesHeldBack, edge.hedges_held_back);
             counters.set(Counter::GroupStallMsMax, edge.write_stall_ms_max);
         }
         self.devices.count_into(counters);

@@ -136,6 +136,9 @@ async fn own(pool: &Pool, shared: SharedBuf) -> DmaBuf {
         Err(shared) => {
             let mut copy = pool.take(shared.len()).await;
             copy.copy_from_slice(&shared);
+            if let Some(sums) = shared.page_sums() {
+                copy.set_page_sums(sums.into());
+            }
             copy
         }
     }

@@ -210,24 +210,18 @@ impl<L: Lane, C: Clock> Lane for FaultyLane<L, C> {
         self.inner.send(head, body).await
     }
 
-    async fn recv_exact(&self, into: DmaBuf, count: usize) -> (Result<(), LaneError>, DmaBuf) {
+    async fn recv_behind(
+        &self,
+        into: DmaBuf,
+        filled: usize,
+        min: usize,
+    ) -> (Result<usize, LaneError>, DmaBuf) {
         if let Err(error) = self.meet_fate().await {
             return (Err(error), into);
         }
-        let (result, mut into) = self.inner.recv_exact(into, count).await;
-        if result.is_ok() {
-            self.flip(&mut into[..count]);
-        }
-        (result, into)
-    }
-
-    async fn recv_some(&self, into: DmaBuf, min: usize) -> (Result<usize, LaneError>, DmaBuf) {
-        if let Err(error) = self.meet_fate().await {
-            return (Err(error), into);
-        }
-        let (result, mut into) = self.inner.recv_some(into, min).await;
+        let (result, mut into) = self.inner.recv_behind(into, filled, min).await;
         if let Ok(count) = result {
-            self.flip(&mut into[..count]);
+            self.flip(&mut into[filled..filled + count]);
         }
         (result, into)
     }

@@ -51,35 +51,67 @@ pub trait Lane: 'static {
     /// Dropped after it started, it poisons the lane: part of a message may be on its way.
     async fn send(&self, head: &[u8], body: Option<SharedBuf>) -> Result<(), LaneError>;
 
-    /// Receives exactly `count` bytes into the front of `into`.
-    ///
-    /// # Errors
-    /// [`LaneError::Closed`] when the stream ends before `count` bytes.
-    ///
-    /// # Panics
-    /// When `count` is above `into.len()`.
-    ///
-    /// # Cancel safety
-    /// Not cancel safe: bytes received so far are lost, and the lane answers [`LaneError::Poisoned`] afterwards.
-    async fn recv_exact(&self, into: DmaBuf, count: usize) -> (Result<(), LaneError>, DmaBuf);
-
-    /// Receives at least `min` bytes and at most `into.len()` into the front of `into`; tells how many.
+    /// Receives at least `min` bytes, and as many as fit `into`, behind the first `filled` bytes of it; tells how many.
     ///
     /// # Errors
     /// [`LaneError::Closed`] when the stream ends before `min` bytes.
     ///
     /// # Panics
+    /// When `min` is zero, or does not fit behind what is filled.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: bytes received so far are lost, and the lane answers [`LaneError::Poisoned`] afterwards.
+    async fn recv_behind(
+        &self,
+        into: DmaBuf,
+        filled: usize,
+        min: usize,
+    ) -> (Result<usize, LaneError>, DmaBuf);
+
+    /// Receives exactly `count` bytes into the front of `into`, at least one.
+    ///
+    /// # Errors
+    /// As [`Lane::recv_behind`].
+    ///
+    /// # Panics
+    /// When `count` is zero or above `into.len()`.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe, like [`Lane::recv_behind`].
+    async fn recv_exact(&self, mut into: DmaBuf, count: usize) -> (Result<(), LaneError>, DmaBuf) {
+        let len = into.len();
+        assert!(count <= len, "{count} bytes into a buffer of {len}");
+        into.truncate(count);
+        let (result, mut into) = self.recv_behind(into, 0, count).await;
+        into.set_len(len);
+        (result.map(drop), into)
+    }
+
+    /// Receives at least `min` bytes and at most `into.len()` into the front of `into`; tells how many.
+    ///
+    /// # Errors
+    /// As [`Lane::recv_behind`].
+    ///
+    /// # Panics
     /// When `min` is zero or above `into.len()`.
     ///
     /// # Cancel safety
-    /// Not cancel safe, like [`Lane::recv_exact`].
-    async fn recv_some(&self, into: DmaBuf, min: usize) -> (Result<usize, LaneError>, DmaBuf);
+    /// Not cancel safe, like [`Lane::recv_behind`].
+    async fn recv_some(&self, into: DmaBuf, min: usize) -> (Result<usize, LaneError>, DmaBuf) {
+        self.recv_behind(into, 0, min).await
+    }
 
     /// Ends the sending direction: the peer receives what was sent, then [`LaneError::Closed`].
     ///
     /// # Errors
     /// When the connection is already broken.
     async fn shutdown(&self) -> Result<(), LaneError>;
+}
+
+/// Asserts what [`Lane::recv_behind`] asks of its caller.
+pub(crate) fn check_room(into: &DmaBuf, filled: usize, min: usize) {
+    let fits = filled.checked_add(min).is_some_and(|end| end <= into.len());
+    assert!(min > 0 && fits, "at least {min} bytes behind {filled} in a buffer of {}", into.len());
 }
 
 /// Takes connections that other hosts open.

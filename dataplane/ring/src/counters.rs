@@ -82,6 +82,12 @@ counters! {
     UnitsNotAuthentic = 22, "units_not_authentic";
     /// Reads that went to another member after a refusal or time-out.
     ReadsRetried = 23, "reads_retried";
+    /// Reads asked of a second member because the first took longer than it mostly does.
+    ReadsHedged = 28, "reads_hedged";
+    /// Of those, how many the second answered first.
+    HedgesWon = 29, "hedges_won";
+    /// Reads that were not asked twice because too many were lately.
+    HedgesHeldBack = 30, "hedges_held_back";
     /// Stored bytes that scrub read and checked.
     ScrubBytes = 40, "scrub_bytes";
     /// Units of those.

@@ -12,8 +12,9 @@
 //! All numbers are in network order.
 
 use core::fmt;
+use std::rc::Rc;
 
-use nova_units::FRAME_PAYLOAD_BYTES_MAX;
+use nova_units::{FRAME_PAYLOAD_BYTES_MAX, PAGE_BYTES, PageSum};
 
 use crate::error::FrameError;
 
@@ -29,6 +30,7 @@ pub const PAYLOAD_BYTES_MAX: u32 = FRAME_PAYLOAD_BYTES_MAX;
 pub const CONTROL_BYTES_MAX: u32 = 64 << 10;
 
 const CHECKED_BYTES: usize = 12;
+const PAGE: usize = 4096;
 const CODEC_MASK: u8 = 0b0000_0011;
 const CONTROL: u8 = 0b0000_0100;
 const MORE: u8 = 0b0000_1000;
@@ -36,6 +38,7 @@ const END: u8 = 0b0001_0000;
 const RESERVED: u8 = 0b1110_0000;
 
 const _: () = assert!(CONTROL_BYTES_MAX <= PAYLOAD_BYTES_MAX);
+const _: () = assert!(PAGE as u64 == PAGE_BYTES);
 
 /// A stream of one connection. 0 is the connection itself; odd ids are the dialer's, even ones the listener's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,11 +110,27 @@ impl FrameHeader {
     /// When `payload_bytes` is not the payload's length or out of range; a sender cuts its payload before.
     #[must_use]
     pub fn encode(&self, payload: &[u8]) -> [u8; HEADER_BYTES] {
+        self.encode_with(payload.len(), |checked| checksum(checked, payload))
+    }
+
+    /// The header in front of a payload of whole pages that have these sums; its bytes are not looked at.
+    ///
+    /// # Panics
+    /// When `payload_bytes` is not the length of so many pages, or out of range.
+    #[must_use]
+    pub fn encode_summed(&self, sums: &[PageSum]) -> [u8; HEADER_BYTES] {
+        self.encode_with(sums.len() * PAGE, |checked| checksum_of_pages(checked, sums))
+    }
+
+    fn encode_with(
+        &self,
+        payload_bytes: usize,
+        checksum: impl FnOnce(&[u8; CHECKED_BYTES]) -> u32,
+    ) -> [u8; HEADER_BYTES] {
         assert!(
-            u32::try_from(payload.len()) == Ok(self.payload_bytes),
-            "header says {} bytes, payload has {}",
+            u32::try_from(payload_bytes) == Ok(self.payload_bytes),
+            "header says {} bytes, payload has {payload_bytes}",
             self.payload_bytes,
-            payload.len()
         );
         assert!(
             (1..=self.payload_limit()).contains(&self.payload_bytes),
@@ -121,7 +140,7 @@ impl FrameHeader {
         let checked = self.checked_bytes();
         let mut bytes = [0; HEADER_BYTES];
         bytes[..CHECKED_BYTES].copy_from_slice(&checked);
-        bytes[CHECKED_BYTES..].copy_from_slice(&checksum(&checked, payload).to_be_bytes());
+        bytes[CHECKED_BYTES..].copy_from_slice(&checksum(&checked).to_be_bytes());
         bytes
     }
 
@@ -169,8 +188,20 @@ impl Received {
     /// # Errors
     /// [`FrameError::Checksum`], also when `payload` has not the announced length.
     pub fn verify(self, payload: &[u8]) -> Result<FrameHeader, FrameError> {
-        let computed = checksum(&self.header.checked_bytes(), payload);
-        if computed != self.announced || u32::try_from(payload.len()) != Ok(self.header.payload_bytes) {
+        self.verify_with(payload.len(), checksum(&self.header.checked_bytes(), payload))
+    }
+
+    /// Checks the header and a payload of whole pages that have these sums, which the caller computed of what was
+    /// received.
+    ///
+    /// # Errors
+    /// [`FrameError::Checksum`], also when so many pages are not the announced length.
+    pub fn verify_summed(self, sums: &[PageSum]) -> Result<FrameHeader, FrameError> {
+        self.verify_with(sums.len() * PAGE, checksum_of_pages(&self.header.checked_bytes(), sums))
+    }
+
+    fn verify_with(self, payload_bytes: usize, computed: u32) -> Result<FrameHeader, FrameError> {
+        if computed != self.announced || u32::try_from(payload_bytes) != Ok(self.header.payload_bytes) {
             return Err(FrameError::Checksum { announced: self.announced, computed });
         }
         Ok(self.header)
@@ -210,6 +241,17 @@ pub fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Received, FrameError> {
         return Err(FrameError::Length { bytes: header.payload_bytes });
     }
     Ok(Received { header, announced: word(CHECKED_BYTES) })
+}
+
+/// The sums of the pages of a payload, the only pass over its bytes; `None` when it is not whole pages.
+#[must_use]
+pub fn page_sums(payload: &[u8]) -> Option<Rc<[PageSum]>> {
+    let (pages, rest) = payload.as_chunks::<PAGE>();
+    rest.is_empty().then(|| pages.iter().map(|page| PageSum(crc32fast::hash(page))).collect())
+}
+
+fn checksum_of_pages(checked: &[u8; CHECKED_BYTES], sums: &[PageSum]) -> u32 {
+    sums.iter().fold(crc32fast::hash(checked), |front, sum| sum.behind(front))
 }
 
 fn checksum(checked: &[u8; CHECKED_BYTES], payload: &[u8]) -> u32 {
@@ -259,6 +301,25 @@ mod tests {
         for flags in [0b0000_0011, 0b0010_0000, 0b0100_0000, 0b1000_0000, CONTROL | 1] {
             assert_eq!(with(3, flags), Err(FrameError::Flags { flags }));
         }
+    }
+
+    #[test]
+    fn sums_of_pages_give_the_same_header_and_the_same_verdict() {
+        let payload: Vec<u8> = (0..3 * PAGE).map(|at| u8::try_from(at % 249).unwrap()).collect();
+        let sums = page_sums(&payload).unwrap();
+        let header = *decode(&data(&payload)).unwrap().unverified();
+        assert_eq!(header.encode_summed(&sums), header.encode(&payload));
+        let received = decode(&data(&payload)).unwrap();
+        assert_eq!(received.verify_summed(&sums), Ok(header));
+        for at in [0, PAGE, 3 * PAGE - 1] {
+            let mut changed = payload.clone();
+            changed[at] ^= 1;
+            let sums = page_sums(&changed).unwrap();
+            assert_eq!(received.verify_summed(&sums), received.verify(&changed));
+            assert!(received.verify_summed(&sums).is_err(), "a flip in byte {at}");
+        }
+        assert!(received.verify_summed(&sums[..2]).is_err(), "a page is missing");
+        assert_eq!(page_sums(&payload[1..]), None);
     }
 
     #[test]

@@ -21,5 +21,5 @@ pub use control::{
 pub use error::FrameError;
 pub use header::{
     CONTROL_BYTES_MAX, Codec, FrameHeader, FrameKind, HEADER_BYTES, MAGIC, PAYLOAD_BYTES_MAX, Received,
-    StreamId, VERSION, decode,
+    StreamId, VERSION, decode, page_sums,
 };

@@ -13,6 +13,8 @@ pub struct Counters {
     pub frames_sent: u64,
     /// Frames taken from lanes, checked.
     pub frames_received: u64,
+    /// Receives that the lanes made for them: fewer than frames, when short ones come together.
+    pub receives: u64,
     /// Frames whose checksum did not match; each closed its connection.
     pub checksum_failures: u64,
     /// Connections closed over bytes that are no frame, checksums not counted.

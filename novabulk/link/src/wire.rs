@@ -1,5 +1,6 @@
 //! One connection: the machine, its tables, and the tasks that read, write and keep time.
 
+mod inbox;
 mod reader;
 mod timer;
 mod writer;

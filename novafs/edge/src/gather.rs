@@ -224,6 +224,7 @@ impl<S: Shard, P: Peers> Edge<S, P> {
                 }
             }
         }
+        body.set_page_sums(units.iter().flat_map(SealedUnit::page_sums).collect());
         self.count(|counters| counters.units_sealed += units.len() as u64);
         Sealed { units, body: body.freeze() }
     }
@@ -300,8 +301,8 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         body: Option<SharedBuf>,
         reply_bytes_max: u32,
     ) -> Result<(Answer, Option<nova_buf::DmaBuf>), PeerError> {
-        let begun = self.shard.clock().now();
-        self.nearest.begin(host);
+        let is_read = matches!(message, Message::Read { .. });
+        let mut under_way = UnderWay::begin(self, host, is_read.then_some(reply_bytes_max));
         let request = Request {
             priority: Priority::P1,
             hop: 0,
@@ -312,7 +313,8 @@ impl<S: Shard, P: Peers> Edge<S, P> {
             control: false,
         };
         let reply = self.peers.call(host, request).await;
-        self.nearest.end(host, self.shard.clock().now().saturating_sub(begun), reply.is_ok());
+        under_way.well = reply.is_ok();
+        drop(under_way);
         let reply = reply?;
         let answer = Answer::decode(&reply.head)
             .map_err(|error| PeerError::Refused { code: 0, reason: format!("{host}: {error}") })?;
@@ -327,5 +329,29 @@ impl<S: Shard, P: Peers> Edge<S, P> {
             self.count(|counters| counters.write_stall_ms_max = counters.write_stall_ms_max.max(stall));
         }
         self.last_progress.set((self.memory.used() > 0).then_some(now));
+    }
+}
+
+/// One attempt at one host. Also one that nobody waits for any longer has taken its time.
+struct UnderWay<'e, S: Shard, P: Peers> {
+    edge: &'e Edge<S, P>,
+    host: NodeId,
+    /// The longest answer of a read.
+    answer_bytes: Option<u32>,
+    begun: Duration,
+    well: bool,
+}
+
+impl<'e, S: Shard, P: Peers> UnderWay<'e, S, P> {
+    fn begin(edge: &'e Edge<S, P>, host: NodeId, answer_bytes: Option<u32>) -> Self {
+        edge.nearest.begin(host);
+        Self { edge, host, answer_bytes, begun: edge.shard.clock().now(), well: true }
+    }
+}
+
+impl<S: Shard, P: Peers> Drop for UnderWay<'_, S, P> {
+    fn drop(&mut self) {
+        let took = self.edge.shard.clock().now().saturating_sub(self.begun);
+        self.edge.nearest.end(self.host, took, self.well, self.answer_bytes);
     }
 }

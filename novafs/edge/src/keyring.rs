@@ -2,21 +2,50 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 use std::rc::Rc;
 use std::time::Duration;
 
 use nova_device::sync::Notify;
-use novafs_format::seal::DomainKey;
+use novafs_format::SealedUnit;
+use novafs_format::seal::{BlockKey, DomainKey};
 
 use crate::EdgeError;
+use crate::block_keys::BlockKeys;
 
 /// Domains that may be asked for and not be there; whoever asks for more is told at once that there is no key.
 const WANTED_MAX: usize = 1024;
 
+/// A version of a domain's key and the block keys that were derived from it: forgotten together.
+#[derive(Debug)]
+pub struct HeldKey {
+    key: DomainKey,
+    blocks: RefCell<BlockKeys>,
+}
+
+impl HeldKey {
+    fn new(key: DomainKey) -> Rc<Self> {
+        Rc::new(Self { key, blocks: RefCell::default() })
+    }
+
+    /// The key that a unit says it was sealed under, derived or remembered.
+    pub(crate) fn block_key(&self, sealed: &SealedUnit, unit_log2: u8) -> Rc<BlockKey> {
+        self.blocks.borrow_mut().of(&self.key, sealed, unit_log2)
+    }
+}
+
+impl Deref for HeldKey {
+    type Target = DomainKey;
+
+    fn deref(&self) -> &DomainKey {
+        &self.key
+    }
+}
+
 /// A version of a domain's key, and until when it may be used.
 #[derive(Debug)]
 struct Held {
-    key: Rc<DomainKey>,
+    key: Rc<HeldKey>,
     /// On the clock since boot; `None`: as long as the process lives.
     until: Option<Duration>,
 }
@@ -72,7 +101,7 @@ impl Keyring {
             }
             // Versions only grow, and word of them may come late.
             domain.current = domain.current.max(current);
-            domain.versions.insert(key.version(), Held { key: Rc::new(key), until });
+            domain.versions.insert(key.version(), Held { key: HeldKey::new(key), until });
         }
         self.changed.notify_all();
     }
@@ -114,7 +143,7 @@ impl Keyring {
     ///
     /// # Errors
     /// `NoKey` when the ring does not hold it, `KeyDropped` when it never will again.
-    pub fn current(&self, domain: u32) -> Result<Rc<DomainKey>, EdgeError> {
+    pub fn current(&self, domain: u32) -> Result<Rc<HeldKey>, EdgeError> {
         let name = match domain {
             0 => self.inner.borrow().domains.iter().find(|(_, found)| !found.dropped).map(|(name, _)| *name),
             name => Some(name),
@@ -128,7 +157,7 @@ impl Keyring {
     ///
     /// # Errors
     /// `NoKey` when the ring does not hold it, `KeyDropped` when it never will again.
-    pub fn find(&self, domain: u32, version: u32) -> Result<Rc<DomainKey>, EdgeError> {
+    pub fn find(&self, domain: u32, version: u32) -> Result<Rc<HeldKey>, EdgeError> {
         let mut inner = self.inner.borrow_mut();
         let found = inner.domains.get(&domain);
         if found.is_some_and(|found| found.dropped) {
@@ -152,6 +181,8 @@ impl Keyring {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nova_units::{BlockId, Generation, UnitIndex};
+    use novafs_format::PAGE;
 
     fn key(domain: u32, version: u32) -> DomainKey {
         DomainKey::new(domain, version, [9; 32])
@@ -192,6 +223,21 @@ mod tests {
         assert!(ring.expire(seconds(10)).is_empty());
         assert_eq!(ring.expire(seconds(20)), [(3, 1)]);
         assert!(ring.find(3, 1).is_err());
+    }
+
+    #[test]
+    fn what_was_derived_from_a_key_is_forgotten_with_it() {
+        let unit = {
+            let block = BlockKey::derive(&key(1, 1), &[3; 16], BlockId(1), Generation(1));
+            block.seal(UnitIndex(0), 1, b"words", &mut vec![0; PAGE])
+        };
+        let ring = Keyring::of(key(1, 1));
+        let held = ring.find(1, 1).unwrap();
+        let derived = Rc::downgrade(&held.block_key(&unit, 16));
+        drop(held);
+        assert!(derived.upgrade().is_some(), "remembered while the key is held");
+        ring.drop_domain(1);
+        assert!(derived.upgrade().is_none());
     }
 
     #[test]

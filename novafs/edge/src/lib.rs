@@ -5,9 +5,11 @@
 //! over the seams, so the simulator runs exactly what `novad` runs (docs/adr/0003).
 #![forbid(unsafe_code)]
 
+mod block_keys;
 mod cut;
 mod error;
 mod gather;
+mod hedge;
 mod keyring;
 mod nearest;
 mod order;
@@ -18,7 +20,7 @@ mod writer;
 pub use cut::TrimRequest;
 pub use error::EdgeError;
 pub use gather::{GATHER_BYTES_MAX, MESSAGES_IN_FLIGHT_MAX};
-pub use keyring::Keyring;
+pub use keyring::{HeldKey, Keyring};
 pub use read::{Located, ReadRequest};
 pub use write::{Plaintext, WriteRequest};
 pub use writer::{BlockSummary, WriterId, WriterOpened};
@@ -33,7 +35,6 @@ use nearest::Nearest;
 use nova_device::sync::Notify;
 use nova_device::{Clock, Peers, Shard};
 use nova_units::{BlockId, Generation, GroupId};
-use novafs_format::seal::DomainKey;
 use novafs_replica::Configuration;
 use write::Memory;
 use writer::Writers;
@@ -84,6 +85,12 @@ pub struct EdgeCounters {
     pub looks: u64,
     /// Attempts that were made again elsewhere or under a newer epoch.
     pub retries: u64,
+    /// Reads that were asked of a second member because the first took longer than it mostly does.
+    pub reads_hedged: u64,
+    /// Of those, how many the second member answered first.
+    pub hedges_won: u64,
+    /// Reads that would have been asked twice, but too many were lately.
+    pub hedges_held_back: u64,
     /// Longest time between two acknowledged writes while writes were waiting, in milliseconds.
     pub write_stall_ms_max: u64,
 }
@@ -196,7 +203,7 @@ impl<S: Shard, P: Peers> Edge<S, P> {
     }
 
     /// A key by name, version 0 for the current one; waits while somebody may bring it.
-    async fn key(&self, domain: u32, version: u32) -> Result<Rc<DomainKey>, EdgeError> {
+    async fn key(&self, domain: u32, version: u32) -> Result<Rc<HeldKey>, EdgeError> {
         let clock = self.shard.clock();
         let until = clock.now() + self.options.key_wait;
         loop {

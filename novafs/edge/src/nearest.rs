@@ -1,6 +1,7 @@
-//! Which member to ask first.
+//! Which member of a group is nearest: measured, not configured. And how long it mostly takes, so that a read that takes
+//! longer is asked of another one too.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -14,16 +15,82 @@ const FAILURE_PENALTY: Duration = Duration::from_millis(200);
 /// How rarely the nearest host is passed over.
 const EXPLORE_ONE_IN: u64 = 16;
 
-#[derive(Clone, Copy, Debug, Default)]
+/// Answers of which a [`Recent`] keeps the time.
+const SAMPLES: usize = 64;
+/// So many of them are longer than what is taken as the longest usual time: 5 %.
+const SLOWEST: usize = SAMPLES / 20;
+/// The usual time is worked out anew after so many answers.
+const REFRESH_EVERY: usize = 8;
+/// A host of which less is known is given this long.
+const UNKNOWN_USUAL: Duration = Duration::from_millis(50);
+/// A second member is asked no sooner, or every hiccup of a scheduler would ask one, and no later than this.
+const HEDGE_AFTER: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(500));
+/// Answers up to this length are short: how long they take says nothing of longer ones.
+const SHORT_BYTES_MAX: u32 = 64 << 10;
+
+/// Of so many reads one may be asked twice.
+const HEDGE_ONE_IN: u32 = 20;
+/// Reads that may be asked twice one after the other, when long none was.
+const HEDGE_BURST: u32 = 16;
+
+/// The times that the last answers of one kind took.
+#[derive(Debug)]
+struct Recent {
+    micros: [u32; SAMPLES],
+    count: usize,
+    usual: Option<Duration>,
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self { micros: [0; SAMPLES], count: 0, usual: None }
+    }
+}
+
+impl Recent {
+    fn note(&mut self, took: Duration) {
+        self.micros[self.count % SAMPLES] = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        self.count += 1;
+        if self.count >= SAMPLES && self.count.is_multiple_of(REFRESH_EVERY) {
+            let mut sorted = self.micros;
+            let (_, usual, _) = sorted.select_nth_unstable(SAMPLES - 1 - SLOWEST);
+            self.usual = Some(Duration::from_micros(u64::from(*usual)));
+        }
+    }
+}
+
+#[derive(Debug, Default)]
 struct Seen {
     latency: Duration,
     in_flight: u32,
+    short: Recent,
+    long: Recent,
+}
+
+impl Seen {
+    fn recent(&mut self, bytes: u32) -> &mut Recent {
+        if bytes <= SHORT_BYTES_MAX { &mut self.short } else { &mut self.long }
+    }
+
+    /// The time in which 95 of 100 answers of this length come.
+    fn usual(&self, bytes: u32) -> Duration {
+        let recent = if bytes <= SHORT_BYTES_MAX { &self.short } else { &self.long };
+        recent.usual.unwrap_or(UNKNOWN_USUAL)
+    }
 }
 
 /// Smoothed latency and load of each host, as this edge saw them (Spec C.3: reads go to the nearest replica).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Nearest {
     seen: RefCell<HashMap<NodeId, Seen>>,
+    /// What may be asked twice, in parts of [`HEDGE_ONE_IN`].
+    hedges: Cell<u32>,
+}
+
+impl Default for Nearest {
+    fn default() -> Self {
+        Self { seen: RefCell::default(), hedges: Cell::new(HEDGE_BURST * HEDGE_ONE_IN) }
+    }
 }
 
 impl Nearest {
@@ -34,8 +101,9 @@ impl Nearest {
     pub(crate) fn sort(&self, hosts: &mut [NodeId], chance: u64) {
         let seen = self.seen.borrow();
         hosts.sort_by_key(|host| {
-            let seen = seen.get(host).copied().unwrap_or_default();
-            (seen.latency.max(Duration::from_micros(50)) * (seen.in_flight + 1), *host)
+            let (latency, in_flight) =
+                seen.get(host).map_or((Duration::ZERO, 0), |seen| (seen.latency, seen.in_flight));
+            (latency.max(Duration::from_micros(50)) * (in_flight + 1), *host)
         });
         if hosts.len() > 1 && chance.is_multiple_of(EXPLORE_ONE_IN) {
             let others = hosts.len() as u64 - 1;
@@ -48,12 +116,37 @@ impl Nearest {
         self.seen.borrow_mut().entry(host).or_default().in_flight += 1;
     }
 
-    pub(crate) fn end(&self, host: NodeId, took: Duration, well: bool) {
+    /// An attempt has ended after this time, or is not waited for any longer. `answer_bytes` says how long the answer to
+    /// a read may be; a write has none.
+    pub(crate) fn end(&self, host: NodeId, took: Duration, well: bool, answer_bytes: Option<u32>) {
         let mut seen = self.seen.borrow_mut();
         let seen = seen.entry(host).or_default();
         seen.in_flight = seen.in_flight.saturating_sub(1);
         let sample = if well { took } else { took.max(FAILURE_PENALTY) };
         seen.latency = (seen.latency * (SMOOTHING - 1) + sample) / SMOOTHING;
+        if let Some(bytes) = answer_bytes {
+            seen.recent(bytes).note(sample);
+        }
+    }
+
+    /// How long a read waits for `host` alone before `other` is asked too: the time in which 95 of 100 answers of `host`
+    /// come, but when it is the slower of the two, not much longer than `other` would take.
+    pub(crate) fn hedge_after(&self, host: NodeId, other: NodeId, answer_bytes: u32) -> Duration {
+        let seen = self.seen.borrow();
+        let usual = |host| seen.get(&host).map_or(UNKNOWN_USUAL, |seen| seen.usual(answer_bytes));
+        usual(host).min(usual(other) * 2).clamp(HEDGE_AFTER.0, HEDGE_AFTER.1)
+    }
+
+    /// A read begins; reads pay for those that are asked twice.
+    pub(crate) fn note_read(&self) {
+        self.hedges.set((self.hedges.get() + 1).min(HEDGE_BURST * HEDGE_ONE_IN));
+    }
+
+    /// Whether a read may be asked twice now.
+    pub(crate) fn take_hedge(&self) -> bool {
+        let left = self.hedges.get().checked_sub(HEDGE_ONE_IN);
+        self.hedges.set(left.unwrap_or(self.hedges.get()));
+        left.is_some()
     }
 }
 
@@ -61,24 +154,32 @@ impl Nearest {
 mod tests {
     use super::*;
 
+    const QUICK: NodeId = NodeId(1);
+    const SLOW: NodeId = NodeId(2);
+
+    fn answer(nearest: &Nearest, host: NodeId, micros: u64, bytes: u32) {
+        nearest.begin(host);
+        nearest.end(host, Duration::from_micros(micros), true, Some(bytes));
+    }
+
     #[test]
     fn a_failed_or_busy_host_is_asked_after_a_quick_one() {
         let nearest = Nearest::default();
-        let (quick, slow) = (NodeId(1), NodeId(2));
-        for (host, took, well) in [(quick, 1, true), (slow, 1, false)] {
+        for (host, well) in [(QUICK, true), (SLOW, false)] {
             nearest.begin(host);
-            nearest.end(host, Duration::from_millis(took), well);
+            nearest.end(host, Duration::from_millis(1), well, None);
         }
-        let mut hosts = [slow, quick];
+        let mut hosts = [SLOW, QUICK];
         nearest.sort(&mut hosts, 1);
-        assert_eq!(hosts, [quick, slow]);
+        assert_eq!(hosts, [QUICK, SLOW]);
 
         for _ in 0..2000 {
-            nearest.begin(quick);
+            nearest.begin(QUICK);
         }
         nearest.sort(&mut hosts, 1);
-        assert_eq!(hosts, [slow, quick], "a long queue at the quick host makes the other one nearer");
+        assert_eq!(hosts, [SLOW, QUICK], "a long queue at the quick host makes the other one nearer");
     }
+
     #[test]
     fn now_and_then_every_other_host_is_asked_first() {
         let nearest = Nearest::default();
@@ -90,5 +191,49 @@ mod tests {
             })
             .collect();
         assert_eq!(firsts.len(), 3);
+    }
+
+    #[test]
+    fn the_usual_time_is_that_of_95_in_100_answers_of_the_same_kind() {
+        let nearest = Nearest::default();
+        let after = |bytes| nearest.hedge_after(QUICK, SLOW, bytes);
+        assert_eq!(after(4096), UNKNOWN_USUAL, "nothing is known");
+        // 4, 8, .. 256 units of 500 us in another order: 3 of 64 are longer than the 61st.
+        for at in 0..64 {
+            answer(&nearest, QUICK, (at * 37 % 64 + 1) * 500, 4096);
+        }
+        assert_eq!(after(4096), Duration::from_micros(61 * 500));
+        assert_eq!(after(1 << 20), UNKNOWN_USUAL, "longer answers are another matter");
+        for _ in 0..64 {
+            answer(&nearest, QUICK, 2000, 4096);
+        }
+        assert_eq!(after(4096), Duration::from_millis(2), "what was long ago does not count");
+        for _ in 0..64 {
+            answer(&nearest, QUICK, 10, 4096);
+        }
+        assert_eq!(after(4096), HEDGE_AFTER.0);
+    }
+
+    #[test]
+    fn a_slow_host_is_given_no_more_than_twice_what_the_other_takes() {
+        let nearest = Nearest::default();
+        for _ in 0..64 {
+            answer(&nearest, QUICK, 3000, 4096);
+            answer(&nearest, SLOW, 900_000, 4096);
+        }
+        assert_eq!(nearest.hedge_after(SLOW, QUICK, 4096), Duration::from_millis(6));
+        assert_eq!(nearest.hedge_after(QUICK, SLOW, 4096), Duration::from_millis(3));
+        assert_eq!(nearest.hedge_after(SLOW, SLOW, 4096), HEDGE_AFTER.1);
+    }
+
+    #[test]
+    fn at_most_one_read_in_twenty_is_asked_twice_and_a_few_at_first() {
+        let nearest = Nearest::default();
+        let hedged = (0..20_000).filter(|_| {
+            nearest.note_read();
+            nearest.take_hedge()
+        });
+        let (hedged, share) = (hedged.count(), 20_000 / HEDGE_ONE_IN as usize);
+        assert!((share..=share + HEDGE_BURST as usize).contains(&hedged), "{hedged}");
     }
 }

@@ -4,19 +4,20 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
+use nova_buf::DmaBuf;
 use nova_device::{Clock, Peers, Shard};
 use nova_units::{
     BLOCK_BYTES_MAX, BlockId, DeviceId, Epoch, GroupId, NodeId, PAGE_BYTES, TaskClass, UNIT_LOG2_MAX,
     UNIT_LOG2_MIN, UnitIndex,
 };
-use novafs_format::seal::{BlockKey, DomainKey};
-use novafs_format::{Codec, ENTRY_UNITS_MAX, SealedUnit};
+use novafs_format::seal::BlockKey;
+use novafs_format::{Codec, ENTRY_UNITS_MAX, PAGE, SealedUnit};
 use novafs_replica::{Answer, GroupView, LocatedUnit, Message, Versioned};
 
 use crate::error::{answer_reason, peer_reason};
 use crate::gather::GATHER_BYTES_MAX;
 use crate::write::{narrow, wide};
-use crate::{Edge, EdgeError};
+use crate::{Edge, EdgeError, HeldKey};
 
 /// Pause before the members are asked again, once all have failed.
 const ROUND_PAUSE: Duration = Duration::from_millis(20);
@@ -157,18 +158,17 @@ enum Attempt {
 
 /// The block keys of one read: most blocks have units of one session only.
 struct Keys<'k> {
-    domain: &'k DomainKey,
+    domain: &'k HeldKey,
     unit_log2: u8,
-    newest: Option<BlockKey>,
+    newest: Option<Rc<BlockKey>>,
 }
 
 impl Keys<'_> {
     fn of(&mut self, sealed: &SealedUnit) -> &BlockKey {
         if !self.newest.as_ref().is_some_and(|key| key.is_of(sealed)) {
-            let key = BlockKey::derive(self.domain, &sealed.salt, sealed.block, sealed.generation);
-            self.newest = Some(key.with_unit_log2(self.unit_log2));
+            self.newest = Some(self.domain.block_key(sealed, self.unit_log2));
         }
-        self.newest.as_ref().expect("just derived")
+        self.newest.as_ref().expect("just set")
     }
 }
 
@@ -245,9 +245,9 @@ impl<S: Shard, P: Peers> Edge<S, P> {
             if let Some(view) = map.group(units.group) {
                 let mut hosts: Vec<NodeId> = view.in_sync().collect();
                 self.nearest.sort(&mut hosts, self.shard.random());
-                for (index, host) in hosts.iter().copied().enumerate() {
+                for index in 0..hosts.len() {
                     asked += 1;
-                    match self.read_from(host, view, units, &mut keys, give).await {
+                    match self.read_from(&mut hosts[index..], view, units, &mut keys, give).await {
                         Attempt::Done => {
                             if bad > 0 {
                                 self.look_at_the_others(units, view.epoch, &hosts[index + 1..]);
@@ -296,18 +296,19 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         });
     }
 
+    /// One attempt at the first of `hosts`; the second takes its place when it was asked too, and answered.
     async fn read_from(
         &self,
-        host: NodeId,
+        hosts: &mut [NodeId],
         view: &GroupView,
         units: &Units,
         keys: &mut Keys<'_>,
         give: &mut impl FnMut(u32, Option<&[u8]>),
     ) -> Attempt {
         let message = units.message(view.epoch);
-        let attempt = match self.ask(host, &message, None, units.reply_bytes_max()).await {
+        let attempt = match self.ask_nearest(hosts, &message, units.reply_bytes_max()).await {
             Ok((Answer::Units { units: found }, body)) => {
-                self.open_run(units, keys, &found, body.as_deref().unwrap_or_default(), give).await
+                self.open_run(units, keys, &found, body.as_ref(), give).await
             }
             Ok((Answer::Corrupt { .. }, _)) => Attempt::Bad,
             Ok((answer, _)) => Attempt::Elsewhere(answer_reason(&answer)),
@@ -325,9 +326,11 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         units: &Units,
         keys: &mut Keys<'_>,
         found: &[Versioned],
-        body: &[u8],
+        body: Option<&DmaBuf>,
         give: &mut impl FnMut(u32, Option<&[u8]>),
     ) -> Attempt {
+        let sums = body.and_then(DmaBuf::page_sums);
+        let body = body.map(|body| &body[..]).unwrap_or_default();
         if !units.fits(found, body) {
             return Attempt::Bad;
         }
@@ -343,13 +346,19 @@ impl<S: Shard, P: Peers> Edge<S, P> {
                 give(wanted, None);
                 continue;
             };
-            let stored = &body[at..at + unit.padded_bytes()];
-            at += stored.len();
+            let range = at..at + unit.padded_bytes();
+            at = range.end;
+            let stored = &body[range.clone()];
+            // Who received the bytes went over them once; what they sum up to is compared here.
+            let checked = match sums {
+                Some(sums) => unit.check_page_sums(&sums[range.start / PAGE..range.end / PAGE]),
+                None => unit.check_pages(stored),
+            };
             let right_length = dense.is_none_or(|bytes| bytes == u64::from(unit.plain_bytes));
             let plain = &mut plain[..wide(u64::from(unit.stored_bytes).min(1 << units.unit_log2))];
             if !right_length
                 || unit.codec != Codec::Raw
-                || unit.check_pages(stored).is_err()
+                || checked.is_err()
                 || keys.of(unit).open(unit, stored, plain).is_err()
             {
                 return Attempt::Bad;

@@ -10,11 +10,11 @@ use std::rc::Rc;
 
 use nova_units::{BlockId, Generation, GroupId, UnitIndex};
 use novafs_format::digest::{BlockDigest, BlockHeader};
-use novafs_format::seal::{BlockKey, DomainKey, SUITE_AES256GCM_SHA256_CRC32};
+use novafs_format::seal::{BlockKey, SUITE_AES256GCM_SHA256_CRC32};
 use novafs_format::{Cut, SealedUnit};
 
-use crate::EdgeError;
 use crate::order::Order;
+use crate::{EdgeError, HeldKey};
 
 /// A writer of this edge; the number is not used again while the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,7 +95,7 @@ impl OpenBlock {
 struct Writer {
     salt: [u8; 16],
     /// Of all its blocks: a rotation changes nothing for a writer that is open. Or why it is not here any more.
-    key: Result<Rc<DomainKey>, EdgeError>,
+    key: Result<Rc<HeldKey>, EdgeError>,
     next_counter: Rc<Cell<u64>>,
     blocks: HashMap<(BlockId, Generation), Rc<OpenBlock>>,
 }
@@ -114,7 +114,7 @@ impl Writers {
         Self { next: Cell::new(1), open: RefCell::default(), blocks: Cell::new(0), blocks_max }
     }
 
-    pub(crate) fn open(&self, salt: [u8; 16], key: Rc<DomainKey>) -> WriterOpened {
+    pub(crate) fn open(&self, salt: [u8; 16], key: Rc<HeldKey>) -> WriterOpened {
         let name = (key.domain(), key.version());
         let writer = WriterId(self.next.get());
         self.next.set(writer.0 + 1);

@@ -8,6 +8,8 @@
 
 #[path = "all/fake_hosts.rs"]
 mod fake_hosts;
+#[path = "all/hedge.rs"]
+mod hedge;
 #[path = "all/keys.rs"]
 mod keys;
 #[path = "all/prop_rewrite.rs"]

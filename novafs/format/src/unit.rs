@@ -3,7 +3,9 @@
 use crate::cursor::{Put, Reader};
 use crate::error::{FormatError, bad_field, expect_end};
 use crc32fast::Hasher;
-use nova_units::{BLOCK_BYTES_MAX, BlockId, Generation, PAGE_BYTES, UNIT_LOG2_MAX, UNIT_LOG2_MIN, UnitIndex};
+use nova_units::{
+    BLOCK_BYTES_MAX, BlockId, Generation, PAGE_BYTES, PageSum, UNIT_LOG2_MAX, UNIT_LOG2_MIN, UnitIndex,
+};
 use sha2::{Digest, Sha256};
 
 /// A page of [`PAGE_BYTES`], as a length of memory.
@@ -285,6 +287,36 @@ impl SealedUnit {
         if rest.is_empty() { Ok(()) } else { Err(bad(pages)) }
     }
 
+    /// [`SealedUnit::check_pages`] for pages whose sums somebody computed already; their bytes are not read again.
+    ///
+    /// # Errors
+    /// [`BadPage`] as there.
+    pub fn check_page_sums(&self, sums: &[PageSum]) -> Result<(), BadPage> {
+        let seed = self.page_seed();
+        let expected = self.page_crc.iter().take(self.stored_pages()).zip(0_u8..);
+        let mut sums = sums.iter();
+        for (crc, page) in expected {
+            if sums.next().is_none_or(|sum| sum.behind(front_crc(&seed, page.into())) != *crc) {
+                return Err(BadPage { block: self.block, unit: self.unit, page });
+            }
+        }
+        match sums.next() {
+            None => Ok(()),
+            Some(_) => Err(BadPage { block: self.block, unit: self.unit, page: self.stored_pages_u8() }),
+        }
+    }
+
+    /// What the stored pages sum up to when they are as this says: known without a look at them.
+    pub fn page_sums(&self) -> impl Iterator<Item = PageSum> + '_ {
+        let seed = self.page_seed();
+        let pages = self.page_crc.iter().take(self.stored_pages()).zip(0_u16..);
+        pages.map(move |(crc, index)| PageSum::without(*crc, front_crc(&seed, index)))
+    }
+
+    fn stored_pages_u8(&self) -> u8 {
+        u8::try_from(self.stored_pages()).unwrap_or(u8::MAX)
+    }
+
     /// SHA-256 of sealing fields, tag, salt and stored bytes. Padding is not covered: the page checksums are for that.
     ///
     /// # Panics
@@ -310,9 +342,13 @@ impl SealedUnit {
 }
 
 fn page_crc(seed: &Hasher, index: u16, page: &[u8]) -> u32 {
+    PageSum(crc32fast::hash(page)).behind(front_crc(seed, index))
+}
+
+/// The sum of what is thought to stand in front of a page.
+fn front_crc(seed: &Hasher, index: u16) -> u32 {
     let mut hasher = seed.clone();
     hasher.update(&index.to_le_bytes());
-    hasher.update(page);
     hasher.finalize()
 }
 
@@ -357,6 +393,27 @@ pub(crate) mod tests {
         let mut swapped = stored.clone();
         swapped.copy_within(0..PAGE, PAGE);
         assert_eq!(unit.check_pages(&swapped).unwrap_err().page, 1);
+    }
+
+    #[test]
+    fn sums_computed_elsewhere_are_judged_as_the_bytes_would_be() {
+        for bytes in [1, 4096, 10_000, 65_536] {
+            let (unit, mut stored) = sample(bytes);
+            let sums_of = |stored: &[u8]| -> Vec<_> {
+                stored.chunks(PAGE).map(|page| PageSum(crc32fast::hash(page))).collect()
+            };
+            let sums = sums_of(&stored);
+            assert!(unit.page_sums().eq(sums.iter().copied()), "known without a look");
+            assert_eq!(unit.check_page_sums(&sums), Ok(()));
+            let pages = u8::try_from(sums.len()).unwrap();
+            assert_eq!(unit.check_page_sums(&sums[..sums.len() - 1]).unwrap_err().page, pages - 1);
+            let long = [sums.as_slice(), &sums[..1]].concat();
+            assert_eq!(unit.check_page_sums(&long).unwrap_err().page, pages);
+            assert_eq!(SealedUnit { counter: 10, ..unit }.check_page_sums(&sums).unwrap_err().page, 0);
+            *stored.last_mut().unwrap() ^= 1;
+            assert_eq!(unit.check_page_sums(&sums_of(&stored)), unit.check_pages(&stored));
+            assert_eq!(unit.check_pages(&stored).unwrap_err().page, pages - 1);
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use nova_buf::SharedBuf;
 use nova_device::{Peers, Request, Shard};
 use nova_units::{NodeId, Priority};
-use novafs_format::SealedUnit;
+use novafs_format::{PAGE, SealedUnit};
 use novafs_replica::message::BODY_BYTES_MAX;
 use novafs_replica::{Answer, Message, Route};
 use std::time::Duration;
@@ -47,7 +47,7 @@ impl<S: Shard, P: Peers> Member<S, P> {
         let reply = self.peers.call(to, request).await.ok()?;
         let answer = Answer::decode(&reply.head).ok()?;
         let body = reply.body.map(nova_buf::DmaBuf::freeze).filter(|body| !body.is_empty());
-        if body_is_whole(answer.body_units(), body.as_deref()) {
+        if body_is_whole(answer.body_units(), body.as_ref()) {
             Some((answer, body))
         } else {
             self.count(|counters| counters.damaged += 1);
@@ -59,15 +59,23 @@ impl<S: Shard, P: Peers> Member<S, P> {
 /// Whether `body` is exactly the stored bytes of `units`, every page with its sum.
 pub(crate) fn body_is_whole<'a>(
     units: impl IntoIterator<Item = &'a SealedUnit>,
-    body: Option<&[u8]>,
+    body: Option<&SharedBuf>,
 ) -> bool {
-    let mut rest = body.unwrap_or_default();
+    let sums = body.and_then(SharedBuf::page_sums);
+    let body = body.map(|body| &body[..]).unwrap_or_default();
+    let mut at = 0;
     for unit in units {
-        let Some((stored, behind)) = rest.split_at_checked(unit.padded_bytes()) else { return false };
-        if unit.check_pages(stored).is_err() {
+        let range = at..at + unit.padded_bytes();
+        at = range.end;
+        let Some(stored) = body.get(range.clone()) else { return false };
+        // Who received the bytes went over them once; what they sum up to is compared here.
+        let checked = match sums {
+            Some(sums) => unit.check_page_sums(&sums[range.start / PAGE..range.end / PAGE]),
+            None => unit.check_pages(stored),
+        };
+        if checked.is_err() {
             return false;
         }
-        rest = behind;
     }
-    rest.is_empty()
+    at == body.len()
 }

@@ -332,7 +332,7 @@ impl<S: Shard, P: Peers> Member<S, P> {
                 };
                 (self.serve_compare(group, from, to, commit, &digest).await, None)
             }
-            message if call::body_is_whole(message.body_units(), body.as_deref()) => {
+            message if call::body_is_whole(message.body_units(), body.as_ref()) => {
                 self.serve_by_host(from, message, body).await
             }
             _ => {

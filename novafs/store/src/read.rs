@@ -4,10 +4,11 @@ use crate::core::Core;
 use crate::error::{ReadError, StoreError};
 use nova_buf::{DmaBuf, SharedBuf};
 use nova_device::{Disk as _, Position, Shard};
-use nova_units::{BlockId, CommitPoint, GroupId, IoClass, UnitIndex};
+use nova_units::{BlockId, CommitPoint, GroupId, IoClass, PageSum, UnitIndex};
 use novafs_format::{Cell, ENTRY_BODY_BYTES_MAX, Key, LogEntry, PAGE, Place, SealedUnit, UnitRecord, Value};
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
+use std::rc::Rc;
 
 /// Times stored bytes are read before they count as damaged: a read that went astray is not rot.
 const READ_TRIES: usize = 2;
@@ -237,7 +238,10 @@ impl<S: Shard> Core<S> {
             filled += bytes;
         }
         match whole {
-            Some(whole) => Ok(whole),
+            Some(mut whole) => {
+                whole.set_page_sums(page_sums(places));
+                Ok(whole)
+            }
             None => {
                 let mut nothing = self.shard.pool().take(PAGE).await;
                 nothing.set_len(0);
@@ -274,10 +278,22 @@ impl<S: Shard> Core<S> {
             counters.units_corrupt += u64::from(error.is_some());
         });
         match error {
-            None => Ok(buffer),
+            None => {
+                buffer.set_page_sums(page_sums(run));
+                Ok(buffer)
+            }
             Some(error) => Err(error),
         }
     }
+}
+
+/// What the pages of units that were checked sum up to.
+fn page_sums(checked: &[(SealedUnit, CommitPoint, Cell)]) -> Rc<[PageSum]> {
+    let mut sums = Vec::with_capacity(checked.iter().map(|(sealed, ..)| sealed.stored_pages()).sum());
+    for (sealed, ..) in checked {
+        sums.extend(sealed.page_sums());
+    }
+    sums.into()
 }
 
 fn check_run(run: &[(SealedUnit, CommitPoint, Cell)], stored: &[u8]) -> Option<ReadError> {

@@ -3,6 +3,8 @@ use core::{
     task::{Context, Poll, Waker},
 };
 
+use nova_units::PageSum;
+
 use super::*;
 
 fn small() -> Pool {
@@ -152,6 +154,29 @@ fn lengths_stay_within_the_class() {
     assert_eq!(buf.len(), 10);
     let result = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| buf.set_len(4097)));
     assert!(result.is_err());
+}
+
+#[test]
+fn sums_of_pages_go_with_the_bytes_and_not_past_a_change() {
+    let pool = small();
+    let sums: Rc<[PageSum]> = [PageSum(1), PageSum(2), PageSum(3)].into();
+    let mut buf = pool.try_take(3 * 4096).unwrap();
+    assert_eq!(buf.page_sums(), None);
+    buf.set_page_sums(Rc::clone(&sums));
+    let shared = buf.freeze();
+    assert_eq!(shared.page_sums(), Some(&sums[..]));
+    let part = shared.slice(4096..3 * 4096);
+    assert_eq!(part.page_sums(), Some(&sums[1..]));
+    assert_eq!(part.slice(4096..8192).page_sums(), Some(&sums[2..]));
+    assert_eq!(part.slice(0..5000).page_sums(), None, "not whole pages");
+    drop(part);
+    let mut buf = shared.try_thaw().unwrap();
+    assert_eq!(buf.page_sums(), Some(&sums[..]), "nobody wrote");
+    let _ = &mut buf[0];
+    assert_eq!(buf.page_sums(), None, "somebody may have written");
+    buf.set_page_sums(sums);
+    buf.truncate(4096);
+    assert_eq!(buf.page_sums(), None, "they were of more pages");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::{
     shard::HostId,
     world,
 };
-use crate::{CONNECT_TIMEOUT, Lane, LaneError, Listener, sync::Notify};
+use crate::{CONNECT_TIMEOUT, Lane, LaneError, Listener, lane::check_room, sync::Notify};
 
 /// Bytes under way in one direction before a sender has to wait, as the buffers of a kernel would hold.
 const WINDOW_BYTES: usize = 256 << 10;
@@ -205,6 +205,9 @@ impl MemLane {
 
     /// As little as the caller accepts, sometimes: a stream has no message borders.
     fn draw_len(&self, min: usize, max: usize) -> usize {
+        if min == max {
+            return max;
+        }
         self.world.draw(|rng| if rng.u8(0..4) == 0 { rng.usize(min..=max) } else { max })
     }
 }
@@ -253,23 +256,18 @@ impl Lane for MemLane {
         Ok(())
     }
 
-    async fn recv_exact(&self, mut into: DmaBuf, count: usize) -> (Result<(), LaneError>, DmaBuf) {
-        assert!(count <= into.len(), "{count} bytes into a buffer of {}", into.len());
+    async fn recv_behind(
+        &self,
+        mut into: DmaBuf,
+        filled: usize,
+        min: usize,
+    ) -> (Result<usize, LaneError>, DmaBuf) {
+        check_room(&into, filled, min);
         if self.recv_poisoned.replace(true) {
             return (Err(LaneError::Poisoned), into);
         }
-        let result = self.pull(&mut into[..count], count).await;
-        self.recv_poisoned.set(false);
-        (result.map(|_| ()), into)
-    }
-
-    async fn recv_some(&self, mut into: DmaBuf, min: usize) -> (Result<usize, LaneError>, DmaBuf) {
-        assert!(min > 0 && min <= into.len(), "at least {min} bytes into a buffer of {}", into.len());
-        if self.recv_poisoned.replace(true) {
-            return (Err(LaneError::Poisoned), into);
-        }
-        let len = self.draw_len(min, into.len());
-        let result = self.pull(&mut into[..len], min).await;
+        let len = self.draw_len(min, into.len() - filled);
+        let result = self.pull(&mut into[filled..filled + len], min).await;
         self.recv_poisoned.set(false);
         (result, into)
     }

@@ -14,7 +14,7 @@ use nova_units::PeerAddr;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::{Reactor, RealClock, clock::boot_time, file::File, operation::Message, slots::Payload};
-use crate::{CONNECT_TIMEOUT, Lane, LaneError, Listener, sync};
+use crate::{CONNECT_TIMEOUT, Lane, LaneError, Listener, lane::check_room, sync};
 
 /// Unsent bytes the kernel keeps for a connection: what waits longer waits with us, where priorities decide.
 pub const NOTSENT_LOWAT_BYTES: u32 = 256 << 10;
@@ -92,13 +92,13 @@ impl TcpLane {
         Ok(())
     }
 
-    /// Receives between `min` and `max` bytes into the front of `into`.
-    async fn receive(&self, mut into: DmaBuf, min: usize, max: usize) -> (Result<usize, LaneError>, DmaBuf) {
-        let mut filled = 0;
+    /// Receives at least `min` bytes behind the first `begin` of `into`.
+    async fn receive(&self, mut into: DmaBuf, begin: usize, min: usize) -> (Result<usize, LaneError>, DmaBuf) {
+        let mut filled = begin;
         // An exact count is worth waiting for inside the kernel; otherwise the first bytes are.
-        let flags = if min == max { libc::MSG_WAITALL } else { 0 };
-        while filled < min {
-            let room = &mut into[filled..max];
+        let flags = if begin + min == into.len() { libc::MSG_WAITALL } else { 0 };
+        while filled < begin + min {
+            let room = &mut into[filled..];
             let len = u32::try_from(room.len()).expect("a buffer has at most 1 MiB");
             let entry = opcode::Recv::new(self.socket.raw(), room.as_mut_ptr(), len).flags(flags).build();
             let (result, payload) =
@@ -112,7 +112,7 @@ impl TcpLane {
                 result => return (Err(lane_error(-result)), into),
             }
         }
-        (Ok(filled), into)
+        (Ok(filled - begin), into)
     }
 }
 
@@ -132,23 +132,17 @@ impl Lane for TcpLane {
         result
     }
 
-    async fn recv_exact(&self, into: DmaBuf, count: usize) -> (Result<(), LaneError>, DmaBuf) {
-        assert!(count <= into.len(), "{count} bytes into a buffer of {}", into.len());
+    async fn recv_behind(
+        &self,
+        into: DmaBuf,
+        filled: usize,
+        min: usize,
+    ) -> (Result<usize, LaneError>, DmaBuf) {
+        check_room(&into, filled, min);
         if self.recv_poisoned.replace(true) {
             return (Err(LaneError::Poisoned), into);
         }
-        let (result, into) = self.receive(into, count, count).await;
-        self.recv_poisoned.set(false);
-        (result.map(|_| ()), into)
-    }
-
-    async fn recv_some(&self, into: DmaBuf, min: usize) -> (Result<usize, LaneError>, DmaBuf) {
-        assert!(min > 0 && min <= into.len(), "at least {min} bytes into a buffer of {}", into.len());
-        if self.recv_poisoned.replace(true) {
-            return (Err(LaneError::Poisoned), into);
-        }
-        let max = into.len();
-        let (result, into) = self.receive(into, min, max).await;
+        let (result, into) = self.receive(into, filled, min).await;
         self.recv_poisoned.set(false);
         (result, into)
     }

@@ -10,7 +10,7 @@ use nova_device::{
     Clock, Handler, Incoming, PeerError, Peers, Request, Served, Shard,
     mem::{MemShard, World},
 };
-use nova_units::{NodeId, TaskClass};
+use nova_units::{NodeId, PageSum, TaskClass};
 use novabulk_link::{BODY_BYTES_MAX, IDLE_TIMEOUT, Link, LinkOptions, refusal};
 
 use super::hosts::{Echo, Host, Slow, pattern, request};
@@ -67,6 +67,54 @@ fn a_full_body_lands_in_one_aligned_slab() {
         assert_eq!(body[..], pattern(5, BODY_BYTES_MAX));
         assert!(body.as_ptr().addr().is_multiple_of(4096));
     });
+}
+
+#[test]
+fn a_short_message_is_received_at_once_and_a_long_body_goes_straight_to_its_slab() {
+    let world = World::new(4);
+    let (caller, server, _) = pair(&world);
+    let host = caller.clone();
+    let receives = move |bytes: usize| {
+        let (host, before) = (host.clone(), server.link.counters());
+        world.run(&caller.shard, async move {
+            for key in 0..100 {
+                let body = Some(host.body(key, bytes).await);
+                host.link.call(NodeId(2), request(key, body, u32::try_from(bytes).unwrap())).await.unwrap();
+            }
+        });
+        let after = server.link.counters();
+        (after.frames_received - before.frames_received, after.receives - before.receives)
+    };
+    // A control frame and a data frame each. A lane in memory gives less than there is one time in four.
+    let (frames, count) = receives(4096);
+    assert!(frames >= 200 && count < 180, "{count} receives for {frames} frames");
+    // Header, control frame with the next header, body; and CREDIT now and then.
+    let (frames, count) = receives(1 << 20);
+    assert!(frames >= 200 && (300..600).contains(&count), "{count} receives for {frames} frames");
+}
+
+#[test]
+fn a_body_arrives_with_the_sums_of_its_pages() {
+    let world = World::new(5);
+    let (caller, server, _) = pair(&world);
+    let host = caller.clone();
+    world.run(&caller.shard, async move {
+        for bytes in [4096, 12_288, 1 << 20] {
+            let body = host.body(3, bytes).await;
+            let sums = novabulk_frame::page_sums(&body).unwrap();
+            assert_eq!(body.page_sums(), None, "nobody computed any");
+            let reply = host.link.call(NodeId(2), request(3, Some(body), 1 << 20)).await.unwrap();
+            assert_eq!(reply.body.unwrap().page_sums(), Some(&sums[..]), "sent back with what came");
+        }
+        let reply = host.link.call(NodeId(2), request(3, Some(host.body(3, 5000).await), 5000)).await.unwrap();
+        assert_eq!(reply.body.unwrap().page_sums(), None, "not whole pages");
+
+        let mut body = host.shard.pool().take(4096).await;
+        body.set_page_sums([PageSum(7)].into());
+        let error = host.link.call(NodeId(2), request(3, Some(body.freeze()), 4096)).await.unwrap_err();
+        assert_eq!(error, PeerError::Closed);
+    });
+    assert_eq!(server.link.counters().checksum_failures, 1, "sums of other bytes make a wrong frame");
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use nova_device::mem::MemShard;
-use nova_device::{PeerError, Peers, Reply, Request, Shard};
+use nova_device::{Clock, PeerError, Peers, Reply, Request, Shard};
 use nova_units::{BlockId, CommitPoint, Epoch, Generation, GroupId, Incarnation, NodeId, Seq, UnitIndex};
 use novafs_format::{Cut, LogEntry};
 use novafs_replica::{Answer, Configuration, GroupView, MemberView, Message, NodeView, Role, Versioned};
@@ -31,6 +32,8 @@ pub(crate) struct Seen {
     pub(crate) refuse: RefCell<Vec<Result<Answer, PeerError>>>,
     /// Hosts whose bytes come back with a bit flipped.
     pub(crate) rotten: RefCell<Vec<NodeId>>,
+    /// Hosts that take so long to answer a read.
+    pub(crate) slow: RefCell<BTreeMap<NodeId, Duration>>,
     /// While true, writes wait.
     pub(crate) held: Cell<bool>,
     pub(crate) released: nova_device::sync::Notify,
@@ -61,7 +64,14 @@ impl Peers for FakeHosts {
             Message::Write { epoch, entry, .. } => {
                 (self.write(epoch, &entry, request.body.as_deref().unwrap_or_default())?, None)
             }
-            Message::Read { block, first, count, .. } => self.read(to, block, first, count),
+            Message::Read { block, first, count, .. } => {
+                let slow = self.seen.slow.borrow().get(&to).copied();
+                if let Some(slow) = slow {
+                    let clock = self.shard.clock();
+                    clock.sleep_until(clock.now() + slow).await;
+                }
+                self.read(to, block, first, count)
+            }
             other => panic!("not asked for here: {other:?}"),
         };
         let body = bytes.map(|bytes| {
