@@ -106,7 +106,8 @@ fn a_body_arrives_with_the_sums_of_its_pages() {
             let reply = host.link.call(NodeId(2), request(3, Some(body), 1 << 20)).await.unwrap();
             assert_eq!(reply.body.unwrap().page_sums(), Some(&sums[..]), "sent back with what came");
         }
-        let reply = host.link.call(NodeId(2), request(3, Some(host.body(3, 5000).await), 5000)).await.unwrap();
+        let reply =
+            host.link.call(NodeId(2), request(3, Some(host.body(3, 5000).await), 5000)).await.unwrap();
         assert_eq!(reply.body.unwrap().page_sums(), None, "not whole pages");
 
         let mut body = host.shard.pool().take(4096).await;

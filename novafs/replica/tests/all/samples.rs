@@ -5,9 +5,7 @@ use nova_units::{
 };
 use novafs_format::{Codec, Cut, LogEntry, SealedUnit};
 use novafs_replica::compare::{FenceMark, Held, UnitMark};
-use novafs_replica::{
-    Agreed, Answer, BlockFence, Grant, LocatedUnit, Message, Pulse, Route, Versioned,
-};
+use novafs_replica::{Agreed, Answer, BlockFence, Grant, LocatedUnit, Message, Pulse, Route, Versioned};
 
 pub(crate) const GROUP: GroupId = GroupId(0x0102_0304);
 const EPOCH: Epoch = Epoch(0x11);
