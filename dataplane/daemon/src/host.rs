@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nova_device::{Clock, Listener, Shard};
-use nova_ring::abi::{AgentEvent, BlockRuns, PEERS_MAX, PeerHeard, PeersHeard};
+use nova_ring::abi::{AgentEvent, BlockRuns, LostUnits, PEERS_MAX, PeerHeard, PeersHeard};
 use nova_ring::snapshot::HostMap;
 use nova_ring::{Counter, Counters};
 use nova_shard::RealShard;
@@ -356,6 +356,21 @@ impl Host {
                 filled_units: now.filled_units,
                 damaged: now.damaged,
             });
+            let (block, unit) = now.filled_to;
+            let filling = |of: &GroupHealth| (of.filling, of.filled_to, of.followed);
+            if filling(&now) != filling(&before) {
+                let (filling, followed) = (now.filling, now.followed);
+                let unit = unit.0;
+                self.events.push(AgentEvent::Filling { group: now.group, filling, block, unit, followed });
+            }
+            if (now.lost_units, now.lost) != (before.lost_units, before.lost) {
+                if now.lost_units > before.lost_units {
+                    tracing::error!(group = %now.group, units = now.lost_units, "no host in reach has a good copy of these units: see `nova fs health`");
+                }
+                let named = now.lost.iter().flatten().map(|(block, unit)| (*block, unit.0));
+                let named = LostUnits::new(named);
+                self.events.push(AgentEvent::Lost { group: now.group, units: now.lost_units, named });
+            }
         }
     }
 

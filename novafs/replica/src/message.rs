@@ -16,7 +16,7 @@ mod request;
 mod wire;
 
 /// First byte of every head.
-pub const HEAD_VERSION: u8 = 2;
+pub const HEAD_VERSION: u8 = 3;
 /// Longest head that is decoded.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Most units in one message.
@@ -115,6 +115,9 @@ pub enum Message {
         fences: Vec<BlockFence>,
         /// The units, in key order.
         units: Vec<Versioned>,
+        /// Units of which no host in reach has good bytes, in key order; at most [`UNITS_MAX`] together with `units`.
+        /// The joiner keeps their records, so that reading one stays an error and never becomes a hole.
+        lost: Vec<Versioned>,
     },
     /// Primary to member: forget everything above this number. It was never committed: a member had no room for it.
     Withdraw {

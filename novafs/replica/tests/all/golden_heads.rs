@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use novafs_format::LogEntry;
-use novafs_replica::message::{HEAD_BYTES_MAX, UNITS_MAX};
+use novafs_replica::message::{HEAD_BYTES_MAX, HEAD_VERSION, UNITS_MAX};
 use novafs_replica::{Answer, HeadError, Message};
 
 use super::samples;
@@ -62,7 +62,7 @@ fn a_write_of_256_units_fits_a_head() {
 #[test]
 fn a_head_of_another_version_is_named_as_such() {
     assert_eq!(Message::decode(&[1, 16]), Err(HeadError::Version(1)));
-    assert_eq!(Message::decode(&[2, 200]), Err(HeadError::Kind(200)));
-    assert_eq!(Answer::decode(&[2]), Err(HeadError::Truncated));
-    assert_eq!(Answer::decode(&[2, 167, 0]), Err(HeadError::TooLong));
+    assert_eq!(Message::decode(&[HEAD_VERSION, 200]), Err(HeadError::Kind(200)));
+    assert_eq!(Answer::decode(&[HEAD_VERSION]), Err(HeadError::Truncated));
+    assert_eq!(Answer::decode(&[HEAD_VERSION, 167, 0]), Err(HeadError::TooLong));
 }
