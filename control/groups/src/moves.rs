@@ -1,4 +1,4 @@
-//! Replicas and primaries that should be elsewhere: off hosts that are drained or slow, and onto hosts with few.
+//! Replicas and primaries that should be elsewhere: off hosts that are drained or stay slow, and onto hosts with few.
 //!
 //! A replica moves in three steps, each an epoch: the new member joins beside the three, is filled, and is admitted in
 //! the same step in which the old one leaves. The group has three members in sync all the while.
@@ -9,7 +9,7 @@ use nova_units::{GroupId, NodeId};
 
 use crate::command::Joining;
 use crate::model::{Group, Groups, MEMBERS_MAX, Role};
-use crate::plan::{Observed, may_hold};
+use crate::plan::{Observed, has_passed, may_hold};
 
 /// Members of a region that are filled at once before another replica begins to move.
 pub const MOVES_MAX: usize = 4;
@@ -68,9 +68,12 @@ pub(crate) fn plan_moves(groups: &Groups, observed: &Observed, changed: &BTreeSe
     let mut movable: Vec<(GroupId, &Group)> =
         groups.iter().filter(|(id, group)| !changed.contains(id) && is_calm(group, observed)).collect();
     movable.retain(|(id, group)| {
-        let leaves = group.in_sync().map(|member| member.node).find(|node| observed.draining.contains(node));
+        let on = |hosts: &BTreeSet<NodeId>| {
+            group.in_sync().map(|member| member.node).find(|node| hosts.contains(node))
+        };
+        let leaves = on(&observed.draining).or_else(|| on(&observed.long_slow));
         let Some(leaves) = leaves else { return true };
-        let target = target(groups, group, observed, &load);
+        let target = target(groups, (*id, group), observed, &load);
         if let Some(to) = target.filter(|_| load.under_way < MOVES_MAX) {
             load.begin(leaves, to);
             moves.push(joining(*id, group, leaves, to));
@@ -81,13 +84,14 @@ pub(crate) fn plan_moves(groups: &Groups, observed: &Observed, changed: &BTreeSe
     let whole = groups.iter().all(|(id, group)| !changed.contains(&id) && is_calm(group, observed));
     if moves.is_empty() && whole {
         while load.under_way < MOVES_TO_ONE_MAX {
-            let Some(index) =
-                movable.iter().position(|(_, group)| lighter(groups, group, observed, &load).is_some())
+            let Some(index) = movable
+                .iter()
+                .position(|(id, group)| lighter(groups, (*id, group), observed, &load).is_some())
             else {
                 break;
             };
             let (id, group) = movable.swap_remove(index);
-            let (leaves, to) = lighter(groups, group, observed, &load).expect("it was just found");
+            let (leaves, to) = lighter(groups, (id, group), observed, &load).expect("it was just found");
             load.begin(leaves, to);
             moves.push(joining(id, group, leaves, to));
         }
@@ -107,18 +111,19 @@ fn is_calm(group: &Group, observed: &Observed) -> bool {
 
 fn rested(groups: &Groups, observed: &Observed, node: NodeId) -> bool {
     let flaps = groups.flaps(node);
-    observed.wall.since(flaps.last) >= flaps.wait
+    has_passed(flaps.wait, flaps.last, observed.wall)
 }
 
 fn targets<'a>(
     groups: &'a Groups,
-    group: &'a Group,
+    (id, group): (GroupId, &'a Group),
     observed: &'a Observed,
     load: &'a Load,
 ) -> impl Iterator<Item = NodeId> + 'a {
     observed.storage.iter().copied().filter(move |node| {
         !observed.draining.contains(node)
             && !observed.slow.contains(node)
+            && !observed.shunned.contains(&(id, *node))
             && load.has_room(*node)
             && rested(groups, observed, *node)
             && may_hold(groups, group, observed, *node)
@@ -126,13 +131,18 @@ fn targets<'a>(
 }
 
 /// The host with the fewest replicas that may take one of the group.
-fn target(groups: &Groups, group: &Group, observed: &Observed, load: &Load) -> Option<NodeId> {
+fn target(groups: &Groups, group: (GroupId, &Group), observed: &Observed, load: &Load) -> Option<NodeId> {
     targets(groups, group, observed, load).min_by_key(|node| (load.held(*node), *node))
 }
 
 /// The member with the most replicas, and a host with far fewer that may take its place.
-fn lighter(groups: &Groups, group: &Group, observed: &Observed, load: &Load) -> Option<(NodeId, NodeId)> {
-    let to = target(groups, group, observed, load)?;
+fn lighter(
+    groups: &Groups,
+    (id, group): (GroupId, &Group),
+    observed: &Observed,
+    load: &Load,
+) -> Option<(NodeId, NodeId)> {
+    let to = target(groups, (id, group), observed, load)?;
     // A primary moves last: it costs the group a moment.
     let heaviest = group
         .in_sync()

@@ -5,6 +5,8 @@
 mod changes;
 #[path = "all/detection.rs"]
 mod detection;
+#[path = "all/filling.rs"]
+mod filling;
 #[path = "all/kit.rs"]
 mod kit;
 #[path = "all/moves.rs"]
