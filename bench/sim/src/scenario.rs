@@ -45,6 +45,8 @@ pub(crate) struct Scenario {
     pub(crate) rewritten: u64,
     /// The pace of the scrub, where it runs.
     pub(crate) scrub: Option<ScrubOptions>,
+    /// In the middle of the faults the calendars of controllers and hosts jump by so many milliseconds.
+    pub(crate) clock_jump_ms: i64,
 }
 
 /// Goes over a simulated device about once a second, beside the clients.
@@ -130,6 +132,7 @@ impl Scenario {
             rewritten: if one_in(&mut rng, 3) { rng.u64(1..=2) } else { 0 },
             // Drawn apart, so that a seed stands for what it always did.
             scrub: fastrand::Rng::with_seed(seed ^ 0x5c4b_b1e5).bool().then_some(SCRUB),
+            clock_jump_ms: 0,
         }
     }
 

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod all {
+    mod drills;
     mod regressions;
     mod rot;
     mod seeds;
