@@ -15,13 +15,20 @@ mod all {
     mod chaos_full_device;
     mod chaos_garbage;
     mod chaos_interrupt;
+    mod chaos_keys_lost;
     mod chaos_kill;
     mod chaos_mount;
+    mod chaos_netns;
+    mod chaos_stop;
+    mod chaos_trash;
     mod commands;
     mod end_to_end;
     mod keys;
     mod long_mount;
     mod mounted;
+    mod netns;
     mod posix;
+    mod registers;
     mod rig;
+    mod skip;
 }

@@ -42,8 +42,15 @@ impl Chaos {
         cluster.net.weather.set(scenario.weather);
         files.group.troubles.set(scenario.troubles);
         let end = cluster.world.now() + scenario.chaos;
+        let mut jump = (scenario.clock_jump_ms != 0).then_some(end - scenario.chaos / 2);
         while cluster.world.now() < end {
             cluster.world.run_for(STEP);
+            if jump.take_if(|at| *at <= cluster.world.now()).is_some() {
+                self.note(cluster, format!("the calendars jump by {} ms", scenario.clock_jump_ms));
+                cluster.world.set_calendar(scenario.clock_jump_ms);
+                cluster.controller.jumped_ms.set(scenario.clock_jump_ms);
+                files.group.jumped_ms.set(scenario.clock_jump_ms);
+            }
             self.recover_due(cluster, files, rng);
             // Rates are per second; ten steps make one.
             if rng.u32(..10_000) < scenario.kill_permille {

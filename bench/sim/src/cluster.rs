@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use nova_device::mem::{DiskFaults, HostOptions, KillMode, MemDisk, MemShard, World};
+use nova_device::mem::{
+    DiskCounters, DiskFaults, DiskImage, HostOptions, KillMode, MemDisk, MemShard, World,
+};
 use nova_device::sync::oneshot;
 use nova_device::{Clock, Shard};
 use nova_groups::Mount;
@@ -173,6 +175,27 @@ impl Cluster {
 
     pub(crate) fn set_disk_faults(&self, node: NodeId, faults: DiskFaults) {
         self.hosts[&node].disk.borrow().set_faults(faults);
+    }
+
+    /// What a host's disk did and suffered.
+    pub(crate) fn disk_counters(&self, node: NodeId) -> DiskCounters {
+        self.hosts[&node].disk.borrow().counters()
+    }
+
+    /// What a host's disk holds now.
+    pub(crate) fn disk_image(&self, node: NodeId) -> DiskImage {
+        self.hosts[&node].disk.borrow().image()
+    }
+
+    /// Sets the disk of a host that is down back to an image of it.
+    pub(crate) fn restore_disk(&self, node: NodeId, image: DiskImage) {
+        assert!(!self.is_up(node), "disks are changed while the host is off");
+        self.hosts[&node].disk.replace(MemDisk::from_image(&self.world, image));
+    }
+
+    /// The device that a host has now.
+    pub(crate) fn device(&self, node: NodeId) -> DeviceId {
+        self.hosts[&node].device.get()
     }
 
     /// Whether every host runs and is known to the controllers.

@@ -20,6 +20,8 @@ pub(crate) const CONTROLLER: NodeId = NodeId(200);
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// The calendar runs faster than the clock, so that waits of minutes pass in a short run.
 const WALL_SPEED: u64 = 20;
+/// What the calendar shows at first, in milliseconds: some days, so that it can be set back.
+const CALENDAR_BEGINS: u64 = 1_000_000_000;
 /// Reports of silence not repeated within this time are over.
 const SILENCE_OVER: Duration = Duration::from_millis(350);
 
@@ -47,6 +49,10 @@ pub(crate) struct Controller {
     failed: RefCell<BTreeSet<DeviceId>>,
     heard: RefCell<BTreeMap<NodeId, Heard>>,
     groups_wanted: usize,
+    /// Hosts that are far slower than their peers.
+    pub(crate) slow: RefCell<BTreeSet<NodeId>>,
+    /// How far the calendar of the controllers is from the right one, in milliseconds.
+    pub(crate) jumped_ms: Cell<i64>,
     /// Hosts that everything is moved off.
     pub(crate) draining: RefCell<BTreeSet<NodeId>>,
     pub(crate) version: Cell<u64>,
@@ -67,6 +73,8 @@ impl Controller {
             failed: RefCell::default(),
             heard: RefCell::default(),
             groups_wanted,
+            slow: RefCell::default(),
+            jumped_ms: Cell::default(),
             draining: RefCell::default(),
             version: Cell::new(1),
             away_until: Cell::default(),
@@ -81,7 +89,7 @@ impl Controller {
     /// The calendar of all controllers.
     pub(crate) fn wall(&self) -> Timestamp {
         let millis = u64::try_from(self.now().as_millis()).expect("a run is short");
-        Timestamp(1_000_000 + millis * WALL_SPEED)
+        Timestamp((CALENDAR_BEGINS + millis * WALL_SPEED).saturating_add_signed(self.jumped_ms.get()))
     }
 
     /// An agent was heard.
@@ -151,7 +159,10 @@ impl Controller {
             groups_wanted: self.groups_wanted,
             storm: false,
             draining: self.draining.borrow().clone(),
-            slow: BTreeSet::new(),
+            slow: self.slow.borrow().clone(),
+            long_slow: BTreeSet::new(),
+            stalled: BTreeSet::new(),
+            shunned: BTreeSet::new(),
         }
     }
 
@@ -195,6 +206,22 @@ impl Controller {
         let groups = self.groups.borrow();
         let (_, device) = groups.devices_of(node).next()?;
         (device.state == DeviceState::Mounted { boot }).then_some(device.incarnation)
+    }
+
+    /// The life of the device that serves on a host.
+    pub(crate) fn life(&self, node: NodeId) -> Option<Incarnation> {
+        self.groups.borrow().device_of(node).map(|(_, device)| device.incarnation)
+    }
+
+    /// How many groups have their primary on a host.
+    pub(crate) fn primaries(&self, node: NodeId) -> usize {
+        self.groups.borrow().iter().filter(|(_, group)| group.primary == node).count()
+    }
+
+    /// Whether a device may serve.
+    pub(crate) fn serves(&self, device: DeviceId) -> bool {
+        let groups = self.groups.borrow();
+        groups.devices().any(|(id, it)| id == device && matches!(it.state, DeviceState::Mounted { .. }))
     }
 
     /// The map for one host.

@@ -66,6 +66,9 @@ struct Saved {
     entries: Vec<(u64, Vec<Command>)>,
 }
 
+/// What the calendar shows at first, in milliseconds: some days, so that it can be set back.
+const CALENDAR_BEGINS: u64 = 1_000_000_000;
+
 /// The oracle.
 pub(crate) struct FilesGroup {
     shard: MemShard,
@@ -90,6 +93,8 @@ pub(crate) struct FilesGroup {
     /// No leader until then, by the clock of [`FILES`].
     away_until: Cell<Duration>,
     turn: Cell<usize>,
+    /// How far the calendar is from the right one, in milliseconds.
+    pub(crate) jumped_ms: Cell<i64>,
     pub(crate) troubles: Cell<Troubles>,
     /// Whether what happens is written down.
     keeps_log: bool,
@@ -133,6 +138,7 @@ impl FilesGroup {
             term: Cell::new(1),
             away_until: Cell::default(),
             turn: Cell::new(0),
+            jumped_ms: Cell::default(),
             troubles: Cell::new(Troubles::FAIR),
             keeps_log,
             log: RefCell::default(),
@@ -155,9 +161,10 @@ impl FilesGroup {
         self.shard.clock().now()
     }
 
-    /// The calendar, at the pace of the clock.
+    /// The calendar, at the pace of the clock, or as wrong as it was set.
     fn wall(&self) -> Timestamp {
-        Timestamp(1_000_000 + u64::try_from(self.now().as_millis()).expect("a run is short"))
+        let millis = u64::try_from(self.now().as_millis()).expect("a run is short");
+        Timestamp((CALENDAR_BEGINS + millis).saturating_add_signed(self.jumped_ms.get()))
     }
 
     async fn pause(&self, time: Duration) {

@@ -65,6 +65,21 @@ fn compare(cluster: &Cluster, edge: &Rc<SimEdge>) -> (Vec<String>, Held) {
     (wrong, all)
 }
 
+/// How members' copies differ now, bad ones included. Nothing is read of a member, so nothing is repaired for it.
+pub(crate) fn differences_now(cluster: &Cluster) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (group, members) in cluster.controller.members() {
+        let held: Vec<_> = members.iter().map(|node| (*node, copies(cluster, *node, group))).collect();
+        for (node, copies) in &held {
+            let bad = copies.iter().filter(|(_, copy)| copy.2.is_none());
+            wrong.extend(bad.map(|((block, unit), _)| format!("{node} has a bad copy of {block} {unit}")));
+        }
+        wrong.extend(differences(group, &held));
+        wrong.extend(compare_fences(cluster, group, &members));
+    }
+    wrong
+}
+
 /// Members judge late writes alike.
 fn compare_fences(cluster: &Cluster, group: GroupId, members: &[NodeId]) -> Option<String> {
     let fences = |node: &NodeId| {
@@ -107,7 +122,8 @@ fn differences(group: GroupId, held: &[(NodeId, Copies)]) -> Vec<String> {
     wrong
 }
 
-fn copies(cluster: &Cluster, node: NodeId, group: GroupId) -> Copies {
+/// What a host holds of a group.
+pub(crate) fn copies(cluster: &Cluster, node: NodeId, group: GroupId) -> Copies {
     let host = &cluster.hosts[&node];
     let (shard, member) = (host.shard.borrow().clone(), host.member.borrow().clone());
     let (Some(shard), Some(member)) = (shard, member) else { return Copies::new() };

@@ -1,26 +1,19 @@
 //! Rot at rest: bytes flip in two of three copies while nobody reads, and the scrub finds and repairs them.
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use nova_device::Shard;
-use nova_device::mem::{KillMode, World};
-use nova_units::{BlockId, GroupId, IoClass, NodeId, TaskClass, UnitIndex};
+use nova_units::{BlockId, GroupId, IoClass, NodeId, UnitIndex};
 use novafs_format::UnitRecord;
 
-use crate::cluster::{Cluster, SimMember, bare_host};
-use crate::controller::{CONTROLLER, Controller};
-use crate::history::History;
-use crate::net::Net;
-use crate::run::{FABRIC, make_blocks, start_edges};
+use crate::cluster::{Cluster, SimMember};
+use crate::controller::Controller;
 use crate::scenario::Scenario;
+use crate::stage::Stage;
 
 /// How long clients write before they leave.
 const WRITES: Duration = Duration::from_secs(4);
-/// Time for what is under way to end.
-const SETTLE: Duration = Duration::from_secs(8);
 /// Every copy is right again within this virtual time.
 const REPAIRED_WITHIN: Duration = Duration::from_secs(10);
 /// Units of which two copies are flipped, in each group.
@@ -45,35 +38,11 @@ pub struct Rot {
 /// # Errors
 /// What is wrong: copies that are still bad, or that were flipped and never repaired.
 pub fn rot(seed: u64) -> Result<Rot, String> {
-    let scenario = Scenario::calm(seed);
-    let mut rng = fastrand::Rng::with_seed(seed ^ 0x0707);
-    let world = World::new(seed);
-    let fabric = bare_host(&world, FABRIC, 0, 1 << 20);
-    let seat = bare_host(&world, CONTROLLER, 0, 1 << 20);
-    let net = Net::new(fabric, rng.u64(..));
-    let controller = Controller::new(seat.clone(), rng.u64(..), scenario.groups);
-    let mut cluster = Cluster::new(world, net, Rc::clone(&controller), &scenario);
-    for node in 1..=scenario.hosts {
-        cluster.add_host(NodeId(node), scenario.disk_bytes, 0);
-        cluster.start(NodeId(node));
-    }
-    seat.spawn(TaskClass::Control, Rc::clone(&controller).lead());
-    if !cluster.world.run_until(Duration::from_secs(30), || controller.is_whole()) {
-        return Err("the groups were not formed".to_owned());
-    }
-    let history = Rc::new(RefCell::new(History::default()));
-    let stopping = Rc::new(Cell::new(false));
-    let blocks = make_blocks(&scenario, &controller, &mut rng);
-    let edges = start_edges(&cluster, &scenario, &history, &stopping, &blocks, &mut rng);
-    cluster.world.run_for(WRITES);
-    stopping.set(true);
-    cluster.world.run_for(SETTLE);
-    let outcome = damage(&cluster, &controller, &mut rng);
-    drop(edges);
-    for node in cluster.hosts.keys() {
-        cluster.kill(*node, KillMode::Process);
-    }
-    outcome
+    let stage = Stage::new(seed, &Scenario::calm(seed))?;
+    stage.run_for(WRITES);
+    stage.stop_clients();
+    let mut rng = stage.rng.clone();
+    damage(&stage.cluster, &stage.controller, &mut rng)
 }
 
 fn damage(cluster: &Cluster, controller: &Controller, rng: &mut fastrand::Rng) -> Result<Rot, String> {

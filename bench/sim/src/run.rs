@@ -15,7 +15,7 @@ use crate::chaos::Chaos;
 use crate::cluster::{Cluster, bare_host};
 use crate::controller::{CONTROLLER, Controller};
 use crate::edge::{Block, SimEdge};
-use crate::files::Files;
+use crate::files::{Files, RealEdge};
 use crate::files_group::{FILES, FilesGroup};
 use crate::history::{Counts, History};
 use crate::net::{Net, SimPeers};
@@ -87,7 +87,18 @@ impl std::error::Error for Trouble {}
 /// # Errors
 /// [`Trouble`] when a check fails.
 pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
-    let scenario = Scenario::of(seed);
+    run_scenario(seed, &Scenario::of(seed), verbose)
+}
+
+/// Runs one seed, and in the middle of it the calendars of all controllers and hosts jump by so many milliseconds.
+///
+/// # Errors
+/// [`Trouble`] when a check fails.
+pub fn run_with_jump(seed: u64, jump_ms: i64) -> Result<Outcome, Box<Trouble>> {
+    run_scenario(seed, &Scenario { clock_jump_ms: jump_ms, ..Scenario::of(seed) }, false)
+}
+
+fn run_scenario(seed: u64, scenario: &Scenario, verbose: bool) -> Result<Outcome, Box<Trouble>> {
     let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(31) ^ 0xc4a0);
     let world = World::new(seed);
     let fabric = bare_host(&world, FABRIC, 0, 1 << 20);
@@ -313,31 +324,33 @@ fn end_programs(cluster: &Cluster, files: &Files) -> Vec<String> {
     found
 }
 
+/// The real edge on a host of clients, with the map that the host has.
+pub(crate) fn real_edge(host: &Rc<SimEdge>, cipher: CipherKind) -> Rc<RealEdge> {
+    let keys = Keyring::of(DomainKey::new(2, 1, [9; 32]).with_cipher(cipher));
+    let options = EdgeOptions {
+        deadline: Duration::from_secs(8),
+        attempt: Duration::from_millis(1_200),
+        ..EdgeOptions::default()
+    };
+    let edge = Edge::new(host.shard.clone(), host.peers.clone(), keys, options);
+    let (follower, host) = (Rc::clone(&edge), Rc::clone(host));
+    host.shard.clone().spawn(TaskClass::Control, async move {
+        loop {
+            follower.configure(Rc::new(host.map.borrow().clone()));
+            let clock = host.shard.clock();
+            clock.sleep_until(clock.now() + Duration::from_millis(40)).await;
+        }
+    });
+    edge
+}
+
 /// Files that are rewritten through the real edge on both hosts, each with a reader.
 fn start_rewriting(cluster: &Cluster, scenario: &Scenario, hosts: &[Rc<SimEdge>]) -> Vec<Rc<Rewritten>> {
     if scenario.rewritten == 0 {
         return Vec::new();
     }
     // Each side has another cipher: one opens what the other sealed.
-    let real = |host: &Rc<SimEdge>, cipher| {
-        let keys = Keyring::of(DomainKey::new(2, 1, [9; 32]).with_cipher(cipher));
-        let options = EdgeOptions {
-            deadline: Duration::from_secs(8),
-            attempt: Duration::from_millis(1_200),
-            ..EdgeOptions::default()
-        };
-        let edge = Edge::new(host.shard.clone(), host.peers.clone(), keys, options);
-        let (follower, host) = (Rc::clone(&edge), Rc::clone(host));
-        host.shard.clone().spawn(TaskClass::Control, async move {
-            loop {
-                follower.configure(Rc::new(host.map.borrow().clone()));
-                let clock = host.shard.clock();
-                clock.sleep_until(clock.now() + Duration::from_millis(40)).await;
-            }
-        });
-        edge
-    };
-    let edges = [real(&hosts[0], CipherKind::AwsLc), real(&hosts[1], CipherKind::AesGcm)];
+    let edges = [real_edge(&hosts[0], CipherKind::AwsLc), real_edge(&hosts[1], CipherKind::AesGcm)];
     let groups: Vec<GroupId> = cluster.controller.members().into_keys().collect();
     let host = &hosts[0];
     let start = |number: u64| {

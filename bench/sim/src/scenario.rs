@@ -48,6 +48,8 @@ pub(crate) struct Scenario {
     pub(crate) chain_bytes_min: usize,
     /// The pace of the scrub, where it runs.
     pub(crate) scrub: Option<ScrubOptions>,
+    /// In the middle of the faults the calendars of controllers and hosts jump by so many milliseconds.
+    pub(crate) clock_jump_ms: i64,
 }
 
 /// Goes over a simulated device about once a second, beside the clients.
@@ -134,6 +136,7 @@ impl Scenario {
             // Drawn apart, so that a seed stands for what it always did.
             chain_bytes_min: if seed.is_multiple_of(2) { 4096 } else { CHAIN_BYTES_MIN },
             scrub: fastrand::Rng::with_seed(seed ^ 0x5c4b_b1e5).bool().then_some(SCRUB),
+            clock_jump_ms: 0,
         }
     }
 

@@ -1,166 +1,211 @@
-//! A member that became slow: its reads are answered by another one, soon, and few are asked twice.
+//! One drive that answers late: what its readers notice, and that its host is no primary any more.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use nova_device::mem::{KillMode, MemShard, World};
+use nova_device::mem::{DiskFaults, Latency};
 use nova_device::{Clock, Shard};
-use nova_units::{BlockId, BootId, Generation, GroupId, NodeId, TaskClass};
-use novafs_edge::{Edge, EdgeError, EdgeOptions, Keyring, ReadRequest, WriteRequest};
-use novafs_format::seal::DomainKey;
+use nova_fleet::{Command, Fleet, Op, Paces, Register, plan_paces};
+use nova_units::{BlockId, Generation, GroupId, NodeId, TaskClass};
+use novafs_edge::{ReadRequest, WriteRequest};
+use novafs_format::seal::CipherKind;
 
-use crate::cluster::{Cluster, bare_host};
-use crate::controller::{CONTROLLER, Controller};
+use crate::edge::SimEdge;
 use crate::files::RealEdge;
-use crate::net::{Net, SimPeers};
-use crate::run::FABRIC;
+use crate::run::real_edge;
 use crate::scenario::Scenario;
+use crate::stage::Stage;
 
-/// The host that reads.
-const READER: NodeId = NodeId(101);
-const POOL_BYTES: u64 = 16 << 20;
-/// How much longer every answer of the slow member takes to the reader; the other members hear it as ever.
-const SLOWNESS: Duration = Duration::from_millis(400);
-/// Reads of the good times, and of the bad ones with each member.
-const READS: u64 = 400;
-const UNITS: u64 = 32;
-const UNIT_LOG2: u8 = 12;
-const UNIT: u64 = 1 << UNIT_LOG2;
-const BLOCK: BlockId = BlockId::new(1, 1);
+/// The host with the slow drive; it has primaries at first.
+const VICTIM: NodeId = NodeId(2);
+/// How long is measured.
+const MEASURED: Duration = Duration::from_secs(20);
+/// Until readers know better and the host is marked: three windows of ten seconds, and the next one.
+const NOTICED_WITHIN: Duration = Duration::from_secs(60);
+/// Each writes and reads blocks of its own, in every group in turn.
+const UNIT_LOG2: u8 = 14;
+const UNITS: u64 = 8;
+/// Requests at a time.
+const PROBES: u64 = 6;
+const PAUSE: Duration = Duration::from_millis(5);
 
-/// How a run ended.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Slow {
-    /// Reads while one member was slow.
-    pub reads: u64,
-    /// The longest of them.
-    pub longest: Duration,
-    /// All reads, also of the good times, that were asked of a second member.
-    pub hedged: u64,
-    /// Of those, how many it answered first.
-    pub won: u64,
-    /// Reads of the good times.
-    pub reads_before: u64,
-    /// Of those, how many were asked twice.
-    pub hedged_before: u64,
+/// What was measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Slowed {
+    /// All but one in a hundred reads took this long at most, before.
+    pub read_p99: Duration,
+    /// And with the slow drive, once its host was marked.
+    pub slow_read_p99: Duration,
+    /// Half of the writes took this long at most, before.
+    pub write_median: Duration,
+    /// And with the slow drive.
+    pub slow_write_median: Duration,
+    /// Reads in each of the two.
+    pub reads: (usize, usize),
+    /// From the first late answer until the host was marked.
+    pub marked_after: Duration,
+    /// Groups whose primary was on the host, before and after.
+    pub primaries: (usize, usize),
 }
 
-/// Reads one block, at first on a good day, then with each member slow in turn.
+/// Writes and reads through the real edge, one request at a time, and how long each took.
+struct Probe {
+    host: Rc<SimEdge>,
+    edge: Rc<RealEdge>,
+    groups: Vec<GroupId>,
+    reads: RefCell<Vec<Duration>>,
+    writes: RefCell<Vec<Duration>>,
+    failed: RefCell<Vec<String>>,
+    over: Cell<bool>,
+}
+
+impl Probe {
+    async fn run(self: Rc<Self>, number: u64) {
+        let opened = match self.edge.open_writer(0, 0).await {
+            Ok(opened) => opened,
+            Err(error) => return self.failed.borrow_mut().push(error.to_string()),
+        };
+        let clock = self.host.shard.clock();
+        let bytes = 1_u64 << UNIT_LOG2;
+        let mut turn = 0_u64;
+        while !self.over.get() {
+            for (place, group) in (1..).zip(&self.groups) {
+                let block = BlockId::new(5, number * 100 + place);
+                let write = WriteRequest {
+                    writer: opened.writer,
+                    group: *group,
+                    block,
+                    generation: Generation(1),
+                    unit_log2: UNIT_LOG2,
+                    offset: turn % UNITS * bytes,
+                    block_bytes: turn.min(UNITS) * bytes,
+                    source: Rc::new(vec![1; usize::try_from(bytes).expect("small")]),
+                };
+                let begun = clock.now();
+                match self.edge.write(write).await {
+                    Ok(()) => self.writes.borrow_mut().push(clock.now() - begun),
+                    Err(error) => self.failed.borrow_mut().push(error.to_string()),
+                }
+                for _ in 0..4 {
+                    let known = (turn + 1).min(UNITS);
+                    let read = ReadRequest {
+                        group: *group,
+                        block,
+                        key: opened.key,
+                        unit_log2: UNIT_LOG2,
+                        block_bytes: known * bytes,
+                        offset: self.host.shard.random() % known * bytes,
+                        bytes,
+                        sparse: true,
+                    };
+                    let begun = clock.now();
+                    match self.edge.read(&read, |_, _| ()).await {
+                        Ok(()) => self.reads.borrow_mut().push(clock.now() - begun),
+                        Err(error) => self.failed.borrow_mut().push(error.to_string()),
+                    }
+                    clock.sleep_until(clock.now() + PAUSE).await;
+                }
+            }
+            turn += 1;
+        }
+    }
+
+    /// What was measured since the last time.
+    fn take(&self) -> (Vec<Duration>, Vec<Duration>) {
+        let mut taken = (self.reads.take(), self.writes.take());
+        taken.0.sort_unstable();
+        taken.1.sort_unstable();
+        taken
+    }
+}
+
+fn quantile(sorted: &[Duration], percent: usize) -> Duration {
+    sorted
+        .get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or_default()
+}
+
+/// Makes one drive answer 5 to 500 ms late.
 ///
 /// # Errors
-/// What is wrong: a read that failed, or gave other bytes than were written.
-pub fn slow(seed: u64) -> Result<Slow, String> {
-    let scenario = Scenario { scrub: None, groups: 1, ..Scenario::calm(seed) };
-    let mut rng = fastrand::Rng::with_seed(seed ^ 0x510e);
-    let world = World::new(seed);
-    let fabric = bare_host(&world, FABRIC, 0, 1 << 20);
-    let seat = bare_host(&world, CONTROLLER, 0, 1 << 20);
-    let net = Net::new(fabric, rng.u64(..));
-    let controller = Controller::new(seat.clone(), rng.u64(..), scenario.groups);
-    let mut cluster = Cluster::new(world, Rc::clone(&net), Rc::clone(&controller), &scenario);
-    for node in 1..=scenario.hosts {
-        cluster.add_host(NodeId(node), scenario.disk_bytes, 0);
-        cluster.start(NodeId(node));
-    }
-    seat.spawn(TaskClass::Control, Rc::clone(&controller).lead());
-    if !cluster.world.run_until(Duration::from_secs(30), || controller.is_whole()) {
-        return Err("the group was not formed".to_owned());
-    }
-    let members = controller.members().into_iter().next();
-    let (group, members) = members.ok_or("there is no group")?;
-    let shard = bare_host(&cluster.world, READER, 0, POOL_BYTES);
-    let peers = SimPeers { net: Rc::clone(&net), me: READER, shard: shard.clone() };
-    let keys = Keyring::of(DomainKey::new(1, 1, [7; 32]));
-    let edge = Edge::new(shard.clone(), peers, keys, EdgeOptions::default());
-    edge.configure(Rc::new(controller.configuration(READER, BootId(0), Duration::ZERO)));
-
-    let reading =
-        Reading { edge: Rc::clone(&edge), shard: shard.clone(), group, seed: Cell::new(rng.u64(..)) };
-    let outcome = cluster.world.run(&shard, async move {
-        reading.write().await.map_err(|error| format!("write: {error}"))?;
-        reading.read_all(READS).await?;
-        let before = reading.edge.counters();
-        let mut slow = Slow { reads_before: READS, hedged_before: before.reads_hedged, ..Slow::default() };
-        for member in members {
-            net.slow_down(member, READER, SLOWNESS);
-            slow.longest = slow.longest.max(reading.read_all(READS).await?);
-            slow.reads += READS;
-            net.slow_down(member, READER, Duration::ZERO);
-            // Its late answers come, and it is found quick again.
-            reading.shard.clock().sleep_until(reading.shard.clock().now() + 2 * SLOWNESS).await;
-            reading.read_all(READS).await?;
-            slow.reads_before += READS;
-        }
-        let after = reading.edge.counters();
-        Ok(Slow { hedged: after.reads_hedged, won: after.hedges_won, ..slow })
+/// What is wrong, or that nothing was measured.
+pub fn slow_drive(seed: u64) -> Result<Slowed, String> {
+    let stage = Stage::new(seed, &Scenario { groups: 6, scrub: None, ..Scenario::calm(seed) })?;
+    // Only the probe is at work: the other clients wait for whichever member they drew.
+    stage.stop_clients();
+    let host = Rc::clone(&stage.edges[0]);
+    let probe = Rc::new(Probe {
+        edge: real_edge(&host, CipherKind::AwsLc),
+        host: Rc::clone(&host),
+        groups: stage.controller.members().into_keys().collect(),
+        reads: RefCell::default(),
+        writes: RefCell::default(),
+        failed: RefCell::default(),
+        over: Cell::new(false),
     });
-    drop(edge);
-    for node in cluster.hosts.keys() {
-        cluster.kill(*node, KillMode::Process);
+    for number in 0..PROBES {
+        host.shard.spawn(TaskClass::Client, Rc::clone(&probe).run(number));
     }
-    outcome
-}
+    stage.run_for(Duration::from_secs(2));
+    probe.take();
+    stage.run_for(MEASURED);
+    let (reads, writes) = probe.take();
+    let primaries = stage.controller.primaries(VICTIM);
 
-/// Who reads, and what.
-struct Reading {
-    edge: Rc<RealEdge>,
-    shard: MemShard,
-    group: GroupId,
-    seed: Cell<u64>,
-}
-
-/// What the block holds at an offset.
-fn byte_at(offset: u64) -> u8 {
-    u8::try_from((offset / 7 + offset / UNIT) % 251).expect("below 251")
-}
-
-impl Reading {
-    async fn write(&self) -> Result<(), EdgeError> {
-        let opened = self.edge.open_writer(1, 0).await?;
-        let plain: Vec<u8> = (0..UNITS * UNIT).map(byte_at).collect();
-        let write = WriteRequest {
-            writer: opened.writer,
-            group: self.group,
-            block: BLOCK,
-            generation: Generation(1),
-            unit_log2: UNIT_LOG2,
-            offset: 0,
-            block_bytes: 0,
-            source: Rc::new(plain),
+    let late = DiskFaults { latency: Latency::micros(5_000, 500_000), ..DiskFaults::NONE };
+    stage.cluster.set_disk_faults(VICTIM, late);
+    let (mut fleet, mut paces) = (Fleet::default(), Paces::default());
+    for node in stage.cluster.hosts.keys() {
+        let register = Register {
+            name: format!("storage-{}", node.0),
+            roles: vec!["storage".to_owned()],
+            addr: format!("10.0.0.{}:1", node.0),
+            boot: 1,
+            ..Register::default()
         };
-        self.edge.write(write).await
+        fleet.apply(&Command { at_ms: 1, op: Some(Op::Register(register)) });
     }
-
-    /// Reads units one after the other; how long the longest read took.
-    async fn read_all(&self, count: u64) -> Result<Duration, String> {
-        let mut rng = fastrand::Rng::with_seed(self.seed.get());
-        self.seed.set(rng.u64(..));
-        let mut longest = Duration::ZERO;
-        for _ in 0..count {
-            let offset = rng.u64(..UNITS) * UNIT;
-            let request = ReadRequest {
-                group: self.group,
-                block: BLOCK,
-                key: (1, 1),
-                unit_log2: UNIT_LOG2,
-                block_bytes: UNITS * UNIT,
-                offset,
-                bytes: UNIT,
-                sparse: false,
-            };
-            let begun = self.shard.clock().now();
-            let mut right = false;
-            let give = |at: u64, plain: &[u8]| {
-                right =
-                    at == 0 && plain.iter().zip(offset..offset + UNIT).all(|(byte, at)| *byte == byte_at(at));
-            };
-            self.edge.read(&request, give).await.map_err(|error| format!("read: {error}"))?;
-            if !right {
-                return Err(format!("other bytes than were written at {offset}"));
-            }
-            longest = longest.max(self.shard.clock().now() - begun);
+    let begun = stage.cluster.world.now();
+    let mut marked_after = None;
+    while stage.cluster.world.now() < begun + NOTICED_WITHIN {
+        stage.run_for(Duration::from_secs(1));
+        let now = stage.cluster.world.now();
+        for (node, member) in stage.cluster.members() {
+            let pace = member.pace();
+            paces.hear(node, pace.window, pace.median_us, now);
         }
-        Ok(longest)
+        for op in plan_paces(&fleet, &mut paces, now) {
+            let Op::Pace(pace) = op else { continue };
+            if NodeId(pace.node) != VICTIM || !pace.slow {
+                return Err(format!("the wrong host was judged: {pace:?}"));
+            }
+            fleet.apply(&Command { at_ms: 2, op: Some(Op::Pace(pace)) });
+            stage.controller.slow.borrow_mut().insert(VICTIM);
+            marked_after.get_or_insert(now - begun);
+        }
     }
+    probe.take();
+    stage.run_for(3 * MEASURED);
+    let (slow_reads, slow_writes) = probe.take();
+    probe.over.set(true);
+    stage.run_for(Duration::from_secs(3));
+    let after = stage.controller.primaries(VICTIM);
+    stage.cluster.set_disk_faults(VICTIM, DiskFaults::NONE);
+    stage.until_whole()?;
+    stage.check()?;
+    let failed = probe.failed.borrow();
+    if !failed.is_empty() {
+        return Err(format!("{} requests failed, first: {}", failed.len(), failed[0]));
+    }
+    Ok(Slowed {
+        read_p99: quantile(&reads, 99),
+        slow_read_p99: quantile(&slow_reads, 99),
+        write_median: quantile(&writes, 50),
+        slow_write_median: quantile(&slow_writes, 50),
+        reads: (reads.len(), slow_reads.len()),
+        marked_after: marked_after.ok_or("the host was never marked as slow")?,
+        primaries: (primaries, after),
+    })
 }

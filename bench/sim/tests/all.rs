@@ -2,8 +2,9 @@
 
 #[cfg(test)]
 mod all {
+    mod drills;
     mod regressions;
     mod rot;
     mod seeds;
-    mod slow;
+    mod hedge;
 }

@@ -213,8 +213,24 @@ impl Attached<'_> {
                     repaired,
                     filled_units,
                     damaged,
+                    ..cluster::GroupHealth::default()
                 };
                 self.picture.health.lock().expect("no holder of this lock panics").take(health);
+            }
+            AgentEvent::Filling { group, filling, block, unit, followed } => {
+                let mut health = self.picture.health.lock().expect("no holder of this lock panics");
+                health.change(group.0, |known| {
+                    known.filling = filling;
+                    (known.filled_block, known.filled_unit) = (block.0, unit.into());
+                    known.followed = followed;
+                });
+            }
+            AgentEvent::Lost { group, units, named } => {
+                let mut health = self.picture.health.lock().expect("no holder of this lock panics");
+                let named = named.as_slice().iter();
+                let places =
+                    named.map(|(block, unit)| cluster::UnitPlace { block: block.0, unit: (*unit).into() });
+                health.change(group.0, |known| (known.lost_units, known.lost) = (units, places.collect()));
             }
             AgentEvent::Serving { serving } => tracing::info!(serving, "novad"),
         }

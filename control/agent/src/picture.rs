@@ -52,8 +52,21 @@ pub(crate) struct Health {
 }
 
 impl Health {
+    /// Takes what is told of a copy; what is told apart of it stays.
     pub(crate) fn take(&mut self, health: cluster::GroupHealth) {
-        self.groups.insert(health.group, health);
+        self.change(health.group, |known| {
+            let before = std::mem::replace(known, health);
+            known.lost_units = before.lost_units;
+            known.lost = before.lost;
+            (known.filled_block, known.filled_unit) = (before.filled_block, before.filled_unit);
+            (known.filling, known.followed) = (before.filling, before.followed);
+        });
+    }
+
+    /// Changes what is known of the copy of `group`.
+    pub(crate) fn change(&mut self, group: u32, change: impl FnOnce(&mut cluster::GroupHealth)) {
+        let fresh = cluster::GroupHealth { group, ..cluster::GroupHealth::default() };
+        change(self.groups.entry(group).or_insert(fresh));
         self.version += 1;
     }
 
@@ -63,7 +76,7 @@ impl Health {
     }
 
     pub(crate) fn groups(&self) -> Vec<cluster::GroupHealth> {
-        self.groups.values().copied().collect()
+        self.groups.values().cloned().collect()
     }
 }
 

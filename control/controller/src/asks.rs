@@ -17,6 +17,7 @@ pub(crate) fn command(ask: Ask) -> Result<Op, Ask> {
             blocks: ask.blocks,
             bytes: ask.bytes,
             full_pass_ms: ask.full_pass_ms,
+            purge_bytes: ask.purge_bytes,
         }),
         Ask::CloseSession(ask) => Op::EndSession(EndSession { session: ask.session }),
         Ask::Publish(ask) => Op::Publish(publish(ask)),

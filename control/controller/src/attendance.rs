@@ -11,7 +11,8 @@ use nova_api::cluster::host_order::Order;
 use nova_api::cluster::host_report::Report;
 use nova_fleet::{Heartbeats, Paces, storms};
 use nova_groups::{
-    DeviceState, Heard, Mount, MountReport, Observed, REPORT_FRESH, ReadyReport, SilenceReport,
+    DeviceState, FillReport, Fillings, Heard, Mount, MountReport, Observed, REPORT_FRESH, ReadyReport, Role,
+    SLOW_MOVES_AFTER, SilenceReport,
 };
 use nova_state::ClusterState;
 use nova_units::{BlockId, BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Timestamp};
@@ -70,6 +71,7 @@ struct Soft {
     leading_since: Duration,
     heartbeats: Heartbeats,
     paces: Paces,
+    fillings: Fillings,
     heard: BTreeMap<NodeId, Heard>,
     /// By reporter, silent host, and the device that is meant.
     silences: BTreeMap<(NodeId, NodeId, Option<Incarnation>), SilenceReport>,
@@ -250,11 +252,20 @@ impl Attendance {
     /// The view that plans are made on.
     pub(crate) fn observe(&self, state: &ClusterState, groups_wanted: usize) -> Observed {
         let mut soft = self.soft();
-        let now = clock::monotonic();
+        let (now, wall) = (clock::monotonic(), clock::wall());
         let storm = !storms(&state.fleet, &mut soft.heartbeats, now).is_empty();
+        let Soft { fillings, vitals, .. } = &mut *soft;
+        fillings.look(&state.groups, now, |node, group| fill_report(vitals.get(&node)?, group));
+        let is_stalled = |(group, node): &(GroupId, NodeId)| {
+            soft.fillings.state(*group, *node, now).is_some_and(|it| it.stalled)
+        };
+        let joiners =
+            state.groups.iter().flat_map(|(id, group)| group.members.iter().map(move |it| (id, it.node)));
         Observed {
+            stalled: joiners.filter(is_stalled).collect(),
+            shunned: soft.fillings.shunned(),
             now,
-            wall: clock::wall(),
+            wall,
             leading_since: soft.leading_since,
             silences: soft.silences.values().copied().collect(),
             mounts: soft.mounts.values().cloned().collect(),
@@ -266,6 +277,9 @@ impl Attendance {
             storm,
             draining: nodes_with(state, |node| node.draining.is_some()),
             slow: nodes_with(state, |node| node.slow.is_some()),
+            long_slow: nodes_with(state, |node| {
+                node.slow.is_some_and(|since| wall.since(since) >= SLOW_MOVES_AFTER)
+            }),
         }
     }
 
@@ -319,6 +333,33 @@ impl Attendance {
         held
     }
 
+    /// How the filling of every joining member stands.
+    pub(crate) fn fills(&self, state: &ClusterState) -> Vec<pb::Fill> {
+        let now = clock::monotonic();
+        let soft = self.soft();
+        let said = |node: NodeId, group: GroupId| {
+            soft.vitals.get(&node)?.groups.iter().find(|health| health.group == group.0)
+        };
+        let fill = |(id, group): (GroupId, &nova_groups::Group)| {
+            let node = group.members.iter().find(|member| member.role == Role::Joining)?.node;
+            let found = soft.fillings.state(id, node, now)?;
+            let units = group.in_sync().filter_map(|member| said(member.node, id)).map(|health| health.units);
+            let here = said(node, id);
+            Some(pb::Fill {
+                group: id.0,
+                node: node.0,
+                units_done: found.units,
+                units_total: units.max().unwrap_or(0),
+                units_per_second: found.units_per_second,
+                idle_ms: u64::try_from(found.idle.as_millis()).unwrap_or(u64::MAX),
+                stalled: found.stalled,
+                block: here.map_or(0, |health| health.filled_block),
+                unit: here.map_or(0, |health| health.filled_unit),
+            })
+        };
+        state.groups.iter().filter_map(fill).collect()
+    }
+
     /// What each host last said about itself.
     pub(crate) fn vitals(&self) -> BTreeMap<NodeId, Vitals> {
         self.soft().vitals.clone()
@@ -327,6 +368,12 @@ impl Attendance {
 
 fn nodes_with(state: &ClusterState, test: impl Fn(&nova_fleet::Node) -> bool) -> BTreeSet<NodeId> {
     state.fleet.iter().filter(|(_, node)| test(node)).map(|(id, _)| id).collect()
+}
+
+/// What a host said of a group that it joins.
+fn fill_report(vitals: &Vitals, group: GroupId) -> Option<FillReport> {
+    let health = vitals.groups.iter().find(|health| health.group == group.0)?;
+    Some(FillReport { units: health.filled_units, paging: health.filling, followed: health.followed })
 }
 
 impl Soft {

@@ -11,9 +11,10 @@ use nova_groups::{MEMBERS_MAX, STORAGE_HOSTS_MIN};
 use nova_raft::Group;
 use nova_security::{Identity, Role, authorize};
 use nova_state::{ClusterCommand, ClusterState, StepAnswer};
-use nova_units::{BootId, NodeId};
+use nova_units::{BlockId, BootId, NodeId};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -158,7 +159,10 @@ impl ClusterApi for ClusterService {
         let raft =
             vec![raft_group("cluster", &self.cluster.metrics()), raft_group("files", &self.files.metrics())];
         let collection = Some(self.collection());
-        Ok(Response::new(pb::StatusResponse { map: Some(map), controllers, raft, notes, collection }))
+        let fills = self.attendance.fills(&state.0);
+        let lost = self.lost(&state.0).await?;
+        let map = Some(map);
+        Ok(Response::new(pb::StatusResponse { map, controllers, raft, notes, collection, fills, lost }))
     }
 
     async fn check(&self, request: Request<pb::CheckRequest>) -> Result<Response<Self::CheckStream>, Status> {
@@ -340,6 +344,7 @@ impl ClusterService {
         notes.extend(health::notes(state, &self.attendance.vitals()));
         if self.cluster.is_leader() {
             notes.extend(self.space_notes(state));
+            notes.extend(health::stalled_notes(state, &self.attendance.fills(state)));
             let storms = self.attendance.storms(state).into_iter();
             notes.extend(
                 storms
@@ -347,6 +352,27 @@ impl ClusterService {
             );
         }
         notes
+    }
+
+    /// Units of which no host in reach has a good copy, as members in sync tell them, with the files they are of.
+    async fn lost(&self, state: &ClusterState) -> Result<Vec<pb::LostUnit>, Status> {
+        let mut lost = health::lost(state, &self.attendance.vitals());
+        if !lost.is_empty() {
+            let blocks = lost.iter().map(|unit| BlockId(unit.block)).collect();
+            let namespace = self.files.local().0.namespace;
+            let found = spawn_blocking(move || {
+                let owners = namespace.owners(&blocks).into_iter();
+                owners
+                    .map(|(block, inode)| (block.0, (inode.0, namespace.path(inode).unwrap_or_default())))
+                    .collect()
+            });
+            let owners: BTreeMap<u64, (u64, String)> =
+                found.await.map_err(|_| Status::internal("look for the files of lost units"))?;
+            for unit in &mut lost {
+                (unit.inode, unit.path) = owners.get(&unit.block).cloned().unwrap_or_default();
+            }
+        }
+        Ok(lost)
     }
 
     /// Spec E.2: hosts whose space is short.

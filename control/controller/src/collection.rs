@@ -37,7 +37,7 @@ use full_pass::FullPass;
 pub(crate) use full_pass::PAGE_BLOCKS;
 use pending::{Origin, Pending, Run};
 pub(crate) use schedule::{CRITICAL_PERCENT, PRESSING_PERCENT, TimeOfDay, used_percent};
-use schedule::{Pressure, pass_is_due};
+use schedule::{Pressure, pass_is_due, purge_bytes};
 
 /// How often the leader takes a turn.
 const TURN: Duration = Duration::from_millis(100);
@@ -45,6 +45,8 @@ const TURN: Duration = Duration::from_millis(100);
 const LOOKED_AT_PER_TURN: usize = 4096;
 /// Answers of groups that may be missing; then nothing new is begun.
 const PARTS_MAX: usize = 8192;
+/// Between two times that trash is let go early: what goes has come off the devices by then, and they have said so.
+const PURGE_EVERY: Duration = Duration::from_secs(10);
 /// Orphans of one command.
 const COLLECTED_PER_COMMAND_MAX: usize = 4096;
 
@@ -76,6 +78,8 @@ struct Work {
     pass: Option<FullPass>,
     /// When the last pass of this leader ended; the metadata here may not know it yet.
     last_pass: Timestamp,
+    /// When trash was last let go early.
+    purged: Option<Duration>,
 }
 
 impl Collector {
@@ -120,6 +124,7 @@ impl Collector {
         let namespace = self.files.local().0.namespace;
         let pressure = self.pressure();
         self.pass(work, &namespace, pressure);
+        self.purge_early(work, &namespace);
         self.tell(work, &namespace).await;
         let age_min = match pressure {
             Pressure::None => Duration::from_secs(self.config.after_seconds.into()),
@@ -144,14 +149,34 @@ impl Collector {
         }
     }
 
-    /// How full the fullest storage device is.
-    fn pressure(&self) -> Pressure {
+    /// Size and free bytes of the devices that serve.
+    fn devices(&self) -> Vec<(u64, u64)> {
         let state = self.cluster.local().0;
         let vitals = self.attendance.vitals();
         let storing = state.fleet.iter().filter(|(_, node)| node.stores() && node.state == NodeState::Ready);
         let said = storing.filter_map(|(id, _)| vitals.get(&id));
-        let rooms = said.flat_map(Vitals::rooms);
-        rooms.map(|(total, free)| Pressure::of(total, free)).max().unwrap_or(Pressure::None)
+        said.flat_map(Vitals::rooms).collect()
+    }
+
+    /// How full the fullest storage device is.
+    fn pressure(&self) -> Pressure {
+        let all = self.devices().into_iter().map(|(total, free)| Pressure::of(total, free));
+        all.max().unwrap_or(Pressure::None)
+    }
+
+    /// Lets the first of the trash go while a device is critically full (Spec C.4, E.2), as much as it is too full.
+    fn purge_early(&self, work: &mut Work, namespace: &Namespace) {
+        let now = clock::monotonic();
+        let rested = work.purged.is_none_or(|last| now.saturating_sub(last) >= PURGE_EVERY);
+        let bytes = purge_bytes(&self.devices());
+        if bytes > 0 && rested && namespace.trash_len() > 0 {
+            tracing::info!(
+                bytes,
+                "a device is more than {CRITICAL_PERCENT} % full: the oldest trash goes early"
+            );
+            work.deleted.purge_bytes = bytes;
+            work.purged = Some(now);
+        }
     }
 
     /// Begins a full pass when one is due, and takes from one under way what it has found.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use nova_api::cluster as pb;
 use nova_fleet::NodeState;
 use nova_groups::DeviceState;
 use nova_state::ClusterState;
@@ -24,6 +25,45 @@ pub(crate) fn hosts_for_replicas(state: &ClusterState, drained: NodeId) -> usize
             && state.groups.stores(*id)
     };
     state.fleet.iter().filter(able).count()
+}
+
+/// Joiners that get no further.
+pub(crate) fn stalled_notes(state: &ClusterState, fills: &[pb::Fill]) -> Vec<String> {
+    let stalled = fills.iter().filter(|fill| fill.stalled);
+    stalled
+        .map(|fill| {
+            let host = state.fleet.node(NodeId(fill.node)).map_or_else(String::new, |node| node.name.clone());
+            format!(
+                "{host} is being filled with group {} and got no further for {} s: another storage host would get                  its place",
+                fill.group,
+                fill.idle_ms / 1000
+            )
+        })
+        .collect()
+}
+
+/// Lost units that are told.
+const LOST_TOLD_MAX: usize = 100;
+
+/// Units that members in sync know to be lost, each once; at most [`LOST_TOLD_MAX`].
+pub(crate) fn lost(state: &ClusterState, vitals: &BTreeMap<NodeId, Vitals>) -> Vec<pb::LostUnit> {
+    let mut found: BTreeMap<(u32, u64, u32), pb::LostUnit> = BTreeMap::new();
+    for (id, group) in state.groups.iter() {
+        for member in group.in_sync() {
+            let said = vitals.get(&member.node).into_iter().flat_map(|vitals| &vitals.groups);
+            for place in said.filter(|health| health.group == id.0).flat_map(|health| &health.lost) {
+                let unit = pb::LostUnit {
+                    group: id.0,
+                    node: member.node.0,
+                    block: place.block,
+                    unit: place.unit,
+                    ..pb::LostUnit::default()
+                };
+                found.entry((id.0, place.block, place.unit)).or_insert(unit);
+            }
+        }
+    }
+    found.into_values().take(LOST_TOLD_MAX).collect()
 }
 
 /// One line for each thing that needs attention.
@@ -54,19 +94,25 @@ pub(crate) fn notes(state: &ClusterState, vitals: &BTreeMap<NodeId, Vitals>) -> 
                 places.join(", ")
             ));
         }
-        let held = |health: &&nova_api::cluster::GroupHealth| {
+        let held = |health: &&pb::GroupHealth| {
             state
                 .groups
                 .group(nova_units::GroupId(health.group))
                 .is_some_and(|group| group.member(id).is_some())
         };
-        let sum = |count: fn(&nova_api::cluster::GroupHealth) -> u32| -> u64 {
+        let sum = |count: fn(&pb::GroupHealth) -> u32| -> u64 {
             vitals.groups.iter().filter(held).map(|health| u64::from(count(health))).sum()
         };
         let (bad, disputed) = (sum(|health| health.bad_units), sum(|health| health.disputed_units));
+        let lost = sum(|health| health.lost_units);
         let damaged = vitals.groups.iter().filter(held).filter(|health| health.damaged).count();
         if bad > 0 {
             notes.push(format!("{name} has {bad} bad copies that no other member could repair yet"));
+        }
+        if lost > 0 {
+            notes.push(format!(
+                "{name} holds {lost} units of which no host in reach has a good copy: see `nova fs health`"
+            ));
         }
         if disputed > 0 {
             notes.push(format!(

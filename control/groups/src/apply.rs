@@ -371,14 +371,11 @@ impl Groups {
             {
                 return (told(known.incarnation), false);
             }
-            Some(known)
-                if known.state == DeviceState::Failed && known.mount_counter == mount.mount_counter =>
-            {
-                return (None, false);
-            }
+            // Never again, whatever a later mount says: it may hold the last copy of something, and a new life would
+            // begin empty. Formatted anew it is another device.
+            Some(known) if known.state == DeviceState::Failed => return (None, false),
             Some(known)
                 if known.node == node
-                    && known.state != DeviceState::Failed
                     && known.mount_counter < mount.mount_counter
                     && known.incarnation == claimed =>
             {

@@ -1,4 +1,4 @@
-//! Replicas and primaries that should be elsewhere: off hosts that are drained or slow, and onto hosts with few.
+//! Replicas and primaries that should be elsewhere: off hosts that are drained or stay slow, and onto hosts with few.
 //!
 //! A replica moves in three steps, each an epoch: the new member joins beside the three, is filled, and is admitted in
 //! the same step in which the old one leaves. The group has three members in sync all the while.
@@ -10,7 +10,7 @@ use nova_units::{GroupId, Incarnation, NodeId};
 use crate::command::Joining;
 use crate::load::Load;
 use crate::model::{Group, Groups, MEMBERS_MAX, Member, Role};
-use crate::plan::{Observed, may_hold};
+use crate::plan::{Observed, has_passed, may_hold};
 
 /// Members of a region that are filled at once before another replica begins to move.
 pub const MOVES_MAX: usize = 4;
@@ -70,9 +70,10 @@ pub(crate) fn plan_moves(
     let mut movable: Vec<(GroupId, &Group)> =
         groups.iter().filter(|(id, group)| !changed.contains(id) && is_calm(group, observed)).collect();
     movable.retain(|(id, group)| {
-        let leaves = group.in_sync().find(|member| observed.draining.contains(&member.node));
+        let on = |hosts: &BTreeSet<NodeId>| group.in_sync().find(|member| hosts.contains(&member.node));
+        let leaves = on(&observed.draining).or_else(|| on(&observed.long_slow));
         let Some(leaves) = leaves else { return true };
-        let target = target(groups, group, observed, &traffic);
+        let target = target(groups, (*id, group), observed, &traffic);
         if let Some(to) = target.filter(|_| traffic.under_way < MOVES_MAX) {
             traffic.begin(leaves, to);
             moves.push(joining(*id, group, leaves, to));
@@ -83,13 +84,14 @@ pub(crate) fn plan_moves(
     let whole = groups.iter().all(|(id, group)| !changed.contains(&id) && is_calm(group, observed));
     if moves.is_empty() && whole {
         while traffic.under_way < MOVES_TO_ONE_MAX {
-            let Some(index) =
-                movable.iter().position(|(_, group)| lighter(groups, group, observed, &traffic).is_some())
+            let Some(index) = movable
+                .iter()
+                .position(|(id, group)| lighter(groups, (*id, group), observed, &traffic).is_some())
             else {
                 break;
             };
             let (id, group) = movable.swap_remove(index);
-            let (leaves, to) = lighter(groups, group, observed, &traffic).expect("it was just found");
+            let (leaves, to) = lighter(groups, (id, group), observed, &traffic).expect("it was just found");
             traffic.begin(leaves, to);
             moves.push(joining(id, group, leaves, to));
         }
@@ -109,14 +111,20 @@ fn is_calm(group: &Group, observed: &Observed) -> bool {
 
 fn rested(groups: &Groups, observed: &Observed, node: NodeId) -> bool {
     let flaps = groups.flaps(node);
-    observed.wall.since(flaps.last) >= flaps.wait
+    has_passed(flaps.wait, flaps.last, observed.wall)
 }
 
 /// The place with the smallest share of replicas that may take one of the group.
-fn target(groups: &Groups, group: &Group, observed: &Observed, traffic: &Traffic) -> Option<Place> {
+fn target(
+    groups: &Groups,
+    (id, group): (GroupId, &Group),
+    observed: &Observed,
+    traffic: &Traffic,
+) -> Option<Place> {
     let able = |node: &NodeId| {
         !observed.draining.contains(node)
             && !observed.slow.contains(node)
+            && !observed.shunned.contains(&(id, *node))
             && traffic.has_room(*node)
             && rested(groups, observed, *node)
             && may_hold(groups, group, observed, &traffic.load, *node)
@@ -134,11 +142,11 @@ fn target(groups: &Groups, group: &Group, observed: &Observed, traffic: &Traffic
 /// lighter, so that this ends.
 fn lighter<'a>(
     groups: &Groups,
-    group: &'a Group,
+    (id, group): (GroupId, &'a Group),
     observed: &Observed,
     traffic: &Traffic,
 ) -> Option<(&'a Member, Place)> {
-    let to = target(groups, group, observed, traffic)?;
+    let to = target(groups, (id, group), observed, traffic)?;
     // A primary moves last: it costs the group a moment.
     let heaviest = group.in_sync().max_by_key(|member| {
         let share = traffic.load.now(member.incarnation);

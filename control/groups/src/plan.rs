@@ -26,8 +26,13 @@ pub const COLD_START_WAIT: Duration = Duration::from_secs(10);
 pub const COLD_START_WAIT_MAX: Duration = Duration::from_secs(30);
 /// After this silence the node lease of 25 s has run out, with the clocks' drift: a lone survivor serves no more.
 pub const LEASE_OUT: Duration = Duration::from_secs(30);
+/// Calendars of controllers that are set right differ by far less.
+const CLOCK_JUMP_MIN: Duration = Duration::from_secs(60);
 /// A member that was away this long is replaced on another host.
 pub const REPLACE_AFTER: Duration = Duration::from_secs(600);
+/// A host that was slow this long, and not merely for a moment, is emptied where another can take its replicas: every
+/// write waits for the slowest member.
+pub const SLOW_MOVES_AFTER: Duration = Duration::from_secs(600);
 /// Hosts needed before groups are made.
 pub const STORAGE_HOSTS_MIN: usize = MEMBERS_MAX;
 /// Groups made when nothing else is said.
@@ -116,6 +121,12 @@ pub struct Observed {
     pub draining: BTreeSet<NodeId>,
     /// Hosts that are far slower than their peers.
     pub slow: BTreeSet<NodeId>,
+    /// Of these, hosts that have been so for [`SLOW_MOVES_AFTER`]: their replicas move to others.
+    pub long_slow: BTreeSet<NodeId>,
+    /// Joiners that get no further.
+    pub stalled: BTreeSet<(GroupId, NodeId)>,
+    /// Hosts that got no further with a group lately: asked again only when there is no other.
+    pub shunned: BTreeSet<(GroupId, NodeId)>,
 }
 
 impl Observed {
@@ -130,6 +141,12 @@ impl Observed {
             .get(&node)
             .is_some_and(|heard| heard.up && self.now.saturating_sub(heard.last) <= HEARD_WITHIN)
     }
+}
+
+/// Whether `wait` has passed since a moment of the calendar. One far in the future was written before the calendar was
+/// set back: nothing is known of it then, and nobody waits a day for it.
+pub(crate) fn has_passed(wait: Duration, since: Timestamp, wall: Timestamp) -> bool {
+    since.since(wall) >= CLOCK_JUMP_MIN || wall.since(since) >= wait
 }
 
 /// What should change now. The commands are for one batch, in this order.
@@ -157,7 +174,8 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
     let dropped: Vec<DropMembers> = groups
         .iter()
         .filter_map(|(id, group)| {
-            let nodes = lost_members(group, observed);
+            let mut nodes = lost_members(group, observed);
+            nodes.extend(stalled_joiner(groups, (id, group), observed));
             (!nodes.is_empty() && note(id)).then(|| DropMembers {
                 group: id.0,
                 epoch: group.epoch.0,
@@ -197,7 +215,7 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
     let joining: Vec<Joining> = groups
         .iter()
         .filter_map(|(id, group)| {
-            let node = joiner(groups, group, observed, &load)?;
+            let node = joiner(groups, (id, group), observed, &load)?;
             if let Some(device) = load.device_for(groups, group, node) {
                 load.add(device);
             }
@@ -260,6 +278,22 @@ fn lost_members(group: &Group, observed: &Observed) -> BTreeSet<NodeId> {
         lost.insert(joining.node);
     }
     lost
+}
+
+/// A joiner that gets no further although a member could fill it, when another host may have its place.
+fn stalled_joiner(groups: &Groups, (id, group): (GroupId, &Group), observed: &Observed) -> Option<NodeId> {
+    let joiner = group.joining()?.node;
+    let to_blame = observed.stalled.contains(&(id, joiner))
+        && !observed.storm
+        && group.in_sync().any(|member| observed.is_running(member.node));
+    let other = |node: &NodeId| {
+        *node != joiner
+            && !observed.shunned.contains(&(id, *node))
+            && !observed.draining.contains(node)
+            && is_rested(groups, group, observed, *node)
+            && may_hold(groups, group, observed, *node)
+    };
+    (to_blame && observed.storage.iter().any(other)).then_some(joiner)
 }
 
 /// Reports of silence that still count: said lately, by and about the present starts of the two hosts.
@@ -330,7 +364,12 @@ fn reinstatable(groups: &Groups, group: &Group, observed: &Observed) -> Vec<Node
 }
 
 /// The next host to join a group that is short of members: one of its homes, or after [`REPLACE_AFTER`] another.
-fn joiner(groups: &Groups, group: &Group, observed: &Observed, load: &Load) -> Option<NodeId> {
+fn joiner(
+    groups: &Groups,
+    (id, group): (GroupId, &Group),
+    observed: &Observed,
+    load: &Load,
+) -> Option<NodeId> {
     if group.joining().is_some() || group.members.len() >= MEMBERS_MAX {
         return None;
     }
@@ -339,12 +378,10 @@ fn joiner(groups: &Groups, group: &Group, observed: &Observed, load: &Load) -> O
         return None;
     }
     let able = |node: &NodeId| {
-        let flaps = groups.flaps(*node);
-        // A group that takes no writes has nothing to lose by a joiner that may fall silent again.
-        let rested = group.frozen() || observed.wall.since(flaps.last) >= flaps.wait;
-        rested && may_hold(groups, group, observed, load, *node)
+        is_rested(groups, group, observed, *node) && may_hold(groups, group, observed, load, *node)
     };
-    let stays = |node: &NodeId| !observed.draining.contains(node);
+    let is_shunned = |node: &NodeId| observed.shunned.contains(&(id, *node));
+    let stays = |node: &NodeId| !observed.draining.contains(node) && !is_shunned(node);
     // What a home of the last writable epoch lacks is a tail at most, so a frozen group takes writes again at once.
     let complete = |home: &NodeId| {
         group.last_writable.iter().any(|(node, life)| node == home && groups.serves(*node, *life))
@@ -354,7 +391,7 @@ fn joiner(groups: &Groups, group: &Group, observed: &Observed, load: &Load) -> O
         return Some(home);
     }
     let drained = group.homes().any(|home| group.member(home).is_none() && !stays(&home));
-    let away = group.short_since.is_some_and(|since| observed.wall.since(since) >= REPLACE_AFTER);
+    let away = group.short_since.is_some_and(|since| has_passed(REPLACE_AFTER, since, observed.wall));
     if (away || drained || group.homes.len() < MEMBERS_MAX) && !observed.storm {
         let others = observed.storage.iter().copied().filter(|node| able(node) && stays(node));
         let shares = others.filter_map(|node| {
@@ -365,8 +402,15 @@ fn joiner(groups: &Groups, group: &Group, observed: &Observed, load: &Load) -> O
             return Some(other);
         }
     }
-    // Better on a host that is to be emptied than nowhere.
+    // Better on a host that is to be emptied, or that got no further before, than nowhere.
     group.homes().find(able)
+}
+
+/// The host was not dropped again and again lately. A group that takes no writes has nothing to lose by a joiner that
+/// may fall silent again.
+fn is_rested(groups: &Groups, group: &Group, observed: &Observed, node: NodeId) -> bool {
+    let flaps = groups.flaps(node);
+    group.frozen() || has_passed(flaps.wait, flaps.last, observed.wall)
 }
 
 /// The host runs, has a device that serves, is heard by the members and is none of them.
@@ -389,6 +433,11 @@ pub(crate) fn may_hold(
 
 /// Takes mounts whose groups can be judged: another in-sync member runs, or all restarted, or the wait is over.
 fn plan_restart(groups: &Groups, observed: &Observed) -> Option<Restart> {
+    // A device that failed is never answered.
+    let given_up = |mount: &Mount| {
+        let known = mount.device_id().and_then(|id| groups.devices.get(&id));
+        known.is_some_and(|it| it.state == DeviceState::Failed)
+    };
     let mounted: BTreeMap<NodeId, &MountReport> = observed
         .mounts
         .iter()

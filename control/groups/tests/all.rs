@@ -7,6 +7,8 @@ mod changes;
 mod detection;
 #[path = "all/devices.rs"]
 mod devices;
+#[path = "all/filling.rs"]
+mod filling;
 #[path = "all/kit.rs"]
 mod kit;
 #[path = "all/moves.rs"]

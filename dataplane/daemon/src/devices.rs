@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use nova_device::{Shard, sync::oneshot};
-use nova_ring::abi::AgentEvent;
+use nova_ring::abi::{AgentEvent, LostUnits};
 use nova_ring::snapshot::HostMap;
 use nova_ring::{Counter, Counters};
 use nova_shard::RealShard;
@@ -262,10 +262,10 @@ impl Devices {
 
 impl Device {
     /// What to tell of a copy, when it is new.
-    fn news_of(&self, now: GroupHealth) -> Option<AgentEvent> {
+    fn news_of(&self, now: GroupHealth) -> Vec<AgentEvent> {
         let before = self.told_health.borrow_mut().insert(now.group, now);
         if before == Some(now) {
-            return None;
+            return Vec::new();
         }
         let before = before.unwrap_or_default();
         if now.disputed_units > before.disputed_units {
@@ -274,7 +274,7 @@ impl Device {
         if now.damaged && !before.damaged {
             tracing::error!(group = %now.group, device = %self.id, place = self.place, "metadata of the device is damaged: drain this host and replace the device");
         }
-        Some(AgentEvent::Health {
+        let mut news = vec![AgentEvent::Health {
             group: now.group,
             units: now.units,
             blocks: now.blocks,
@@ -286,6 +286,20 @@ impl Device {
             repaired: now.repaired,
             filled_units: now.filled_units,
             damaged: now.damaged,
-        })
+        }];
+        let filling = |of: &GroupHealth| (of.filling, of.filled_to, of.followed);
+        if filling(&now) != filling(&before) {
+            let (filling, followed, (block, unit)) = (now.filling, now.followed, now.filled_to);
+            let unit = unit.0;
+            news.push(AgentEvent::Filling { group: now.group, filling, block, unit, followed });
+        }
+        if (now.lost_units, now.lost) != (before.lost_units, before.lost) {
+            if now.lost_units > before.lost_units {
+                tracing::error!(group = %now.group, units = now.lost_units, "no host in reach has a good copy of these units: see `nova fs health`");
+            }
+            let named = LostUnits::new(now.lost.iter().flatten().map(|(block, unit)| (*block, unit.0)));
+            news.push(AgentEvent::Lost { group: now.group, units: now.lost_units, named });
+        }
+        news
     }
 }

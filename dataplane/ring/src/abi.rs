@@ -9,8 +9,8 @@ mod fields;
 mod metadata;
 
 pub use agent::{
-    AgentCommand, AgentEvent, BOXED_KEY_BYTES, BlockRun, BlockRuns, HELD_MAX, HeldBlocks, PAGE_BLOCKS_MAX,
-    PEERS_MAX, PeerHeard, PeersHeard, RUN_BLOCKS_MAX, RUNS_MAX,
+    AgentCommand, AgentEvent, BOXED_KEY_BYTES, BlockRun, BlockRuns, HELD_MAX, HeldBlocks, LOST_NAMED_MAX,
+    LostUnits, PAGE_BLOCKS_MAX, PEERS_MAX, PeerHeard, PeersHeard, RUN_BLOCKS_MAX, RUNS_MAX,
 };
 pub use client::{
     Answer, ClientCommand, ClosedBlock, DETAIL_BYTES, Detail, IO_BYTES_MAX, LOCATE_BYTES_MAX, OpenedWriter,

@@ -9,7 +9,7 @@ use nova_buf::SharedBuf;
 use nova_device::{Clock, Durability, Peers, Shard};
 use nova_units::{CommitPoint, GroupId, TaskClass};
 use novafs_format::LogEntry;
-use novafs_replica::{Effect, Input, KnownUnit, OpId, StoreFault, StoreRequest, Stored, Version};
+use novafs_replica::{Effect, Input, KnownUnit, OpId, Standing, StoreFault, StoreRequest, Stored, Version};
 use novafs_store::{ReadError, StoreError};
 
 use crate::{Member, REPORTS_MAX, record};
@@ -128,13 +128,16 @@ impl<S: Shard, P: Peers> Member<S, P> {
         let done = match request {
             StoreRequest::Append { group, at, entry, body } => self.append(group, at, &entry, body).await,
             StoreRequest::SaveGroup { group, saved } => {
+                if saved.standing != Standing::Filling {
+                    self.health.borrow_mut().fill_ends(group);
+                }
                 self.store.set_group(group, record::to_record(saved)).await
             }
             StoreRequest::DiscardAbove { group, seq } => self.store.discard_above(group, seq).await,
             StoreRequest::Empty { group, saved, through } => self.empty(group, saved, through).await,
             StoreRequest::StartAnew(incarnation) => self.start_anew(incarnation).await,
-            StoreRequest::PutPage { group, fences, units, body } => {
-                self.put_page(group, fences, units, body).await
+            StoreRequest::PutPage { group, fences, units, body, lost } => {
+                self.put_page(group, fences, units, body, lost).await
             }
             StoreRequest::Lookup { group, units } => return self.look_up(group, &units).await,
             StoreRequest::Load { group, after } => return self.load(group, after).await,

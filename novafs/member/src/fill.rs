@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nova_buf::{DmaBuf, SharedBuf};
 use nova_device::sync::join_all;
-use nova_device::{Peers, Shard};
+use nova_device::{Clock, Peers, Shard};
 use nova_units::{BlockId, CommitPoint, Epoch, Generation, GroupId, IoClass, Seq, UNIT_LOG2_MAX, UnitIndex};
 use novafs_format::{Cut, LogEntry};
 use novafs_replica::message::{BODY_BYTES_MAX, FENCES_MAX, UNITS_MAX};
@@ -21,6 +21,8 @@ use crate::{Member, read, record};
 const ENTRY_DEADLINE: Duration = Duration::from_millis(2_000);
 /// A deleted block is fenced with this generation.
 const DELETED: Generation = Generation(u32::MAX);
+/// Bad copies of a group that are looked for once more before a joiner is emptied: it may be who has them.
+const LAST_LOOKS_MAX: usize = 64;
 /// Stored bytes of a unit at most.
 const UNIT_BYTES_MAX: usize = 1 << UNIT_LOG2_MAX;
 
@@ -88,9 +90,16 @@ impl<S: Shard, P: Peers> Member<S, P> {
         let mut units = Vec::new();
         let mut gathered = Gathered::new(self.shard.pool().take(entry.body_bytes()).await);
         for sealed in entry.units() {
-            match self.read_for_peer(group, sealed.block, sealed.unit).await? {
-                Some((found, body)) if found.commit == at && gathered.take(&body) => units.push(found.sealed),
-                _ => {}
+            match self.read_for_peer(group, sealed.block, sealed.unit).await {
+                Ok(Some((found, body))) if found.commit == at && gathered.take(&body) => {
+                    units.push(found.sealed);
+                }
+                Ok(_) => {}
+                // An entry cannot say that a unit of it is lost: a page can.
+                Err(StoreFault::Corrupt) if self.is_lost(group, sealed.block, sealed.unit) => {
+                    return Ok(Stored::Loaded(Loaded::Gone));
+                }
+                Err(fault) => return Err(fault),
             }
         }
         let body = gathered.finish();
@@ -154,25 +163,36 @@ impl<S: Shard, P: Peers> Member<S, P> {
     /// A page of the group for a joiner.
     pub(crate) async fn scan(self: &Rc<Self>, group: GroupId, from: ScanFrom) -> StoredResult {
         let after = match from {
-            ScanFrom::Start => return Ok(self.scan_fences(group, None)),
+            ScanFrom::Start => {
+                self.repair_known(group, LAST_LOOKS_MAX).await;
+                return Ok(self.scan_fences(group, None));
+            }
             ScanFrom::FencesAfter(block) => return Ok(self.scan_fences(group, Some(block))),
             ScanFrom::Units => None,
             ScanFrom::UnitsAfter(block, unit) => Some((block, unit)),
         };
         let records = self.store.scan(group, after, UNITS_MAX).await.map_err(|error| fault(&error))?;
         let complete = records.len() < UNITS_MAX;
-        let (mut units, mut next) = (Vec::new(), None);
+        let (mut units, mut lost, mut next) = (Vec::new(), Vec::new(), None);
         let wanted = records.iter().take(UNITS_MAX).map(|record| record.sealed.padded_bytes()).sum();
         let room = BODY_BYTES_MAX.min(UNIT_BYTES_MAX.max(wanted));
         let mut gathered = Gathered::new(self.shard.pool().take(room).await);
         for record in &records {
             let place = (record.sealed.block, record.sealed.unit);
             // A newer version than the record's is as good; one that is gone by now is left out.
-            if let Some((unit, body)) = self.read_for_peer(group, place.0, place.1).await? {
-                if units.len() == UNITS_MAX || !gathered.take(&body) {
-                    break;
+            match self.read_for_peer(group, place.0, place.1).await {
+                Ok(Some((unit, body))) => {
+                    if !gathered.take(&body) {
+                        break;
+                    }
+                    units.push(unit);
                 }
-                units.push(unit);
+                Ok(None) => {}
+                // The rest of the page does not wait for what nobody has.
+                Err(StoreFault::Corrupt) if self.is_lost(group, place.0, place.1) => {
+                    lost.push(read::versioned(record));
+                }
+                Err(fault) => return Err(fault),
             }
             next = Some(ScanFrom::UnitsAfter(place.0, place.1));
         }
@@ -181,7 +201,11 @@ impl<S: Shard, P: Peers> Member<S, P> {
             next = None;
         }
         let body = gathered.finish();
-        Ok(Stored::Scanned { units, body, fences: Vec::new(), next })
+        Ok(Stored::Scanned { units, body, lost, fences: Vec::new(), next })
+    }
+
+    fn is_lost(&self, group: GroupId, block: BlockId, unit: UnitIndex) -> bool {
+        self.health.borrow().is_lost((group, block, unit), self.shard.clock().now())
     }
 
     fn scan_fences(&self, group: GroupId, after: Option<BlockId>) -> Stored<SharedBuf> {
@@ -200,7 +224,7 @@ impl<S: Shard, P: Peers> Member<S, P> {
             Some(fence) if fences.len() == FENCES_MAX => ScanFrom::FencesAfter(fence.block),
             _ => ScanFrom::Units,
         };
-        Stored::Scanned { units: Vec::new(), body: None, fences, next: Some(next) }
+        Stored::Scanned { units: Vec::new(), body: None, lost: Vec::new(), fences, next: Some(next) }
     }
 
     /// Forgets a group's data; its log goes on behind `through`.
@@ -224,6 +248,7 @@ impl<S: Shard, P: Peers> Member<S, P> {
         fences: Vec<BlockFence>,
         units: Vec<Versioned>,
         body: Option<SharedBuf>,
+        lost: Vec<Versioned>,
     ) -> Result<(), StoreError> {
         let long_ago = CommitPoint { epoch: Epoch(0), seq: Seq(0) };
         let mut installs = Vec::new();
@@ -239,7 +264,20 @@ impl<S: Shard, P: Peers> Member<S, P> {
                 installs.push((long_ago, LogEntry::Trim { block, from_unit, cut }, None));
             }
         }
-        self.health.borrow_mut().filled(group, units.len() as u64);
+        let count = (units.len() + lost.len()) as u64;
+        let last = units.iter().chain(&lost).map(|unit| (unit.sealed.block, unit.sealed.unit)).max();
+        self.health.borrow_mut().filled(group, count, last);
+        for unit in lost {
+            // The record stands for bytes that nobody has: zeros never match its sums, so a read of it fails until it
+            // is repaired, and a hole is never made of it.
+            let mut nothing = self.shard.pool().take(unit.sealed.padded_bytes()).await;
+            nothing.fill(0);
+            let place = (group, unit.sealed.block, unit.sealed.unit);
+            self.health.borrow_mut().note_bad(place, self.shard.clock().now());
+            // One after another: a page of them would need more buffers than a shard has.
+            let entry = LogEntry::Units(vec![unit.sealed]);
+            self.store.install(group, unit.commit, &entry, Some(nothing.freeze())).await?;
+        }
         let mut offset = 0;
         for unit in units {
             let end = offset + unit.sealed.padded_bytes();

@@ -35,7 +35,7 @@ use novafs_replica::{
 };
 use novafs_store::{Opened, Store, StoreError};
 
-pub use health::GroupHealth;
+pub use health::{GroupHealth, LOST_NAMED_MAX};
 pub use pace::Pace;
 pub use scrub::ScrubOptions;
 

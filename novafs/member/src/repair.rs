@@ -17,6 +17,16 @@ const COPY_DEADLINE: Duration = Duration::from_millis(2_000);
 /// When a repair that failed is tried again, by the scrub.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// What another host said when it was asked for a copy.
+enum Copied {
+    /// The bytes.
+    Body(SharedBuf),
+    /// It does not have them, or its own are bad.
+    Lacks,
+    /// Nothing that says whether it has them.
+    Silent,
+}
+
 impl<S: Shard, P: Peers> Member<S, P> {
     /// Repairs a unit beside whatever else goes on. Only so many at once: what is left out is found again.
     pub(crate) fn repair_later(self: &Rc<Self>, group: GroupId, block: BlockId, unit: UnitIndex) {
@@ -62,19 +72,36 @@ impl<S: Shard, P: Peers> Member<S, P> {
             return self.health.borrow_mut().note_good((group, block, unit));
         }
         let Some(record) = records.first() else { return };
+        let mut all_lack = true;
         for peer in self.holders(group) {
-            if self.repair_from(peer, group, record).await {
-                self.count(|counters| counters.units_repaired += 1);
-                self.health.borrow_mut().note_repaired((group, block, unit));
-                self.queue_report(Report::PageRepaired { group, block, unit });
-                return;
+            match self.copy_from(peer, group, &record.sealed).await {
+                Copied::Body(body) => {
+                    if self.write_anew(group, record, body).await {
+                        self.count(|counters| counters.units_repaired += 1);
+                        self.health.borrow_mut().note_repaired((group, block, unit));
+                        self.queue_report(Report::PageRepaired { group, block, unit });
+                        return;
+                    }
+                    all_lack = false;
+                }
+                Copied::Silent => all_lack = false,
+                Copied::Lacks => {}
             }
+        }
+        let now = self.shard.clock().now();
+        self.health.borrow_mut().note_tried((group, block, unit), now, all_lack);
+    }
+
+    /// Tries once more what is known to be bad of a group, at most `limit` units.
+    pub(crate) async fn repair_known(self: &Rc<Self>, group: GroupId, limit: usize) {
+        let bad = self.health.borrow().bad_of(group, limit);
+        for (group, block, unit) in bad {
+            self.repair_now(group, block, unit).await;
         }
     }
 
-    async fn repair_from(&self, peer: NodeId, group: GroupId, record: &UnitRecord) -> bool {
+    async fn write_anew(&self, group: GroupId, record: &UnitRecord, body: SharedBuf) -> bool {
         let sealed = record.sealed;
-        let Some(body) = self.copy_from(peer, group, &sealed).await else { return false };
         match self.store.repair(group, sealed, record.commit, body).await {
             Ok(repaired) => repaired,
             Err(StoreError::Full { .. }) => {
@@ -86,7 +113,7 @@ impl<S: Shard, P: Peers> Member<S, P> {
     }
 
     /// The stored bytes of a version that is known here, from another host.
-    async fn copy_from(&self, peer: NodeId, group: GroupId, sealed: &SealedUnit) -> Option<SharedBuf> {
+    async fn copy_from(&self, peer: NodeId, group: GroupId, sealed: &SealedUnit) -> Copied {
         let message = Message::Copy {
             group,
             block: sealed.block,
@@ -94,22 +121,23 @@ impl<S: Shard, P: Peers> Member<S, P> {
             generation: sealed.generation,
             counter: sealed.counter,
         };
-        let Some((Answer::Units { units }, Some(body))) = self.ask(peer, &message, None, COPY_DEADLINE).await
-        else {
-            return None;
+        let (units, body) = match self.ask(peer, &message, None, COPY_DEADLINE).await {
+            Some((Answer::Units { units }, Some(body))) => (units, body),
+            Some((Answer::Absent | Answer::Corrupt { .. }, _)) => return Copied::Lacks,
+            _ => return Copied::Silent,
         };
         // The record here says what the bytes must be; the peer's word is not needed.
         let right = units.len() == 1
             && units[0].sealed == *sealed
             && sealed.check_pages(&body).is_ok()
             && sealed.compute_digest(&body) == sealed.digest;
-        right.then_some(body)
+        if right { Copied::Body(body) } else { Copied::Lacks }
     }
 
     /// The stored bytes of a version that is known here, from whoever has them.
     pub(crate) async fn copy_of(&self, group: GroupId, sealed: &SealedUnit) -> Option<SharedBuf> {
         for peer in self.holders(group) {
-            if let Some(body) = self.copy_from(peer, group, sealed).await {
+            if let Copied::Body(body) = self.copy_from(peer, group, sealed).await {
                 return Some(body);
             }
         }

@@ -4,6 +4,7 @@
 mod all {
     mod collecting;
     mod filling;
+    mod lost;
     mod rig;
     mod scrub;
     mod serving;

@@ -245,4 +245,7 @@ pub struct Collected {
     /// When a full pass ended, in milliseconds since 1970; 0: none did.
     #[prost(uint64, tag = "4")]
     pub full_pass_ms: u64,
+    /// Devices are nearly full: what is due first in the trash goes early, until it stores so many bytes.
+    #[prost(uint64, tag = "5")]
+    pub purge_bytes: u64,
 }

@@ -14,8 +14,8 @@ use crate::model::{Namespace, milliseconds};
 const ENDED_PER_PLAN_MAX: usize = 256;
 /// Inodes that one plan looks at for their retention. At 20 plans a second a million inodes are seen in half a minute.
 const SCANNED_PER_PLAN: usize = 2048;
-/// One in so many inodes is kept free: the trash is purged early when fewer are.
-const FREE_SHARE: u64 = 50;
+/// One in so many inodes is kept free: the trash is purged early when fewer are (Spec E.2: 90 %).
+const FREE_SHARE: u64 = 10;
 /// A clock that has jumped by this holds every plan that destroys something (control design, section 1).
 pub const CLOCK_JUMP_MAX: Duration = Duration::from_secs(60);
 /// Smaller differences between two plans are drift and slewing.

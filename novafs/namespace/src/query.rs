@@ -168,6 +168,12 @@ impl Namespace {
         Ok(self.path_of(id))
     }
 
+    /// How many removed things are in the trash.
+    #[must_use]
+    pub fn trash_len(&self) -> usize {
+        self.trash.len()
+    }
+
     /// The file at `path` with its blocks.
     ///
     /// # Errors

@@ -172,6 +172,8 @@ pub enum StoreRequest<B> {
         units: Vec<Versioned>,
         /// Their sealed bytes.
         body: Option<B>,
+        /// Units whose bytes nobody has.
+        lost: Vec<Versioned>,
     },
 }
 
@@ -203,6 +205,9 @@ pub enum Stored<B> {
         units: Vec<Versioned>,
         /// Their sealed bytes.
         body: Option<B>,
+        /// Units whose bytes are bad here and that no host in reach has; at most [`crate::message::UNITS_MAX`] together
+        /// with `units`.
+        lost: Vec<Versioned>,
         /// Fences and cuts in force, at most [`crate::message::FENCES_MAX`].
         fences: Vec<BlockFence>,
         /// Where the next page begins; `None` after the last one.

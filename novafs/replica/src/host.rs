@@ -336,8 +336,8 @@ impl<B: Clone> Host<B> {
                 let prepare = follow::Prepare { ticket, previous, at, commit, entry, body };
                 group.serve_prepare(&mut cx, from, grant, route, prepare);
             }
-            Message::Page { grant, first, last, through, fences, units, .. } => {
-                let page = follow::FillPage { ticket, first, last, through, fences, units, body };
+            Message::Page { grant, first, last, through, fences, units, lost, .. } => {
+                let page = follow::FillPage { ticket, first, last, through, fences, units, lost, body };
                 group.serve_page(&mut cx, from, grant, page);
             }
             Message::Withdraw { grant, keep, .. } => group.serve_withdraw(&mut cx, ticket, from, grant, keep),

@@ -117,6 +117,9 @@ pub enum Message {
         fences: Vec<BlockFence>,
         /// The units, in key order.
         units: Vec<Versioned>,
+        /// Units of which no host in reach has good bytes, in key order; at most [`UNITS_MAX`] together with `units`.
+        /// The joiner keeps their records, so that reading one stays an error and never becomes a hole.
+        lost: Vec<Versioned>,
     },
     /// Primary to member: forget everything above this number. It was never committed: a member had no room for it.
     Withdraw {

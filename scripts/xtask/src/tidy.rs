@@ -2,6 +2,7 @@
 
 mod directions;
 mod documents;
+mod failures;
 mod files;
 mod manifests;
 mod policy;
@@ -31,6 +32,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
     findings.extend(policy::check(workspace)?);
     findings.extend(files::check(workspace));
     findings.extend(documents::check(workspace));
+    findings.extend(failures::check(workspace));
     findings.extend(spec::check(workspace));
     findings.sort();
     findings.dedup();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::rig::{Rig, bins};
+use super::skip::skip;
 
 /// A mount serves, and ends, within this time.
 const MOUNT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,7 +29,7 @@ pub(crate) fn cannot_mount() -> Option<&'static str> {
     } else {
         return None;
     };
-    eprintln!("skipped: {why}");
+    skip(why);
     Some(why)
 }
 

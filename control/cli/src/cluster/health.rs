@@ -21,6 +21,10 @@ pub(super) struct HealthView {
     groups_degraded: usize,
     groups_total: usize,
     bad_units: u64,
+    /// Of these: no host that could be asked has a good copy.
+    lost_units: u64,
+    /// Which, with the files they are of; some, when there are many.
+    lost: Vec<Lost>,
     disputed_units: u64,
     /// The longest time for which something was not verified; null when something never was in full.
     oldest_verification_seconds: Option<u64>,
@@ -52,6 +56,8 @@ struct HostHealth {
     verification_age_seconds: Option<u64>,
     bad_units: u64,
     disputed_units: u64,
+    /// Of the bad ones: no host that could be asked has a good copy.
+    lost_units: u64,
     damaged_groups: usize,
     /// Times a read or the scrub found a bad copy, since novad started.
     errors_found: u64,
@@ -84,12 +90,112 @@ struct GroupHealth {
     filling: Option<Filling>,
 }
 
-#[derive(Debug, Serialize)]
-struct Filling {
-    host: String,
-    units_done: u64,
+/// How a joining member is filled.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Filling {
+    pub(super) host: String,
+    pub(super) units_done: u64,
     /// As the others last counted them; 0 when they did not yet.
-    units_total: u64,
+    pub(super) units_total: u64,
+    pub(super) units_per_second: f64,
+    /// At the present pace; null when nothing tells.
+    pub(super) eta_seconds: Option<u64>,
+    /// Since when it got no further.
+    idle_seconds: u64,
+    /// That is too long: another host gets its place if there is one.
+    stalled: bool,
+    /// The last unit that was stored.
+    block: u64,
+    unit: u32,
+}
+
+impl Filling {
+    fn of(fill: &api::Fill, nodes: &[api::Node]) -> Self {
+        let left = fill.units_total.saturating_sub(fill.units_done);
+        #[expect(clippy::cast_precision_loss, reason = "an estimate is for people")]
+        let seconds = left as f64 / fill.units_per_second;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it was looked at before"
+        )]
+        let eta_seconds = (fill.units_total > 0 && seconds.is_finite()).then_some(seconds as u64);
+        Self {
+            host: name_of(nodes, fill.node),
+            units_done: fill.units_done,
+            units_total: fill.units_total,
+            units_per_second: fill.units_per_second,
+            eta_seconds,
+            idle_seconds: fill.idle_ms / 1000,
+            stalled: fill.stalled,
+            block: fill.block,
+            unit: fill.unit,
+        }
+    }
+
+    /// Every filling of a region.
+    pub(super) fn all(status: &StatusResponse) -> Vec<(u32, Self)> {
+        let nodes = status.map.as_ref().map_or(&[][..], |map| &map.nodes);
+        status.fills.iter().map(|fill| (fill.group, Self::of(fill, nodes))).collect()
+    }
+
+    fn text(&self) -> String {
+        let Self { host, units_done: done, units_total: total, .. } = self;
+        let mut text = match total {
+            0 => format!("{host}: {done} units"),
+            total => format!("{host}: {done} of about {total} units"),
+        };
+        if self.stalled {
+            write!(text, ", no further for {}", duration(self.idle_seconds))
+        } else if let Some(left) = self.eta_seconds {
+            write!(text, ", {:.0}/s, about {} left", self.units_per_second, duration(left))
+        } else {
+            write!(text, ", {:.0}/s", self.units_per_second)
+        }
+        .expect("writing to a String does not fail");
+        text
+    }
+}
+
+/// A unit of which no host in reach has a good copy.
+#[derive(Debug, Serialize)]
+struct Lost {
+    group: u32,
+    block: u64,
+    unit: u32,
+    /// Null when the block is in no file.
+    inode: Option<u64>,
+    /// Where the file is; null when it is in the trash or in none.
+    path: Option<String>,
+}
+
+impl Lost {
+    fn of(unit: &api::LostUnit) -> Self {
+        Self {
+            group: unit.group,
+            block: unit.block,
+            unit: unit.unit,
+            inode: (unit.inode != 0).then_some(unit.inode),
+            path: (!unit.path.is_empty()).then(|| unit.path.clone()),
+        }
+    }
+
+    fn text(&self) -> String {
+        let of = match (&self.path, self.inode) {
+            (Some(path), _) => format!("of {path}"),
+            (None, Some(inode)) => format!("of inode {inode}"),
+            (None, None) => "of no file".to_owned(),
+        };
+        format!(
+            "unit {} of block {} in group {}, {of}, has no good copy on any host in reach",
+            self.unit, self.block, self.group
+        )
+    }
+}
+
+fn name_of(nodes: &[api::Node], number: u64) -> String {
+    let known = nodes.iter().find(|node| node.node == number);
+    known.map_or_else(|| format!("node {number}"), |node| node.name.clone())
 }
 
 /// Time since a moment of the calendar; `None` for never.
@@ -117,8 +223,10 @@ impl HealthView {
             .map(|node| host_health(node, groups, now_ms))
             .collect();
         hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        let fillings = Filling::all(status);
         let groups: Vec<GroupHealth> =
-            groups.iter().map(|group| group_health(group, nodes, now_ms)).collect();
+            groups.iter().map(|group| group_health(group, nodes, &fillings, now_ms)).collect();
+        let lost: Vec<Lost> = status.lost.iter().map(Lost::of).collect();
         let degraded: Vec<&GroupHealth> =
             groups.iter().filter(|group| group.in_sync < group.wanted).collect();
         let (bad_units, disputed_units) = (
@@ -133,6 +241,11 @@ impl HealthView {
                 degraded.len(),
                 groups.len()
             ));
+        }
+        reasons.extend(lost.iter().map(Lost::text));
+        for group in degraded.iter().filter(|group| group.filling.as_ref().is_some_and(|it| it.stalled)) {
+            let filling = group.filling.as_ref().expect("it was just looked at");
+            reasons.push(format!("group {} is not filled: {}", group.group, filling.text()));
         }
         for host in &hosts {
             if host.bad_units > 0 {
@@ -160,6 +273,8 @@ impl HealthView {
             groups_degraded: degraded.len(),
             groups_total: groups.len(),
             bad_units,
+            lost_units: hosts.iter().map(|host| host.lost_units).max().unwrap_or(0),
+            lost,
             disputed_units,
             oldest_verification_seconds: oldest(groups.iter().map(|group| group.verification_age_seconds)),
             hosts,
@@ -198,11 +313,7 @@ impl HealthView {
             .groups
             .iter()
             .map(|group| {
-                let filling =
-                    group.filling.as_ref().map_or_else(String::new, |filling| match filling.units_total {
-                        0 => format!("{}: {} units", filling.host, filling.units_done),
-                        total => format!("{}: {} of about {total} units", filling.host, filling.units_done),
-                    });
+                let filling = group.filling.as_ref().map_or_else(String::new, Filling::text);
                 [
                     group.group.to_string(),
                     format!("{} of {}", group.in_sync, group.wanted),
@@ -267,6 +378,7 @@ fn host_health(node: &api::Node, groups: &[api::Group], now_ms: u64) -> HostHeal
         verification_age_seconds: age(verified_since_ms, now_ms),
         bad_units: held().map(|health| u64::from(health.bad_units)).sum(),
         disputed_units: held().map(|health| u64::from(health.disputed_units)).sum(),
+        lost_units: held().map(|health| u64::from(health.lost_units)).sum(),
         damaged_groups: held().filter(|health| health.damaged).count(),
         errors_found: counter("pages_bad"),
         repaired: counter("pages_repaired"),
@@ -279,7 +391,12 @@ fn host_health(node: &api::Node, groups: &[api::Group], now_ms: u64) -> HostHeal
     }
 }
 
-fn group_health(group: &api::Group, nodes: &[api::Node], now_ms: u64) -> GroupHealth {
+fn group_health(
+    group: &api::Group,
+    nodes: &[api::Node],
+    fillings: &[(u32, Filling)],
+    now_ms: u64,
+) -> GroupHealth {
     let said = |member: &api::Member| {
         let node = nodes.iter().find(|node| node.node == member.node)?;
         node.health.iter().find(|health| health.group == group.group)
@@ -292,14 +409,7 @@ fn group_health(group: &api::Group, nodes: &[api::Node], now_ms: u64) -> GroupHe
     let (blocks, units) = (most(|health| health.blocks), most(|health| health.units));
     let risky: u64 = known.iter().map(|health| u64::from(health.risky_blocks)).sum();
     let all_at_risk = in_sync < REPLICAS || known.iter().any(|health| health.damaged);
-    let filling = with_role(member::Role::Joining).next().map(|member| Filling {
-        host: nodes
-            .iter()
-            .find(|node| node.node == member.node)
-            .map_or_else(|| format!("node {}", member.node), |node| node.name.clone()),
-        units_done: said(member).map_or(0, |health| health.filled_units),
-        units_total: units,
-    });
+    let filling = fillings.iter().find(|(of, _)| *of == group.group).map(|(_, filling)| filling.clone());
     let ages = with_role(member::Role::InSync)
         .map(|member| said(member).and_then(|health| age(health.verified_since_ms, now_ms)));
     GroupHealth {
@@ -379,11 +489,50 @@ mod tests {
 
         let map = status.map.as_mut().unwrap();
         map.groups[0].members[2].role = member::Role::Joining.into();
-        map.nodes[2].health[0].filled_units = 12;
+        let fill = api::Fill {
+            group: 1,
+            node: 3,
+            units_done: 12,
+            units_total: 40,
+            units_per_second: 0.5,
+            ..api::Fill::default()
+        };
+        status.fills.push(fill);
         let view = HealthView::at(&status, 61_000);
         assert_eq!((view.groups_degraded, view.blocks_at_risk), (1, 7));
-        assert!(view.text().contains("storage-3: 12 of about 40 units"), "{}", view.text());
-        assert!(view.text().ends_with("7 blocks are at risk\n"));
+        let text = view.text();
+        assert!(text.contains("storage-3: 12 of about 40 units, 0/s, about 56 s left"), "{text}");
+        assert!(text.ends_with("7 blocks are at risk\n"));
+        assert_eq!(serde_json::to_value(&view).unwrap()["groups"][0]["filling"]["eta_seconds"], 56);
+
+        status.fills[0].stalled = true;
+        (status.fills[0].idle_ms, status.fills[0].units_per_second) = (75_500, 0.0);
+        let view = HealthView::at(&status, 61_000);
+        let reason = "group 1 is not filled: storage-3: 12 of about 40 units, no further for 1 min 15 s";
+        assert!(view.reasons.iter().any(|it| it == reason), "{:?}", view.reasons);
+    }
+
+    #[test]
+    fn lost_units_are_named_with_the_file_they_are_of() {
+        let mut status = status();
+        status.map.as_mut().unwrap().nodes[0].health[0].lost_units = 3;
+        let unit = api::LostUnit { group: 1, node: 1, block: 77, unit: 4, ..api::LostUnit::default() };
+        status.lost.push(api::LostUnit { inode: 9, path: "/kept/file".into(), ..unit.clone() });
+        status.lost.push(unit);
+        let view = HealthView::at(&status, 61_000);
+        assert!(view.at_risk && view.lost_units == 3);
+        assert_eq!(
+            view.reasons,
+            [
+                "unit 4 of block 77 in group 1, of /kept/file, has no good copy on any host in reach",
+                "unit 4 of block 77 in group 1, of no file, has no good copy on any host in reach",
+            ]
+        );
+        let json = serde_json::to_value(&view).unwrap();
+        assert_eq!(
+            (&json["lost"][0]["path"], &json["lost"][1]["inode"]),
+            (&"/kept/file".into(), &serde_json::Value::Null)
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ use nova_api::cluster::{self as api, StatusResponse, device, member, node};
 use serde::Serialize;
 
 use super::REPLICAS;
+use super::health::Filling;
 use crate::dev::region::Region;
 use crate::output;
 
@@ -145,6 +146,8 @@ struct HostView {
     slow: bool,
     /// Groups with a replica on it.
     groups: usize,
+    /// Groups that it is being filled with.
+    filling: Option<FillingView>,
     counters: BTreeMap<String, u64>,
 }
 
@@ -180,6 +183,45 @@ impl DeviceView {
             bytes_free: device.bytes_free,
             groups: groups.iter().filter(|group| group.members.iter().any(on_it)).count(),
         }
+    }
+}
+
+/// All fillings of one host.
+#[derive(Debug, PartialEq, Serialize)]
+struct FillingView {
+    groups: usize,
+    units_done: u64,
+    /// As the other members last counted them; 0 when one did not yet.
+    units_total: u64,
+    units_per_second: f64,
+    /// Until the last of them is filled, at the present pace; null when nothing tells.
+    eta_seconds: Option<u64>,
+}
+
+impl FillingView {
+    fn of(fillings: &[(u32, Filling)], host: &str) -> Option<Self> {
+        let own: Vec<&Filling> =
+            fillings.iter().map(|(_, filling)| filling).filter(|filling| filling.host == host).collect();
+        let totals: Option<Vec<u64>> =
+            own.iter().map(|filling| Some(filling.units_total).filter(|total| *total > 0)).collect();
+        (!own.is_empty()).then(|| Self {
+            groups: own.len(),
+            units_done: own.iter().map(|filling| filling.units_done).sum(),
+            units_total: totals.map_or(0, |totals| totals.iter().sum()),
+            units_per_second: own.iter().map(|filling| filling.units_per_second).sum(),
+            eta_seconds: own
+                .iter()
+                .map(|filling| filling.eta_seconds)
+                .collect::<Option<Vec<_>>>()
+                .and_then(|all| all.into_iter().max()),
+        })
+    }
+
+    fn text(&self) -> String {
+        let Self { groups, units_done: done, units_total: total, units_per_second: pace, .. } = self;
+        let total = if *total == 0 { String::new() } else { format!(" of {total}") };
+        let left = self.eta_seconds.map_or_else(String::new, |left| format!(", {left} s left"));
+        format!("{groups} groups: {done}{total} units, {pace:.0}/s{left}")
     }
 }
 
@@ -229,8 +271,9 @@ pub(super) fn is_in_sync(group: &api::Group) -> bool {
 }
 
 impl HostView {
-    fn of(node: &api::Node, groups: &[api::Group]) -> Self {
+    fn of(node: &api::Node, groups: &[api::Group], fillings: &[(u32, Filling)]) -> Self {
         Self {
+            filling: FillingView::of(fillings, &node.name),
             draining: node.draining,
             slow: node.slow,
             groups: groups
@@ -256,7 +299,8 @@ impl HostView {
 fn hosts_of(status: &StatusResponse) -> Vec<HostView> {
     let nodes = status.map.as_ref().map_or(&[][..], |map| &map.nodes);
     let groups = status.map.as_ref().map_or(&[][..], |map| &map.groups);
-    let mut hosts: Vec<_> = nodes.iter().map(|node| HostView::of(node, groups)).collect();
+    let fillings = Filling::all(status);
+    let mut hosts: Vec<_> = nodes.iter().map(|node| HostView::of(node, groups, &fillings)).collect();
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
     hosts
 }
@@ -327,10 +371,11 @@ fn hosts_table(hosts: &[HostView]) -> String {
                 host.address.clone(),
                 space(host.bytes_total),
                 space(host.bytes_free),
+                host.filling.as_ref().map_or_else(String::new, FillingView::text),
             ]
         })
         .collect();
-    let heading = ["HOST", "NODE", "ROLES", "STATE", "GROUPS", "ZONE", "ADDRESS", "SIZE", "FREE"];
+    let heading = ["HOST", "NODE", "ROLES", "STATE", "GROUPS", "ZONE", "ADDRESS", "SIZE", "FREE", "FILLING"];
     output::table(heading, &[1, 4, 7, 8], &rows)
 }
 
@@ -511,6 +556,7 @@ mod tests {
                 full_pass_ms: 951_782_399_000,
                 full_pass_running: false,
             }),
+            ..StatusResponse::default()
         }
     }
 
@@ -572,6 +618,29 @@ mod tests {
         status.map.as_mut().unwrap().groups.clear();
         assert!(HostsView::of(&status).text().contains("ready, drained"));
         assert!(replicas_on(&status, "storage-9").is_none());
+    }
+
+    #[test]
+    fn what_a_host_is_filled_with_is_shown_with_pace_and_time_left() {
+        let mut status = status();
+        let fill = |group, units_done, units_total| api::Fill {
+            group,
+            node: 4,
+            units_done,
+            units_total,
+            units_per_second: 2.0,
+            ..api::Fill::default()
+        };
+        status.fills = vec![fill(1, 30, 40), fill(2, 10, 50)];
+        let text = HostsView::of(&status).text();
+        assert!(text.contains("2 groups: 40 of 90 units, 4/s, 20 s left"), "{text}");
+        // A group that was never counted has no end.
+        status.fills[0].units_total = 0;
+        let view = HostsView::of(&status);
+        let filling = view.hosts[0].filling.as_ref().unwrap();
+        assert_eq!((filling.units_total, filling.eta_seconds), (0, None));
+        status.fills.clear();
+        assert_eq!(HostsView::of(&status).hosts[0].filling, None);
     }
 
     #[test]

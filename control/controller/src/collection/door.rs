@@ -47,6 +47,7 @@ impl FilesDoor {
             blocks: collected.blocks,
             bytes: collected.bytes,
             full_pass_ms: collected.full_pass_ms,
+            purge_bytes: collected.purge_bytes,
         };
         let request = Request { client: 0, sequence: 0, op: Some(Ask::Collected(told)) };
         match tokio::time::timeout(CALL_TIMEOUT, client.execute(request)).await {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nova_groups::MEMBERS_MAX;
 use nova_units::Timestamp;
 use serde::Deserialize;
 
@@ -74,6 +75,19 @@ pub(crate) fn used_percent(total: u64, free: u64) -> Option<u64> {
     u64::try_from((u128::from(used) * 100).div_ceil(u128::from(total.max(1)))).ok().filter(|_| total > 0)
 }
 
+/// Stored bytes of the trash that go early so that no device is critically full. What a device is too full by is a part
+/// of what goes only: every byte is on three devices of all.
+pub(super) fn purge_bytes(devices: &[(u64, u64)]) -> u64 {
+    let excess = |(total, free): &(u64, u64)| {
+        let allowed = u128::from(*total) * u128::from(CRITICAL_PERCENT) / 100;
+        u128::from(total.saturating_sub(*free)).saturating_sub(allowed)
+    };
+    let worst = devices.iter().map(excess).max().unwrap_or(0);
+    let share = u128::try_from(devices.len().max(MEMBERS_MAX)).unwrap_or(u128::MAX);
+    let members = u128::try_from(MEMBERS_MAX).expect("three");
+    u64::try_from((worst * share).div_ceil(members)).unwrap_or(u64::MAX)
+}
+
 /// Whether a full pass is due: the hour has come since the last one, there never was one, or space is short.
 pub(super) fn pass_is_due(at: TimeOfDay, last: Timestamp, now: Timestamp, pressure: Pressure) -> bool {
     let since_last = Duration::from_millis(now.0.saturating_sub(last.0));
@@ -114,6 +128,15 @@ mod tests {
         assert!(!due(HOUR, Pressure::None));
         assert!(!due(HOUR - 1, Pressure::Critical));
         assert!(due(HOUR, Pressure::Pressing));
+    }
+
+    #[test]
+    fn trash_goes_early_for_what_the_fullest_device_is_above_ninety_percent() {
+        assert_eq!(purge_bytes(&[]), 0);
+        assert_eq!(purge_bytes(&[(1000, 100), (1000, 500), (1000, 1000)]), 0);
+        assert_eq!(purge_bytes(&[(1000, 60), (1000, 500), (1000, 1000)]), 40);
+        // A sixth host: half of what goes is on the full one.
+        assert_eq!(purge_bytes(&[(1000, 60), (1000, 90), (0, 0), (10, 10), (10, 10), (10, 10)]), 80);
     }
 
     #[test]

@@ -106,7 +106,7 @@ async fn what_hosts_say_of_their_copies_is_shown_and_noted() {
     };
     let beat = |told: bool| pb::Heartbeat {
         novad_up: true,
-        groups: if told { vec![health] } else { vec![] },
+        groups: if told { vec![health.clone()] } else { vec![] },
         groups_told: told,
         ..pb::Heartbeat::default()
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nova_groups::{GATHER, Op, REPLACE_AFTER, REPORT_FRESH, ReadyReport, Role};
-use nova_units::{BootId, GroupId, NodeId};
+use nova_units::{BootId, GroupId, NodeId, Timestamp};
 
 use crate::kit::{Region, secs};
 
@@ -134,6 +134,21 @@ fn a_host_dropped_twice_in_ten_minutes_waits_before_it_joins() {
         assert!(region.group(1).member(NodeId(2)).is_some(), "it has waited {wait} s");
         drop_two(&mut region);
     }
+}
+
+#[test]
+fn a_calendar_that_is_set_back_by_a_day_holds_up_nobody_for_a_day() {
+    const DAY_MS: u64 = 86_400_000;
+    let mut region = Region::new(4, 1);
+    region.observed.wall = Timestamp(9 * DAY_MS);
+    region.report(1, &[2]);
+    region.pass(GATHER, &[1, 3, 4]);
+    region.round();
+    region.pass(secs(5), &[1, 3, 4]);
+    assert!(region.settle().is_empty(), "it has its ten minutes");
+    region.observed.wall = Timestamp(region.observed.wall.0 - DAY_MS);
+    region.settle();
+    assert_eq!(region.group(1).member(NodeId(4)).unwrap().role, Role::Joining);
 }
 
 #[test]

@@ -170,3 +170,37 @@ fn a_slow_host_is_no_primary_and_takes_no_replicas() {
     region.settle();
     assert!(!joining(&region).contains(&3));
 }
+
+#[test]
+fn a_host_that_stays_slow_is_emptied_while_every_group_stays_whole_and_where_nobody_can_take_it_nothing_moves()
+ {
+    let mut region = Region::new(4, 8);
+    let running = [1, 2, 3, 4];
+    region.observed.slow.insert(NodeId(2));
+    region.pass(secs(1), &running);
+    region.settle();
+    assert!(held(&region, 2) > 0 && joining(&region).is_empty(), "a moment moves primaries only");
+    region.observed.long_slow.insert(NodeId(2));
+    region.settle();
+    for _ in 0..20 {
+        assert_whole(&region);
+        fill(&mut region, &running);
+    }
+    assert_eq!(held(&region, 2), 0);
+    assert_whole(&region);
+    // It keeps up again, and gets its share.
+    region.observed.slow.clear();
+    region.observed.long_slow.clear();
+    for _ in 0..20 {
+        region.settle();
+        fill(&mut region, &running);
+    }
+    assert!(held(&region, 2) >= 5, "{}", held(&region, 2));
+
+    let mut region = Region::new(3, 4);
+    region.observed.slow.insert(NodeId(2));
+    region.observed.long_slow.insert(NodeId(2));
+    region.pass(secs(1), &[1, 2, 3]);
+    region.settle();
+    assert_eq!((held(&region, 2), joining(&region).len()), (4, 0));
+}

@@ -1,6 +1,6 @@
 //! Devices come back: as they were, as old images, or all at once.
 
-use nova_groups::{COLD_START_WAIT, COLD_START_WAIT_MAX, Mount, Op, Restart, Role};
+use nova_groups::{COLD_START_WAIT, COLD_START_WAIT_MAX, FailDevice, Mount, Op, Restart, Role};
 use nova_units::{Incarnation, NodeId};
 
 use crate::kit::{Region, secs};
@@ -64,6 +64,27 @@ fn an_old_image_of_a_device_is_a_new_life_and_starts_empty() {
     assert!(wipe && again > renewed, "it believes in a life that is over");
     let (kept, wipe) = restart(&mut region, mount(1, 1003, 10, again.0));
     assert_eq!((kept, wipe), (again, false));
+}
+
+#[test]
+fn a_failed_device_stays_failed_over_every_later_mount() {
+    let mut region = Region::new(3, 4);
+    let life = incarnation(&region, 2);
+    let device = 2_u128.to_be_bytes().to_vec();
+    region.apply(Op::FailDevice(FailDevice { device, reason: "flush: EIO".into() }));
+    for start in 1..4 {
+        region.start(2, 2000 + start);
+        region.pass(COLD_START_WAIT_MAX, &[1, 2, 3]);
+        assert!(region.settle().is_empty(), "start {start} is not even looked at");
+        let mount = mount(2, 2000 + start, 100 + start, life.0);
+        let answer = region.apply(Op::Restart(Restart { mounts: vec![mount], confirm: vec![] }));
+        assert!(answer.incarnated.is_empty(), "what it holds is not wiped either: {answer:?}");
+        assert!(region.groups.device_of(NodeId(2)).is_none());
+    }
+    // The same drive formatted anew is another device.
+    let fresh = Mount { device: 77_u128.to_be_bytes().to_vec(), ..mount(2, 2009, 1, 0) };
+    let (incarnation, wipe) = restart(&mut region, fresh);
+    assert!(incarnation > life && wipe);
 }
 
 #[test]

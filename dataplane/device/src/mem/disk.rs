@@ -95,8 +95,14 @@ pub struct DiskCounters {
     pub errors: u64,
     /// Writes acknowledged and never stored.
     pub lost_writes: u64,
+    /// Flushes and syncs acknowledged that made nothing durable.
+    pub lost_flushes: u64,
     /// Writes stored at a wrong position.
     pub misdirected_writes: u64,
+    /// Reads that brought what is stored elsewhere.
+    pub misdirected_reads: u64,
+    /// Writes in which a bit flipped on their way.
+    pub flipped_writes: u64,
     /// Bits that flipped.
     pub rotten_bits: u64,
     /// Power cuts.
@@ -287,8 +293,15 @@ impl Inner {
     }
 
     fn fail(&self) {
-        self.state.borrow_mut().failed = true;
         self.count(|counters| counters.errors += 1);
+        let mut state = self.state.borrow_mut();
+        if self.faults.get().forgives {
+            // Reads still see it; no later flush makes it durable.
+            state.cache.clear();
+            state.cache_pages = 0;
+        } else {
+            state.failed = true;
+        }
     }
 }
 
@@ -402,7 +415,13 @@ impl Disk for MemDisk {
             disk.count(|counters| counters.errors += 1);
             return (Err(DiskError::Io { position: Position(bad * PAGE_BYTES), errno: EIO }), into);
         }
-        for (number, out) in span.zip(into.chunks_exact_mut(PAGE)) {
+        let mut from = span.start;
+        if disk.draw(|rng| faults.misdirected_read.hits(rng)) {
+            let room = disk.bytes / PAGE_BYTES - (into.len() / PAGE) as u64;
+            from = disk.draw(|rng| rng.u64(0..=room));
+            disk.count(|counters| counters.misdirected_reads += 1);
+        }
+        for (number, out) in (from..).zip(into.chunks_exact_mut(PAGE)) {
             match state.current.pages.get(&number) {
                 Some(page) => out.copy_from_slice(&page[..]),
                 None => out.fill(0),
@@ -425,12 +444,23 @@ impl Disk for MemDisk {
         let disk = &*self.inner;
         check_range(at, from.len() as u64, disk.bytes)?;
         let faults = disk.faults.get();
-        let synced = durability == Durability::Synced;
+        let mut synced = durability == Durability::Synced;
         let mut time = disk.latency();
         if synced {
             time += disk.latency();
+            if disk.draw(|rng| faults.lost_flush.hits(rng)) {
+                synced = false;
+                disk.count(|counters| counters.lost_flushes += 1);
+            }
         }
-        let pages: Vec<Page> = from.chunks_exact(PAGE).map(page_of).collect();
+        let mut pages: Vec<Page> = from.chunks_exact(PAGE).map(page_of).collect();
+        if disk.draw(|rng| faults.write_flip.hits(rng)) {
+            let mut bytes = from.to_vec();
+            let (byte, bit) = disk.draw(|rng| (rng.usize(0..bytes.len()), rng.u8(0..8)));
+            bytes[byte] ^= 1 << bit;
+            pages = bytes.chunks_exact(PAGE).map(page_of).collect();
+            disk.count(|counters| counters.flipped_writes += 1);
+        }
         let mut first = at.0 / PAGE_BYTES;
         let lost = disk.draw(|rng| faults.lost_write.hits(rng));
         if disk.draw(|rng| faults.misdirected_write.hits(rng)) {
@@ -505,7 +535,11 @@ impl Disk for MemDisk {
         if disk.counters.get().power_cuts != cuts {
             return Err(DiskError::Io { position: Position(0), errno: EIO });
         }
-        state.flush_before(before);
+        if disk.draw(|rng| faults.lost_flush.hits(rng)) {
+            disk.count(|counters| counters.lost_flushes += 1);
+        } else {
+            state.flush_before(before);
+        }
         drop(state);
         disk.count(|counters| counters.flushes += 1);
         Ok(())

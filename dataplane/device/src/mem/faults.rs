@@ -46,10 +46,19 @@ pub struct DiskFaults {
     pub no_space: Chance,
     /// A write is acknowledged and never stored.
     pub lost_write: Chance,
+    /// A flush, or the sync of a synced write, is acknowledged and makes nothing durable.
+    pub lost_flush: Chance,
     /// A write is acknowledged and stored at a wrong position.
     pub misdirected_write: Chance,
+    /// A read brings what is stored at another position.
+    pub misdirected_read: Chance,
+    /// One bit of a write flips on its way to the device: in memory behind the last check, or on the bus.
+    pub write_flip: Chance,
     /// One bit of a stored page in the range of a read flips before the read, and stays flipped.
     pub rot: Chance,
+    /// An error of a write or a flush does not end the disk: the next request is answered as if nothing had been, and
+    /// what was not flushed is forgotten by the cache without a word, as kernels do it.
+    pub forgives: bool,
     /// Whether an unflushed 512-byte sector survives a power cut.
     pub sector_survives: Chance,
 }
@@ -65,8 +74,12 @@ impl DiskFaults {
         flush_error: Chance::NEVER,
         no_space: Chance::NEVER,
         lost_write: Chance::NEVER,
+        lost_flush: Chance::NEVER,
         misdirected_write: Chance::NEVER,
+        misdirected_read: Chance::NEVER,
+        write_flip: Chance::NEVER,
         rot: Chance::NEVER,
+        forgives: false,
         sector_survives: Chance::percent(50),
     };
 }

@@ -183,8 +183,9 @@ impl Clock for MemClock {
     }
 
     fn calendar(&self) -> Timestamp {
-        // The hosts of a world are set right; only their uptimes differ.
-        CALENDAR_BEGINS.after(self.world.now())
+        // The hosts of a world are set alike; only their uptimes differ.
+        let right = CALENDAR_BEGINS.after(self.world.now());
+        Timestamp(right.0.saturating_add_signed(self.world.calendar_ms.get()))
     }
 
     async fn sleep_until(&self, at: Duration) {

@@ -331,6 +331,52 @@ fn faults_of_a_disk_show_as_they_are_named() {
     let image = shard.disks()[0].image();
     assert_eq!((image.pages_stored(), image.page(Position(0))[0]), (1, 0), "stored, but elsewhere");
 
+    let (world, shard) = with(DiskFaults { misdirected_read: always, ..DiskFaults::NONE });
+    let task = shard.clone();
+    world.run(&shard, async move {
+        put(&task, 0, 1, Durability::Synced).await.unwrap();
+        for _ in 0..8 {
+            assert!(get(&task, 0).await.is_ok());
+        }
+    });
+    assert_eq!(shard.disks()[0].counters().misdirected_reads, 8);
+
+    let (world, shard) = with(DiskFaults { write_flip: always, ..DiskFaults::NONE });
+    let task = shard.clone();
+    world.run(&shard, async move { put(&task, 0, 0, Durability::Synced).await.unwrap() });
+    let page = shard.disks()[0].image().page(Position(0));
+    assert_eq!(page.iter().map(|byte| byte.count_ones()).sum::<u32>(), 1, "one bit flipped on its way");
+
+    let faults = DiskFaults { lost_flush: always, sector_survives: Chance::NEVER, ..DiskFaults::NONE };
+    let (world, shard) = with(faults);
+    let task = shard.clone();
+    world.run(&shard, async move {
+        put(&task, 0, 1, Durability::Synced).await.unwrap();
+        put(&task, 4096, 1, Durability::Cached).await.unwrap();
+        task.disk(DISK).flush().await.unwrap();
+        assert_eq!(get(&task, 0).await, Ok(1), "reads see it");
+    });
+    assert_eq!(shard.disks()[0].counters().lost_flushes, 2);
+    shard.disks()[0].power_cut();
+    assert_eq!(shard.disks()[0].image().pages_stored(), 0, "and nothing was durable");
+
+    let faults = DiskFaults {
+        flush_error: always,
+        forgives: true,
+        sector_survives: Chance::NEVER,
+        ..DiskFaults::NONE
+    };
+    let (world, shard) = with(faults);
+    let (task, disk) = (shard.clone(), shard.disks()[0].clone());
+    world.run(&shard, async move {
+        put(&task, 0, 1, Durability::Cached).await.unwrap();
+        assert!(matches!(task.disk(DISK).flush().await, Err(DiskError::Io { .. })));
+        disk.set_faults(DiskFaults { sector_survives: Chance::NEVER, ..DiskFaults::NONE });
+        assert_eq!(task.disk(DISK).flush().await, Ok(()), "as if nothing had been");
+    });
+    shard.disks()[0].power_cut();
+    assert_eq!(shard.disks()[0].image().pages_stored(), 0, "what the failed flush should have kept is gone");
+
     let (world, shard) = with(DiskFaults { rot: always, ..DiskFaults::NONE });
     let task = shard.clone();
     world.run(&shard, async move {

@@ -48,6 +48,8 @@ pub(super) struct Inner {
     timers: RefCell<BTreeMap<(Duration, u64), Waker>>,
     next_timer: Cell<u64>,
     hosts: RefCell<Vec<Host>>,
+    /// How far the calendars of all hosts are from the right one, in milliseconds.
+    pub(super) calendar_ms: Cell<i64>,
     pub(super) network: Network,
 }
 
@@ -111,6 +113,7 @@ impl World {
                 timers: RefCell::default(),
                 next_timer: Cell::default(),
                 hosts: RefCell::default(),
+                calendar_ms: Cell::new(0),
                 network: Network::default(),
             }),
         }
@@ -141,6 +144,11 @@ impl World {
     #[must_use]
     pub fn now(&self) -> Duration {
         self.inner.now.get()
+    }
+
+    /// Sets the calendars of all hosts so many milliseconds before or behind the right one. Clocks go on as they did.
+    pub fn set_calendar(&self, off_by_ms: i64) {
+        self.inner.calendar_ms.set(off_by_ms);
     }
 
     /// A draw from the seed of the world, for scripts that inject faults.

@@ -82,6 +82,8 @@ impl Field for PeersHeard {
 
 /// Runs of block ids in one slot; a batch takes as many slots as it needs.
 pub const RUNS_MAX: usize = 8;
+/// Most units in a [`LostUnits`].
+pub const LOST_NAMED_MAX: usize = 8;
 /// Block ids in one slot of an answer.
 pub const HELD_MAX: usize = 12;
 /// Ids of one run.
@@ -202,6 +204,55 @@ impl Field for HeldBlocks {
         } else {
             Err(BadSlot::Range(name))
         }
+    }
+}
+
+/// Up to [`LOST_NAMED_MAX`] units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostUnits {
+    count: u8,
+    units: [(BlockId, u16); LOST_NAMED_MAX],
+}
+
+impl LostUnits {
+    /// The first [`LOST_NAMED_MAX`] of `units`.
+    #[must_use]
+    pub fn new(units: impl IntoIterator<Item = (BlockId, u16)>) -> Self {
+        let mut found = Self { count: 0, units: [(BlockId(0), 0); LOST_NAMED_MAX] };
+        for (slot, unit) in found.units.iter_mut().zip(units) {
+            *slot = unit;
+            found.count += 1;
+        }
+        found
+    }
+
+    /// The units.
+    #[must_use]
+    pub fn as_slice(&self) -> &[(BlockId, u16)] {
+        &self.units[..usize::from(self.count)]
+    }
+}
+
+impl Field for LostUnits {
+    // Count as u8, then block as u64 and unit as u16 each.
+    fn put(&self, out: &mut Put) {
+        self.count.put(out);
+        for (block, unit) in self.as_slice() {
+            block.put(out);
+            unit.put(out);
+        }
+    }
+
+    fn take(from: &mut Take<'_>, name: &'static str) -> Result<Self, BadSlot> {
+        let count = u8::take(from, name)?;
+        if usize::from(count) > LOST_NAMED_MAX {
+            return Err(BadSlot::Range(name));
+        }
+        let mut found = Self { count, units: [(BlockId(0), 0); LOST_NAMED_MAX] };
+        for unit in found.units.iter_mut().take(usize::from(count)) {
+            *unit = (BlockId::take(from, name)?, u16::take(from, name)?);
+        }
+        Ok(found)
     }
 }
 
@@ -435,6 +486,28 @@ slots! {
             filled_units: u64,
             /// Metadata of the group is damaged on the device.
             damaged: bool,
+        }
+        /// How far the host is filled with a group that it joins; told when it changed.
+        83 => Filling {
+            /// The group.
+            group: GroupId,
+            /// It is being filled with pages now.
+            filling: bool,
+            /// Block of the last unit that was stored of them.
+            block: BlockId,
+            /// That unit.
+            unit: u16,
+            /// The last entry of the group's log that a joiner holds; 0 of a member in sync.
+            followed: u64,
+        }
+        /// Units whose copy is bad and of which no host that could be asked has a good one; told when it changed.
+        84 => Lost {
+            /// The group.
+            group: GroupId,
+            /// How many.
+            units: u32,
+            /// Some of them.
+            named: LostUnits,
         }
     }
 }

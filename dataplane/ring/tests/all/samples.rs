@@ -1,6 +1,6 @@
 //! One of each slot, with fields that differ from each other in every byte where they can.
 use nova_ring::abi::{
-    AgentCommand, AgentEvent, Answer, BlockRun, BlockRuns, ClientCommand, ClosedBlock, HeldBlocks,
+    AgentCommand, AgentEvent, Answer, BlockRun, BlockRuns, ClientCommand, ClosedBlock, HeldBlocks, LostUnits,
     MetadataReply, MetadataRequest, OpenedWriter, PeerHeard, PeersHeard, RetryAfter, Slot, Status,
 };
 use nova_units::{BlockId, BootId, DeviceId, Epoch, Generation, GroupId, Incarnation, NodeId};
@@ -220,6 +220,24 @@ pub(super) fn agent_events() -> Vec<(&'static str, AgentEvent)> {
                 repaired: 0x5152_5354,
                 filled_units: 0x6162_6364,
                 damaged: true,
+            },
+        ),
+        (
+            "filling",
+            AgentEvent::Filling {
+                group: GroupId(0x4142),
+                filling: true,
+                block: BlockId::new(7, 0x4344),
+                unit: 0x4546,
+                followed: 0x5152_5354,
+            },
+        ),
+        (
+            "lost",
+            AgentEvent::Lost {
+                group: GroupId(0x4142),
+                units: 0x4344,
+                named: LostUnits::new((1..=8).map(|id| (BlockId::new(7, 0x1100 + id), 0x2200))),
             },
         ),
     ]

@@ -34,6 +34,20 @@ pub(crate) struct Wires {
     hosts: Hosts,
     me: NodeId,
     shard: MemShard,
+    /// Of bodies that this host sends: bytes like the first ones, from there on, leave with a bit flipped, as those of a
+    /// buffer in which one flipped do at every try.
+    flip: Rc<RefCell<Option<Vec<u8>>>>,
+}
+
+impl Wires {
+    /// What leaves when this should be sent.
+    fn body_of(&self, body: &[u8]) -> Vec<u8> {
+        let mut bytes = body.to_vec();
+        if self.flip.borrow().as_ref().is_some_and(|begin| bytes.starts_with(begin)) {
+            bytes[100] ^= 1;
+        }
+        bytes
+    }
 }
 
 impl Peers for Wires {
@@ -41,7 +55,7 @@ impl Peers for Wires {
         let target = self.hosts.borrow().get(&to).cloned();
         let (shard, service) = target.ok_or(PeerError::Unreachable)?;
         let (done, served) = oneshot::channel();
-        let (from, head, bytes) = (self.me, request.head, request.body.map(|body| body.to_vec()));
+        let (from, head, bytes) = (self.me, request.head, request.body.map(|body| self.body_of(&body)));
         let (priority, hop) = (request.priority, request.hop);
         shard.clone().spawn(TaskClass::Client, async move {
             let body = bytes.map(|bytes| {
@@ -68,6 +82,7 @@ pub(crate) struct Rig {
     pub(crate) members: BTreeMap<NodeId, Rc<Member<MemShard, Wires>>>,
     pub(crate) disks: BTreeMap<NodeId, MemDisk>,
     edge: Wires,
+    flips: BTreeMap<NodeId, Rc<RefCell<Option<Vec<u8>>>>>,
 }
 
 impl Drop for Rig {
@@ -101,8 +116,8 @@ impl Rig {
             world.add_host(HostOptions { address, disks, pool_bytes, ..HostOptions::default() })
         };
         let edge_shard = bare(9, Vec::new(), HostOptions::default().pool_bytes);
-        let edge = Wires { hosts: Rc::clone(&hosts), me: EDGE, shard: edge_shard };
-        let (mut members, mut disks) = (BTreeMap::new(), BTreeMap::new());
+        let edge = Wires { hosts: Rc::clone(&hosts), me: EDGE, shard: edge_shard, flip: Rc::default() };
+        let (mut members, mut disks, mut flips) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for number in 1..=3_u8 {
             let node = NodeId(number.into());
             let disk = MemDisk::new(&world, DISK_BYTES);
@@ -116,14 +131,16 @@ impl Rig {
                 opened
             });
             let opened = novafs_store::Opened { incarnation: Incarnation(1), ..opened };
-            let wires = Wires { hosts: Rc::clone(&hosts), me: node, shard: shard.clone() };
+            let flip = Rc::default();
+            flips.insert(node, Rc::clone(&flip));
+            let wires = Wires { hosts: Rc::clone(&hosts), me: node, shard: shard.clone(), flip };
             let boot = BootId(number.into());
             let member = Member::start(shard.clone(), wires, opened, node, boot, options);
             hosts.borrow_mut().insert(node, (shard, Service(Rc::clone(&member))));
             members.insert(node, member);
             disks.insert(node, disk);
         }
-        let rig = Self { world, hosts, members, disks, edge };
+        let rig = Self { world, hosts, members, disks, edge, flips };
         rig.configure(whole);
         rig.world.run_for(Duration::from_millis(900));
         rig
@@ -157,6 +174,11 @@ impl Rig {
             let body = reply.body.map(|body| body.to_vec()).unwrap_or_default();
             (Answer::decode(&reply.head).unwrap(), body)
         })
+    }
+
+    /// From now on the memory of a host spoils every body that begins so, until `None`.
+    pub(crate) fn spoil(&self, node: u64, begin: Option<&[u8]>) {
+        self.flips[&NodeId(node)].replace(begin.map(<[u8]>::to_vec));
     }
 
     /// Sends a request and does not wait for the answer.

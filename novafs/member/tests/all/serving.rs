@@ -67,6 +67,31 @@ fn a_flipped_page_is_repaired_from_another_member_and_reported() {
 }
 
 #[test]
+fn a_write_that_spoils_in_the_memory_of_the_primary_is_taken_back_and_written_when_it_is_sent_again() {
+    let rig = Rig::new(4);
+    let (entry, stored) = seal(3, 1, &[&[7; 20_000]]);
+    let message = Message::Write { group: GROUP, epoch: EPOCH, entry };
+    // Behind the check of the primary: what it sends to the others is bad, and stays so.
+    rig.spoil(1, Some(&stored[..64]));
+    let (answer, _) = rig.ask(1, message.clone(), Some(stored.clone()));
+    assert!(matches!(answer, Answer::Busy { .. }), "{answer:?}");
+    rig.spoil(1, None);
+    rig.world.run_for(Duration::from_millis(500));
+    assert!(matches!(rig.read(2, 3, 1).0, Answer::Units { units } if units.is_empty()), "nothing is visible");
+    let said: Vec<_> = (1..=3).flat_map(|node| rig.members[&NodeId(node)].reports()).collect();
+    assert!(
+        !said.iter().any(|report| matches!(report, Report::Silence { .. })),
+        "nobody is dropped: {said:?}"
+    );
+    let (answer, _) = rig.ask(1, message, Some(stored.clone()));
+    assert!(matches!(answer, Answer::Written { .. }), "{answer:?}");
+    rig.world.run_for(Duration::from_millis(10));
+    for node in 1..=3 {
+        assert_eq!(rig.read(node, 3, 1).1, stored, "host {node}");
+    }
+}
+
+#[test]
 fn a_member_that_was_stopped_refuses_and_has_everything_on_its_device() {
     let rig = Rig::new(4);
     write(&rig, 1);

@@ -101,6 +101,7 @@ impl Namespace {
         sum.blocks = sum.blocks.saturating_add(collected.blocks);
         sum.bytes = sum.bytes.saturating_add(collected.bytes);
         sum.full_pass = sum.full_pass.max(Timestamp(collected.full_pass_ms));
+        self.purge_early(collected.purge_bytes);
         Done {}.into()
     }
 }

@@ -154,17 +154,39 @@ impl Namespace {
             let due = || self.trash_due.get_min().map(|(key, ())| *key);
             let due = || due().filter(|(at, _)| purge.early || *at <= now.0).map(|(_, number)| number);
             let Some(number) = asked.or_else(due) else { break };
-            let trashed = self.take_from_trash(number).expect("both maps have it");
-            if asked.is_none() && self.writers.contains_key(&trashed.root) {
-                let purge = now.max(trashed.purge).after(WRITTEN_IN_TRASH);
-                self.trash_due.insert((purge.0, number), ());
-                self.trash_totals.add(trashed.weight);
-                self.trash.insert(number, Trashed { purge, ..trashed });
-                continue;
+            if asked.is_some() {
+                let trashed = self.take_from_trash(number).expect("both maps have it");
+                self.release(trashed.root);
+            } else {
+                self.let_go(number, now);
             }
-            self.release(trashed.root);
         }
         Done {}.into()
+    }
+
+    /// Lets go what is due first until it stores `bytes`, at most [`PURGE_MAX`] of it: devices are nearly full.
+    pub(super) fn purge_early(&mut self, bytes: u64) {
+        let mut gone = 0;
+        for _ in 0..PURGE_MAX {
+            let first = self.trash_due.get_min().map(|((_, number), ())| *number);
+            let Some(number) = first.filter(|_| gone < bytes) else { break };
+            gone += self.let_go(number, self.clock);
+        }
+    }
+
+    /// Lets go what has this number, unless somebody writes it: then it waits a while. Answers its stored bytes, if
+    /// they go.
+    fn let_go(&mut self, number: u64, now: Timestamp) -> u64 {
+        let trashed = self.take_from_trash(number).expect("both maps have it");
+        if self.writers.contains_key(&trashed.root) {
+            let purge = now.max(trashed.purge).after(WRITTEN_IN_TRASH);
+            self.trash_due.insert((purge.0, number), ());
+            self.trash_totals.add(trashed.weight);
+            self.trash.insert(number, Trashed { purge, ..trashed });
+            return 0;
+        }
+        self.release(trashed.root);
+        trashed.weight.bytes
     }
 
     /// Retention is judged here once more, by what the files are now.

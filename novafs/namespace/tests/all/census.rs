@@ -37,7 +37,7 @@ fn a_block_goes_from_reserved_over_a_file_to_orphan_to_gone() {
     let census = Census::of(&log.namespace);
     assert_eq!((census.file_blocks(), census.reserved_blocks(), census.orphan_blocks()), (0, 0, 4));
     let waiting: Vec<u64> = log.namespace.orphans().map(|(first, _)| first.0).collect();
-    let collected = Collected { first_blocks: waiting, blocks: 1, bytes: 4096, full_pass_ms: 0 };
+    let collected = Collected { first_blocks: waiting, blocks: 1, bytes: 4096, ..Collected::default() };
     log.apply(Op::Collected(collected.clone()));
     for block in first..first + 4 {
         assert_eq!(use_of(&log, block), BlockUse::Gone);

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use nova_units::Timestamp;
 use novafs_namespace::{
-    Code, Expire, MakeDirectory, Op, OpenFile, Purge, PurgeTrash, Renewals, SetSpace, Undelete, Upkeep, plan,
+    Code, Collected, Expire, MakeDirectory, Op, OpenFile, Purge, PurgeTrash, Renewals, SetSpace, Undelete,
+    Upkeep, plan,
 };
 
 use crate::kit::{Log, check};
@@ -128,6 +129,34 @@ fn the_trash_is_emptied_by_time_by_wish_and_in_need() {
     assert_eq!(undelete(&mut log, 4, ""), Err(Code::NotFound));
     log.apply(purge(0, false));
     assert_eq!(log.namespace.orphans().count(), 4);
+    check(&log.namespace);
+}
+
+#[test]
+fn on_full_devices_what_is_due_first_goes_until_it_stores_enough() {
+    let mut log = Log::default();
+    for name in ["a", "b", "c", "written"] {
+        log.put(&format!("/hot/{name}"), 10);
+    }
+    let session = log.open();
+    log.open_file(session, "/hot/written").unwrap();
+    for name in ["written", "a", "b", "c"] {
+        log.at_ms += 1000;
+        log.remove(&format!("/hot/{name}"), false).unwrap();
+    }
+    let names = |log: &Log| -> Vec<String> {
+        let page = log.namespace.list_trash("", 0, 0).unwrap();
+        page.items.iter().map(|(_, item)| item.path.to_string()).collect()
+    };
+    let collected = |purge_bytes| Op::Collected(Collected { purge_bytes, ..Collected::default() });
+    log.apply(collected(0));
+    assert_eq!(names(&log).len(), 4);
+    // The one that is written is passed over, and a file more than is wanted goes rather than one too few.
+    log.apply(collected(11));
+    assert_eq!(names(&log), ["/hot/written", "/hot/c"]);
+    log.apply(collected(u64::MAX));
+    assert_eq!(names(&log), ["/hot/written"], "and it waits for who writes it");
+    assert_eq!(log.namespace.trash_len(), 1);
     check(&log.namespace);
 }
 

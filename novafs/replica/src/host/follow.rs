@@ -65,6 +65,7 @@ pub(crate) struct FillPage<B> {
     pub(crate) through: Seq,
     pub(crate) fences: Vec<BlockFence>,
     pub(crate) units: Vec<Versioned>,
+    pub(crate) lost: Vec<Versioned>,
     pub(crate) body: Option<B>,
 }
 
@@ -305,6 +306,7 @@ impl<B: Clone> Group<B> {
             fences: core::mem::take(&mut page.fences),
             units: core::mem::take(&mut page.units),
             body: page.body.take(),
+            lost: core::mem::take(&mut page.lost),
         };
         page.first = false;
         self.change(cx, request, OpFor::Fill { group: self.id, turn: self.turn, page });

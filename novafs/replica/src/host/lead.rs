@@ -317,24 +317,26 @@ impl<B: Clone> Group<B> {
             return;
         }
         if self.log.has_failed() {
-            self.withdraw(cx, self.log.durable.seq);
+            self.withdraw(cx, self.log.durable.seq, &Answer::Full);
         }
         self.align(cx);
         self.judge_joiners(cx);
     }
 
-    /// Takes back everything above `keep`: a member that a commit needs has no room for it. None of it is committed,
-    /// for that member lacks it; and as long as the log is not cut on every member, nothing new is ordered, so that
-    /// a number is never given twice in one epoch.
-    pub(super) fn withdraw(&mut self, cx: &mut Cx<'_, B>, keep: Seq) {
+    /// Takes back everything above `keep`, and tells its writers `answer`: a member that a commit needs has no room for
+    /// it, or cannot be sent it intact. None of it is committed, for that member lacks it; and as long as the log is not
+    /// cut on every member, nothing new is ordered, so that a number is never given twice in one epoch.
+    pub(super) fn withdraw(&mut self, cx: &mut Cx<'_, B>, keep: Seq, answer: &Answer) {
         let commit = self.log.commit.seq;
         let Some(lead) = self.lead.as_mut().filter(|_| keep >= commit) else { return };
         let keep = lead.head.map_or(keep, |head| head.min(keep));
         lead.head = Some(keep);
-        lead.full_until = cx.now + FULL_PAUSE;
+        if *answer == Answer::Full {
+            lead.full_until = cx.now + FULL_PAUSE;
+        }
         lead.ready = false;
         for ticket in lead.waiting.split_off(&keep.next()).into_values().flatten() {
-            cx.answer(ticket, Answer::Full);
+            cx.answer(ticket, answer.clone());
         }
         for stream in lead.streams.values_mut() {
             stream.restart(cx.now, keep);

@@ -15,13 +15,16 @@ use super::group::Group;
 use super::{CallFor, Cx, OpFor, StreamCall};
 use crate::effect::{Loaded, ScanFrom, StoreFault, StoreRequest, Stored};
 use crate::options::{
-    CHAIN_DEADLINE, FULL_PAUSE, OPEN_DEADLINE, PREPARE_DEADLINE, REOPEN_AFTER, STALL, STREAM_BYTES_MAX,
+    CHAIN_DEADLINE, FULL_PAUSE, OPEN_DEADLINE, PREPARE_DEADLINE, REOPEN_AFTER, RETRY_SOON_MS, STALL,
+    STREAM_BYTES_MAX,
     STREAM_ENTRIES_MAX,
 };
 use crate::{Answer, Grant, Message, Role, Route};
 
 /// A joiner that had no room this often in a row is filled anew.
 const REFUSALS_MAX: u32 = 3;
+/// An entry that arrived damaged this often in a row is bad in the memory of this host, not on its way.
+const DAMAGED_MAX: u32 = 2;
 
 /// The way to one member.
 #[derive(Debug)]
@@ -45,6 +48,8 @@ pub(crate) struct Stream<B> {
     no_room: bool,
     /// How often in a row that was so.
     refusals: u32,
+    /// How often in a row what was sent arrived damaged.
+    damaged: u32,
     link: Link,
     body: PhantomData<B>,
 }
@@ -111,6 +116,7 @@ impl<B> Stream<B> {
             waiting_since: None,
             no_room: false,
             refusals: 0,
+            damaged: 0,
             link: Link::Down { retry_at: now },
             body: PhantomData,
         }
@@ -295,9 +301,14 @@ impl<B: Clone> Group<B> {
         };
         stream.link = Link::Up(flow);
         let lacks_room = stream.no_room && stream.counts;
+        // Sent again it would arrive damaged again: it is taken back, and its writer sends its own bytes anew.
+        let spoiled = stream.damaged >= DAMAGED_MAX && stream.counts;
         stream.progressed(cx.now);
-        if lacks_room && lead.ready && last.seq < self.log.last.seq {
-            self.withdraw(cx, last.seq);
+        if (lacks_room || spoiled) && lead.ready && last.seq < self.log.last.seq {
+            stream.damaged = 0;
+            let answer =
+                if lacks_room { Answer::Full } else { Answer::Busy { retry_after_ms: RETRY_SOON_MS } };
+            self.withdraw(cx, last.seq, &answer);
         }
     }
 
@@ -341,12 +352,16 @@ impl<B: Clone> Group<B> {
         match answer {
             Some(Answer::Prepared { seq: durable, bytes_free }) => {
                 flow.out.remove(&seq);
-                stream.refusals = 0;
+                (stream.refusals, stream.damaged) = (0, 0);
                 stream.bytes_free = bytes_free;
                 stream.acked = stream.acked.max(durable);
                 stream.progressed(cx.now);
             }
             Some(Answer::Full) => stream.fail_for_room(cx.now),
+            Some(Answer::Damaged) => {
+                stream.fail(cx.now);
+                stream.damaged += 1;
+            }
             _ => stream.fail(cx.now),
         }
     }
@@ -550,7 +565,8 @@ impl<B: Clone> Group<B> {
         let (group, turn, epoch) = (self.id, self.turn, self.epoch());
         let Some(stream) = self.lead.as_mut().and_then(|lead| lead.streams.get_mut(&node)) else { return };
         let Some(flow) = stream.flow(opened) else { return };
-        let (Some(fill), Ok(Stored::Scanned { units, body, fences, next })) = (&mut flow.fill, result) else {
+        let (Some(fill), Ok(Stored::Scanned { units, body, lost, fences, next })) = (&mut flow.fill, result)
+        else {
             return stream.fail(cx.now);
         };
         let first = fill.first;
@@ -560,7 +576,7 @@ impl<B: Clone> Group<B> {
             flow.out.clear();
         }
         let (grant, last, through) = (flow.grant, next.is_none(), flow.sent);
-        let message = Message::Page { group, epoch, grant, first, last, through, fences, units };
+        let message = Message::Page { group, epoch, grant, first, last, through, fences, units, lost };
         stream.waiting_since.get_or_insert(cx.now);
         let why = CallFor::Stream { group, turn, node, what: StreamCall::Page { opened, next } };
         cx.call(node, message, body, PREPARE_DEADLINE, why);

@@ -422,7 +422,13 @@ impl Net {
                         };
                         let fences = blocks.into_iter().map(fence).collect();
                         let next = Some(ScanFrom::Units);
-                        return Ok(Stored::Scanned { units: Vec::new(), body: None, fences, next });
+                        return Ok(Stored::Scanned {
+                            units: Vec::new(),
+                            body: None,
+                            lost: Vec::new(),
+                            fences,
+                            next,
+                        });
                     }
                     ScanFrom::Units => None,
                     ScanFrom::UnitsAfter(block, unit) => Some((block, unit)),
@@ -430,7 +436,7 @@ impl Net {
                 let above = held.units.iter().filter(|(key, _)| after.is_none_or(|after| **key > after));
                 let units: Vec<_> = above.map(|(_, unit)| unit.clone()).take(2).collect();
                 let next = units.last().map(|unit| ScanFrom::UnitsAfter(unit.sealed.block, unit.sealed.unit));
-                Stored::Scanned { units, body: Some(1), fences: Vec::new(), next }
+                Stored::Scanned { units, body: Some(1), lost: Vec::new(), fences: Vec::new(), next }
             }
             StoreRequest::PutPage { group, fences, units, .. } => {
                 let held = store.entry(group).or_default();

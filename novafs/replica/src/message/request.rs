@@ -76,7 +76,7 @@ pub(super) fn encode(message: &Message) -> Vec<u8> {
             w.route(*route);
             w.entry(entry);
         }
-        Message::Page { group, epoch, grant, first, last, through, fences, units } => {
+        Message::Page { group, epoch, grant, first, last, through, fences, units, lost } => {
             w = Writer::new(kind::PAGE);
             w.word(group.0);
             w.long(epoch.0);
@@ -89,6 +89,7 @@ pub(super) fn encode(message: &Message) -> Vec<u8> {
                 w.fence(fence);
             }
             w.versions(units);
+            w.versions(lost);
         }
         Message::Withdraw { group, epoch, grant, keep } => {
             w = Writer::new(kind::WITHDRAW);
@@ -170,6 +171,7 @@ pub(super) fn decode(head: &[u8]) -> Result<Message, HeadError> {
                 (0..count).map(|_| r.fence()).collect::<Result<_, HeadError>>()?
             },
             units: r.versions()?,
+            lost: r.versions()?,
         },
         kind::WITHDRAW => {
             Message::Withdraw { group: r.group()?, epoch: r.epoch()?, grant: r.grant()?, keep: r.seq()? }

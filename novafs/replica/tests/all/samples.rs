@@ -91,6 +91,7 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
                 through: Seq(0x2222),
                 fences: vec![BlockFence { block: BLOCK, generation: Generation(4), cut: CUT }],
                 units: vec![versioned(1)],
+                lost: vec![versioned(2)],
             },
         ),
         ("withdraw", Message::Withdraw { group: GROUP, epoch: EPOCH, grant: GRANT, keep: Seq(0x2220) }),

@@ -84,7 +84,7 @@ pub(crate) fn links(text: &str) -> Vec<(usize, &str)> {
 }
 
 /// `target` as a path from the root, seen from the file at `from`; `None` when it leaves the repository.
-fn resolve(from: &str, target: &str) -> Option<PathBuf> {
+pub(super) fn resolve(from: &str, target: &str) -> Option<PathBuf> {
     let mut resolved = PathBuf::from(from);
     resolved.pop();
     for component in Path::new(target).components() {
