@@ -210,7 +210,7 @@ impl Controller {
 
     /// The life of the device that serves on a host.
     pub(crate) fn life(&self, node: NodeId) -> Option<Incarnation> {
-        self.groups.borrow().device_of(node).map(|(_, device)| device.incarnation)
+        self.groups.borrow().devices_of(node).map(|(_, device)| device.incarnation).next()
     }
 
     /// How many groups have their primary on a host.

@@ -81,7 +81,8 @@ pub fn hedge(seed: u64) -> Result<Hedged, String> {
         reading.write().await.map_err(|error| format!("write: {error}"))?;
         reading.read_all(READS).await?;
         let before = reading.edge.counters();
-        let mut slow = Hedged { reads_before: READS, hedged_before: before.reads_hedged, ..Hedged::default() };
+        let mut slow =
+            Hedged { reads_before: READS, hedged_before: before.reads_hedged, ..Hedged::default() };
         for member in members {
             net.slow_down(member, READER, SLOWNESS);
             slow.longest = slow.longest.max(reading.read_all(READS).await?);

@@ -3,8 +3,8 @@
 #[cfg(test)]
 mod all {
     mod drills;
+    mod hedge;
     mod regressions;
     mod rot;
     mod seeds;
-    mod hedge;
 }

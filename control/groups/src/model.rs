@@ -210,16 +210,15 @@ impl Groups {
         !self.serves(node, incarnation) && !self.astray.contains(&(node, incarnation))
     }
 
-    /// Nothing more is to be decided about this mount: it is in the state, or the device failed under it, and then it
-    /// is never answered.
+    /// Nothing more is to be decided about this mount: it is in the state, or the device failed, under this start or an
+    /// earlier one, and then it is never answered.
     #[must_use]
     pub fn has_judged(&self, mount: &Mount) -> bool {
         let known = mount.device_id().and_then(|id| self.devices.get(&id));
         let mounted = DeviceState::Mounted { boot: BootId(mount.boot) };
         known.is_some_and(|known| {
-            known.mount_counter == mount.mount_counter
-                && (known.state == DeviceState::Failed
-                    || known.state == mounted && known.node == NodeId(mount.node))
+            let same = known.mount_counter == mount.mount_counter && known.node == NodeId(mount.node);
+            known.state == DeviceState::Failed || known.state == mounted && same
         })
     }
 

@@ -175,7 +175,7 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
         .iter()
         .filter_map(|(id, group)| {
             let mut nodes = lost_members(group, observed);
-            nodes.extend(stalled_joiner(groups, (id, group), observed));
+            nodes.extend(stalled_joiner(groups, (id, group), observed, &load));
             (!nodes.is_empty() && note(id)).then(|| DropMembers {
                 group: id.0,
                 epoch: group.epoch.0,
@@ -281,7 +281,12 @@ fn lost_members(group: &Group, observed: &Observed) -> BTreeSet<NodeId> {
 }
 
 /// A joiner that gets no further although a member could fill it, when another host may have its place.
-fn stalled_joiner(groups: &Groups, (id, group): (GroupId, &Group), observed: &Observed) -> Option<NodeId> {
+fn stalled_joiner(
+    groups: &Groups,
+    (id, group): (GroupId, &Group),
+    observed: &Observed,
+    load: &Load,
+) -> Option<NodeId> {
     let joiner = group.joining()?.node;
     let to_blame = observed.stalled.contains(&(id, joiner))
         && !observed.storm
@@ -291,7 +296,7 @@ fn stalled_joiner(groups: &Groups, (id, group): (GroupId, &Group), observed: &Ob
             && !observed.shunned.contains(&(id, *node))
             && !observed.draining.contains(node)
             && is_rested(groups, group, observed, *node)
-            && may_hold(groups, group, observed, *node)
+            && may_hold(groups, group, observed, load, *node)
     };
     (to_blame && observed.storage.iter().any(other)).then_some(joiner)
 }
@@ -433,11 +438,6 @@ pub(crate) fn may_hold(
 
 /// Takes mounts whose groups can be judged: another in-sync member runs, or all restarted, or the wait is over.
 fn plan_restart(groups: &Groups, observed: &Observed) -> Option<Restart> {
-    // A device that failed is never answered.
-    let given_up = |mount: &Mount| {
-        let known = mount.device_id().and_then(|id| groups.devices.get(&id));
-        known.is_some_and(|it| it.state == DeviceState::Failed)
-    };
     let mounted: BTreeMap<NodeId, &MountReport> = observed
         .mounts
         .iter()

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nova_device::{Clock, Listener, Shard};
-use nova_ring::abi::{AgentEvent, BlockRuns, LostUnits, PEERS_MAX, PeerHeard, PeersHeard};
+use nova_ring::abi::{AgentEvent, BlockRuns, PEERS_MAX, PeerHeard, PeersHeard};
 use nova_ring::snapshot::HostMap;
 use nova_ring::{Counter, Counters};
 use nova_shard::RealShard;

@@ -16,8 +16,7 @@ use super::{CallFor, Cx, OpFor, StreamCall};
 use crate::effect::{Loaded, ScanFrom, StoreFault, StoreRequest, Stored};
 use crate::options::{
     CHAIN_DEADLINE, FULL_PAUSE, OPEN_DEADLINE, PREPARE_DEADLINE, REOPEN_AFTER, RETRY_SOON_MS, STALL,
-    STREAM_BYTES_MAX,
-    STREAM_ENTRIES_MAX,
+    STREAM_BYTES_MAX, STREAM_ENTRIES_MAX,
 };
 use crate::{Answer, Grant, Message, Role, Route};
 
