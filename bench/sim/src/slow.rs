@@ -75,7 +75,8 @@ pub fn slow(seed: u64) -> Result<Slow, String> {
     let edge = Edge::new(shard.clone(), peers, keys, EdgeOptions::default());
     edge.configure(Rc::new(controller.configuration(READER, BootId(0), Duration::ZERO)));
 
-    let reading = Reading { edge: Rc::clone(&edge), shard: shard.clone(), group, seed: Cell::new(rng.u64(..)) };
+    let reading =
+        Reading { edge: Rc::clone(&edge), shard: shard.clone(), group, seed: Cell::new(rng.u64(..)) };
     let outcome = cluster.world.run(&shard, async move {
         reading.write().await.map_err(|error| format!("write: {error}"))?;
         reading.read_all(READS).await?;
@@ -151,7 +152,8 @@ impl Reading {
             let begun = self.shard.clock().now();
             let mut right = false;
             let give = |at: u64, plain: &[u8]| {
-                right = at == 0 && plain.iter().zip(offset..offset + UNIT).all(|(byte, at)| *byte == byte_at(at));
+                right =
+                    at == 0 && plain.iter().zip(offset..offset + UNIT).all(|(byte, at)| *byte == byte_at(at));
             };
             self.edge.read(&request, give).await.map_err(|error| format!("read: {error}"))?;
             if !right {

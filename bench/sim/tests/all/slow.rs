@@ -10,7 +10,10 @@ fn a_slow_members_reads_are_answered_by_another_within_the_hedge_delay() {
         assert!(outcome.longest < Duration::from_millis(4), "seed {seed}: {outcome:?}");
         assert!(outcome.won > 0 && outcome.won <= outcome.hedged, "seed {seed}: {outcome:?}");
         // One read in twenty, and those that were saved up at first.
-        assert!(outcome.hedged <= (outcome.reads + outcome.reads_before) / 20 + 16, "seed {seed}: {outcome:?}");
+        assert!(
+            outcome.hedged <= (outcome.reads + outcome.reads_before) / 20 + 16,
+            "seed {seed}: {outcome:?}"
+        );
         let before = outcome.reads_before / 20 + 16;
         assert!(outcome.hedged_before <= before, "seed {seed}: {outcome:?}");
     }

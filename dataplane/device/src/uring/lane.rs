@@ -93,7 +93,12 @@ impl TcpLane {
     }
 
     /// Receives at least `min` bytes behind the first `begin` of `into`.
-    async fn receive(&self, mut into: DmaBuf, begin: usize, min: usize) -> (Result<usize, LaneError>, DmaBuf) {
+    async fn receive(
+        &self,
+        mut into: DmaBuf,
+        begin: usize,
+        min: usize,
+    ) -> (Result<usize, LaneError>, DmaBuf) {
         let mut filled = begin;
         // An exact count is worth waiting for inside the kernel; otherwise the first bytes are.
         let flags = if begin + min == into.len() { libc::MSG_WAITALL } else { 0 };

@@ -103,9 +103,8 @@ fn encode<S: Shard>(wire: &Wire<S>, outgoing: &Outgoing, head: &mut Vec<u8>) -> 
         let end = begin + usize::try_from(part.bytes).expect("bodies fit memory");
         let payload = if begin == 0 && end == whole.len() { whole } else { whole.slice(begin..end) };
         // Sums that the payload carries spare a pass over it. Should they not be its own, the peer notices.
-        let header = payload
-            .page_sums()
-            .map_or_else(|| header.encode(&payload), |sums| header.encode_summed(sums));
+        let header =
+            payload.page_sums().map_or_else(|| header.encode(&payload), |sums| header.encode_summed(sums));
         head.extend_from_slice(&header);
         frames += 1;
         payload

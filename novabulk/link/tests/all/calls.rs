@@ -88,9 +88,9 @@ fn a_short_message_is_received_at_once_and_a_long_body_goes_straight_to_its_slab
     // A control frame and a data frame each. A lane in memory gives less than there is one time in four.
     let (frames, count) = receives(4096);
     assert!(frames >= 200 && count < 180, "{count} receives for {frames} frames");
-    // Header, control frame with the next header, body; and CREDIT now and then.
+    // Header, control frame with the next header, body; the first one comes ahead.
     let (frames, count) = receives(1 << 20);
-    assert!(frames >= 200 && (300..600).contains(&count), "{count} receives for {frames} frames");
+    assert!(frames >= 200 && (290..=310).contains(&count), "{count} receives for {frames} frames");
 }
 
 #[test]
@@ -106,7 +106,8 @@ fn a_body_arrives_with_the_sums_of_its_pages() {
             let reply = host.link.call(NodeId(2), request(3, Some(body), 1 << 20)).await.unwrap();
             assert_eq!(reply.body.unwrap().page_sums(), Some(&sums[..]), "sent back with what came");
         }
-        let reply = host.link.call(NodeId(2), request(3, Some(host.body(3, 5000).await), 5000)).await.unwrap();
+        let reply =
+            host.link.call(NodeId(2), request(3, Some(host.body(3, 5000).await), 5000)).await.unwrap();
         assert_eq!(reply.body.unwrap().page_sums(), None, "not whole pages");
 
         let mut body = host.shard.pool().take(4096).await;
