@@ -106,7 +106,13 @@ impl<S: Shard> Core<S> {
         };
         let mut records = Vec::new();
         let mut next = None;
-        if let Some(last) = units.end.checked_sub(1).filter(|last| units.start <= *last) {
+        if units.len() == 1 {
+            // Most small reads: one look-up, where a range would gather what lies over the tree.
+            let key = Key::unit(group, block, UnitIndex(units.start));
+            if let Some(Value::Unit(record)) = self.find(&key, class).await? {
+                records.push(record);
+            }
+        } else if let Some(last) = units.end.checked_sub(1).filter(|last| units.start <= *last) {
             let from = Key::unit(group, block, UnitIndex(units.start));
             let to = Key::unit(group, block, UnitIndex(last));
             let mut bytes = 0;

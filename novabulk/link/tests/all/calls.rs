@@ -88,9 +88,9 @@ fn a_short_message_is_received_at_once_and_a_long_body_goes_straight_to_its_slab
     // A control frame and a data frame each. A lane in memory gives less than there is one time in four.
     let (frames, count) = receives(4096);
     assert!(frames >= 200 && count < 180, "{count} receives for {frames} frames");
-    // Header, control frame with the next header, body; and CREDIT now and then.
+    // Header, control frame with the next header, body; the first one comes ahead.
     let (frames, count) = receives(1 << 20);
-    assert!(frames >= 200 && (300..600).contains(&count), "{count} receives for {frames} frames");
+    assert!(frames >= 200 && (290..=310).contains(&count), "{count} receives for {frames} frames");
 }
 
 #[test]

@@ -145,6 +145,9 @@ impl Play {
                         let found =
                             store.read(group, BlockId(name.0), UnitIndex(name.1), IoClass::Client).await;
                         assert!(found.unwrap().is_none(), "{group} {name:?} should not be there");
+                        let units = name.1..name.1 + 1;
+                        let run = store.read_run(group, BlockId(name.0), units, IoClass::Client).await;
+                        assert!(run.unwrap().records.is_empty(), "{group} {name:?} should not be there");
                     }
                 }
             }

@@ -132,4 +132,9 @@ pub(crate) async fn expect_unit(store: &Store<MemShard>, group: GroupId, name: (
     let found = found.unwrap_or_else(|| panic!("{name:?} is not there"));
     assert_eq!(found.record.sealed, sealed, "{name:?}");
     assert!(*found.body == *stored, "{name:?} has other bytes");
+    // A run of one unit is looked up in a way of its own.
+    let units = name.1..name.1 + 1;
+    let run = store.read_run(group, BlockId(name.0), units, IoClass::Client).await.unwrap();
+    assert_eq!((run.records, run.newer_prepared), (vec![found.record], found.newer_prepared), "{name:?}");
+    assert!(*run.body == *stored, "{name:?} has other bytes");
 }
