@@ -301,7 +301,11 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         reply_bytes_max: u32,
     ) -> Result<(Answer, Option<nova_buf::DmaBuf>), PeerError> {
         let begun = self.shard.clock().now();
-        self.nearest.begin(host);
+        // How long a write takes says how far the slowest member is, not how near the primary.
+        let measured = matches!(message, Message::Read { .. });
+        if measured {
+            self.nearest.begin(host);
+        }
         let request = Request {
             priority: Priority::P1,
             hop: 0,
@@ -312,7 +316,9 @@ impl<S: Shard, P: Peers> Edge<S, P> {
             control: false,
         };
         let reply = self.peers.call(host, request).await;
-        self.nearest.end(host, self.shard.clock().now().saturating_sub(begun), reply.is_ok());
+        if measured {
+            self.nearest.end(host, self.shard.clock().now().saturating_sub(begun), reply.is_ok());
+        }
         let reply = reply?;
         let answer = Answer::decode(&reply.head)
             .map_err(|error| PeerError::Refused { code: 0, reason: format!("{host}: {error}") })?;
