@@ -205,7 +205,9 @@ pub fn restore_alone(seed: u64) -> Result<usize, String> {
     if answered {
         Ok(stale)
     } else {
-        Err(format!("the host does not serve alone: {last}\n{}", stage.controller.describe()))
+        let log = stage.controller.log.borrow();
+        let decided: Vec<_> = log.iter().map(|(at, what)| format!("{at:?} {what}")).collect();
+        Err(format!("the host does not serve alone: {last}\n{}", decided.join("\n")))
     }
 }
 

@@ -248,28 +248,51 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
 
 /// Members to drop: those outside the largest set of in-sync members that all hear each other, and a joining one
 /// that this set does not hear. Nothing is decided before [`GATHER`] has passed since the first report.
+///
+/// When only hosts outside that set say something, they hear nobody, or are the only ones that live: hosts that died
+/// together are as silent about each other as hosts that are well. Then the set must have been heard since, and when it
+/// was not for [`HEARD_WITHIN`], those count that speak. Any choice is safe, for every member in sync holds everything.
 fn lost_members(group: &Group, observed: &Observed) -> BTreeSet<NodeId> {
     let fresh = fresh_reports(observed);
     let cut = |a: &Member, b: &Member| is_cut(&fresh, Place::of(a), Place::of(b));
-    let ripe = fresh.iter().any(|report| {
-        observed.now.saturating_sub(report.first) >= GATHER
-            && group.member(report.reporter).is_some()
+    let is_within = |report: &&&SilenceReport| {
+        group.member(report.reporter).is_some()
             && group.member(report.silent).is_some_and(|member| is_about(report, Place::of(member)))
-    });
-    if !ripe {
+    };
+    let Some(first) = fresh.iter().filter(is_within).map(|report| report.first).min() else {
+        return BTreeSet::new();
+    };
+    if observed.now.saturating_sub(first) < GATHER {
         return BTreeSet::new();
     }
     let in_sync: Vec<Member> = group.in_sync().copied().collect();
-    let kept = subsets(&in_sync)
-        .filter(|set| set.iter().enumerate().all(|(index, a)| set[index + 1..].iter().all(|b| !cut(a, b))))
-        .max_by_key(|set| {
-            let nodes: Vec<NodeId> = set.iter().map(|member| member.node).collect();
-            let reports = |node: &&NodeId| fresh.iter().any(|report| report.reporter == **node);
-            let reporters = nodes.iter().filter(reports).count();
-            let running = nodes.iter().filter(|node| observed.is_running(**node)).count();
-            (set.len(), reporters, running, nodes.contains(&group.primary), core::cmp::Reverse(nodes))
-        })
-        .expect("a single member hears itself");
+    let reports = |node: NodeId| fresh.iter().any(|report| report.reporter == node);
+    let heard_since =
+        |node: NodeId| observed.heard.get(&node).is_some_and(|heard| heard.up && heard.last > first);
+    let largest = |lives: &dyn Fn(NodeId) -> bool| {
+        let connected = |set: &Vec<Member>| {
+            set.iter().enumerate().all(|(index, a)| set[index + 1..].iter().all(|b| !cut(a, b)))
+        };
+        subsets(&in_sync)
+            .filter(connected)
+            .max_by_key(|set| {
+                let nodes: Vec<NodeId> = set.iter().map(|member| member.node).collect();
+                let alive = nodes.iter().filter(|node| lives(**node)).count();
+                let reporters = nodes.iter().filter(|node| reports(**node)).count();
+                let running = nodes.iter().filter(|node| observed.is_running(**node)).count();
+                let primary = nodes.contains(&group.primary);
+                (alive, set.len(), reporters, running, primary, core::cmp::Reverse(nodes))
+            })
+            .expect("a single member hears itself")
+    };
+    let mut kept = largest(&|_| true);
+    let is_one_sided = kept.len() < in_sync.len() && !kept.iter().any(|member| reports(member.node));
+    if is_one_sided && !kept.iter().all(|member| heard_since(member.node)) {
+        if observed.now.saturating_sub(first) < HEARD_WITHIN {
+            return BTreeSet::new();
+        }
+        kept = largest(&|node| reports(node) || heard_since(node));
+    }
     let mut lost: BTreeSet<NodeId> =
         in_sync.iter().filter(|member| !kept.contains(member)).map(|member| member.node).collect();
     if let Some(joining) = group.joining()

@@ -302,7 +302,8 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         reply_bytes_max: u32,
     ) -> Result<(Answer, Option<nova_buf::DmaBuf>), PeerError> {
         let is_read = matches!(message, Message::Read { .. });
-        let mut under_way = UnderWay::begin(self, host, is_read.then_some(reply_bytes_max));
+        // How long a write takes says how far the slowest member is, not how near the primary.
+        let mut under_way = is_read.then(|| UnderWay::begin(self, host, reply_bytes_max));
         let request = Request {
             priority: Priority::P1,
             hop: 0,
@@ -313,7 +314,9 @@ impl<S: Shard, P: Peers> Edge<S, P> {
             control: false,
         };
         let reply = self.peers.call(host, request).await;
-        under_way.well = reply.is_ok();
+        if let Some(under_way) = &mut under_way {
+            under_way.well = reply.is_ok();
+        }
         drop(under_way);
         let reply = reply?;
         let answer = Answer::decode(&reply.head)
@@ -332,18 +335,18 @@ impl<S: Shard, P: Peers> Edge<S, P> {
     }
 }
 
-/// One attempt at one host. Also one that nobody waits for any longer has taken its time.
+/// One attempt to read from one host. Also one that nobody waits for any longer has taken its time.
 struct UnderWay<'e, S: Shard, P: Peers> {
     edge: &'e Edge<S, P>,
     host: NodeId,
-    /// The longest answer of a read.
-    answer_bytes: Option<u32>,
+    /// The longest answer.
+    answer_bytes: u32,
     begun: Duration,
     well: bool,
 }
 
 impl<'e, S: Shard, P: Peers> UnderWay<'e, S, P> {
-    fn begin(edge: &'e Edge<S, P>, host: NodeId, answer_bytes: Option<u32>) -> Self {
+    fn begin(edge: &'e Edge<S, P>, host: NodeId, answer_bytes: u32) -> Self {
         edge.nearest.begin(host);
         Self { edge, host, answer_bytes, begun: edge.shard.clock().now(), well: true }
     }

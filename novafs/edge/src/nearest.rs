@@ -131,17 +131,15 @@ impl Nearest {
         self.seen.borrow_mut().entry(host).or_default().in_flight += 1;
     }
 
-    /// An attempt has ended after this time, or is not waited for any longer. `answer_bytes` says how long the answer to
-    /// a read may be; a write has none.
-    pub(crate) fn end(&self, host: NodeId, took: Duration, well: bool, answer_bytes: Option<u32>) {
+    /// An attempt has ended after this time, or is not waited for any longer. `answer_bytes` says how long the answer
+    /// may be.
+    pub(crate) fn end(&self, host: NodeId, took: Duration, well: bool, answer_bytes: u32) {
         let mut seen = self.seen.borrow_mut();
         let seen = seen.entry(host).or_default();
         seen.in_flight = seen.in_flight.saturating_sub(1);
         let sample = if well { took } else { took.max(FAILURE_PENALTY) };
         seen.latency = (seen.latency * (SMOOTHING - 1) + sample) / SMOOTHING;
-        if let Some(bytes) = answer_bytes {
-            seen.recent(bytes).note(sample);
-        }
+        seen.recent(answer_bytes).note(sample);
     }
 
     /// How long a read waits for `host` alone before `other` is asked too: the time in which 95 of 100 answers of `host`
@@ -174,7 +172,7 @@ mod tests {
 
     fn answer(nearest: &Nearest, host: NodeId, micros: u64, bytes: u32) {
         nearest.begin(host);
-        nearest.end(host, Duration::from_micros(micros), true, Some(bytes));
+        nearest.end(host, Duration::from_micros(micros), true, bytes);
     }
 
     #[test]
@@ -182,7 +180,7 @@ mod tests {
         let nearest = Nearest::default();
         for (host, well) in [(QUICK, true), (SLOW, false)] {
             nearest.begin(host);
-            nearest.end(host, Duration::from_millis(1), well, None);
+            nearest.end(host, Duration::from_millis(1), well, 4096);
         }
         let mut hosts = [SLOW, QUICK];
         nearest.sort(&mut hosts, 1);
@@ -201,7 +199,7 @@ mod tests {
         for (host, millis) in [(1, 1), (2, 3), (3, 200)] {
             for _ in 0..40 {
                 nearest.begin(NodeId(host));
-                nearest.end(NodeId(host), Duration::from_millis(millis), true, None);
+                nearest.end(NodeId(host), Duration::from_millis(millis), true, 4096);
             }
         }
         let firsts = |of: u64| {

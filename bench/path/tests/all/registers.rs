@@ -52,7 +52,6 @@ pub(crate) struct Totals {
     pub(crate) writes: u64,
     pub(crate) reads: u64,
     pub(crate) failed: u64,
-    pub(crate) stall: Duration,
 }
 
 impl Registers {
@@ -154,8 +153,8 @@ impl Registers {
         }
         let history = self.history.lock().unwrap();
         assert!(history.wrong.is_empty(), "{:#?}", history.wrong);
-        let History { writes, reads, failed, stall, .. } = *history;
-        Totals { writes, reads, failed, stall }
+        let History { writes, reads, failed, .. } = *history;
+        Totals { writes, reads, failed }
     }
 }
 

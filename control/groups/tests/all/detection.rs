@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nova_groups::{GATHER, Op, REPLACE_AFTER, REPORT_FRESH, ReadyReport, Role};
+use nova_groups::{GATHER, HEARD_WITHIN, Op, REPLACE_AFTER, REPORT_FRESH, ReadyReport, Role};
 use nova_units::{BootId, GroupId, NodeId, Timestamp};
 
 use crate::kit::{Region, secs};
@@ -44,6 +44,32 @@ fn a_host_that_hears_nobody_is_the_one_dropped() {
     region.pass(GATHER, &[1, 2, 3]);
     region.round();
     assert_eq!(region.in_sync(1), [2, 3], "the larger connected set stays, primary or not");
+}
+
+#[test]
+fn of_two_that_die_at_once_neither_is_kept_for_being_silent_about_the_other() {
+    let mut region = Region::new(3, 1);
+    region.report(1, &[2, 3]);
+    let goes_on = |region: &mut Region, time| {
+        region.pass(time, &[1]);
+        let now = region.observed.now;
+        region.observed.silences.iter_mut().for_each(|report| report.last = now);
+    };
+    goes_on(&mut region, secs(1));
+    assert!(region.settle().is_empty(), "it may be the one that hears nobody: heartbeats tell");
+    goes_on(&mut region, HEARD_WITHIN);
+    region.round();
+    assert_eq!(region.in_sync(1), [1]);
+    assert!(region.group(1).frozen());
+
+    // It is: the others were heard since.
+    let mut region = Region::new(3, 1);
+    region.report(1, &[2, 3]);
+    goes_on(&mut region, secs(1));
+    assert!(region.settle().is_empty());
+    region.pass(secs(0), &[1, 2, 3]);
+    region.round();
+    assert_eq!(region.in_sync(1), [2, 3]);
 }
 
 #[test]
