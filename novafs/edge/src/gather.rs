@@ -16,6 +16,7 @@ use novafs_format::{ENTRY_UNITS_MAX, LogEntry, PAGE, SealedUnit};
 use novafs_replica::{Answer, Message};
 
 use crate::error::{answer_reason, peer_reason};
+use crate::nearest::Ended;
 use crate::order::Turn;
 use crate::write::{Plaintext, Room};
 use crate::writer::OpenBlock;
@@ -315,7 +316,7 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         };
         let reply = self.peers.call(host, request).await;
         if let Some(under_way) = &mut under_way {
-            under_way.well = reply.is_ok();
+            under_way.ended = if reply.is_ok() { Ended::Answered } else { Ended::Failed };
         }
         drop(under_way);
         let reply = reply?;
@@ -342,19 +343,19 @@ struct UnderWay<'e, S: Shard, P: Peers> {
     /// The longest answer.
     answer_bytes: u32,
     begun: Duration,
-    well: bool,
+    ended: Ended,
 }
 
 impl<'e, S: Shard, P: Peers> UnderWay<'e, S, P> {
     fn begin(edge: &'e Edge<S, P>, host: NodeId, answer_bytes: u32) -> Self {
         edge.nearest.begin(host);
-        Self { edge, host, answer_bytes, begun: edge.shard.clock().now(), well: true }
+        Self { edge, host, answer_bytes, begun: edge.shard.clock().now(), ended: Ended::GivenUp }
     }
 }
 
 impl<S: Shard, P: Peers> Drop for UnderWay<'_, S, P> {
     fn drop(&mut self) {
         let took = self.edge.shard.clock().now().saturating_sub(self.begun);
-        self.edge.nearest.end(self.host, took, self.well, self.answer_bytes);
+        self.edge.nearest.end(self.host, took, self.ended, self.answer_bytes);
     }
 }

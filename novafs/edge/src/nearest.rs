@@ -12,6 +12,10 @@ const SMOOTHING: u32 = 8;
 /// A failed attempt counts as this long, so that the next request goes elsewhere first.
 const FAILURE_PENALTY: Duration = Duration::from_millis(200);
 
+/// An attempt that was given up would have taken longer, nobody knows how much; it counts as so many times the wait. Else a
+/// slow host, whose answers are never waited for, would look like a quick one.
+const GIVEN_UP_FACTOR: u32 = 8;
+
 /// How rarely the nearest host is passed over.
 const EXPLORE_ONE_IN: u64 = 16;
 /// How rarely for a host that is an outlier: fewer requests than one in a hundred may suffer from it.
@@ -20,6 +24,17 @@ const EXPLORE_OUTLIER_ONE_IN: u64 = 512;
 const OUTLIER_FACTOR: u32 = 8;
 /// One that answers sooner is none, whatever the nearest does.
 const OUTLIER_MIN: Duration = Duration::from_millis(2);
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// With an answer.
+    Answered,
+    /// Nobody waits for it any longer: another member answered, or who asked is gone.
+    GivenUp,
+    /// With an error.
+    Failed,
+}
 
 /// Answers of which a [`Recent`] keeps the time.
 const SAMPLES: usize = 64;
@@ -133,11 +148,15 @@ impl Nearest {
 
     /// An attempt has ended after this time, or is not waited for any longer. `answer_bytes` says how long the answer
     /// may be.
-    pub(crate) fn end(&self, host: NodeId, took: Duration, well: bool, answer_bytes: u32) {
+    pub(crate) fn end(&self, host: NodeId, took: Duration, ended: Ended, answer_bytes: u32) {
         let mut seen = self.seen.borrow_mut();
         let seen = seen.entry(host).or_default();
         seen.in_flight = seen.in_flight.saturating_sub(1);
-        let sample = if well { took } else { took.max(FAILURE_PENALTY) };
+        let sample = match ended {
+            Ended::Answered => took,
+            Ended::GivenUp => took * GIVEN_UP_FACTOR,
+            Ended::Failed => took.max(FAILURE_PENALTY),
+        };
         seen.latency = (seen.latency * (SMOOTHING - 1) + sample) / SMOOTHING;
         seen.recent(answer_bytes).note(sample);
     }
@@ -172,15 +191,15 @@ mod tests {
 
     fn answer(nearest: &Nearest, host: NodeId, micros: u64, bytes: u32) {
         nearest.begin(host);
-        nearest.end(host, Duration::from_micros(micros), true, bytes);
+        nearest.end(host, Duration::from_micros(micros), Ended::Answered, bytes);
     }
 
     #[test]
     fn a_failed_or_busy_host_is_asked_after_a_quick_one() {
         let nearest = Nearest::default();
-        for (host, well) in [(QUICK, true), (SLOW, false)] {
+        for (host, ended) in [(QUICK, Ended::Answered), (SLOW, Ended::Failed)] {
             nearest.begin(host);
-            nearest.end(host, Duration::from_millis(1), well, 4096);
+            nearest.end(host, Duration::from_millis(1), ended, 4096);
         }
         let mut hosts = [SLOW, QUICK];
         nearest.sort(&mut hosts, 1);
@@ -194,12 +213,29 @@ mod tests {
     }
 
     #[test]
+    fn a_host_whose_answers_are_never_waited_for_becomes_an_outlier() {
+        let nearest = Nearest::default();
+        for _ in 0..40 {
+            for (host, micros, ended) in [(QUICK, 300, Ended::Answered), (SLOW, 1300, Ended::GivenUp)] {
+                nearest.begin(host);
+                nearest.end(host, Duration::from_micros(micros), ended, 4096);
+            }
+        }
+        let first = |chance: &u64| {
+            let mut hosts = [QUICK, SLOW];
+            nearest.sort(&mut hosts, *chance);
+            hosts[0] == SLOW
+        };
+        assert_eq!((0..16_384).filter(first).count(), 32);
+    }
+
+    #[test]
     fn an_outlier_is_tried_far_more_rarely_than_others_and_not_never() {
         let nearest = Nearest::default();
         for (host, millis) in [(1, 1), (2, 3), (3, 200)] {
             for _ in 0..40 {
                 nearest.begin(NodeId(host));
-                nearest.end(NodeId(host), Duration::from_millis(millis), true, 4096);
+                nearest.end(NodeId(host), Duration::from_millis(millis), Ended::Answered, 4096);
             }
         }
         let firsts = |of: u64| {
