@@ -106,7 +106,7 @@ fn run_scenario(seed: u64, scenario: &Scenario, verbose: bool) -> Result<Outcome
     let files_seat = bare_host(&world, FILES, 0, 1 << 20);
     let net = Net::new(fabric, rng.u64(..));
     let controller = Controller::new(seat.clone(), rng.u64(..), scenario.groups);
-    let mut cluster = Cluster::new(world, Rc::clone(&net), Rc::clone(&controller), &scenario);
+    let mut cluster = Cluster::new(world, Rc::clone(&net), Rc::clone(&controller), scenario);
     for node in 1..=scenario.hosts {
         let drift =
             if scenario.drift_ppm == 0 { 0 } else { rng.i32(-scenario.drift_ppm..=scenario.drift_ppm) };
@@ -122,17 +122,17 @@ fn run_scenario(seed: u64, scenario: &Scenario, verbose: bool) -> Result<Outcome
     }
     let history = Rc::new(RefCell::new(History::default()));
     let stopping = Rc::new(Cell::new(false));
-    let blocks = make_blocks(&scenario, &controller, &mut rng);
-    let edges = start_edges(&cluster, &scenario, &history, &stopping, &blocks, &mut rng);
+    let blocks = make_blocks(scenario, &controller, &mut rng);
+    let edges = start_edges(&cluster, scenario, &history, &stopping, &blocks, &mut rng);
     let group = FilesGroup::start(&files_seat, &net, &controller, &history, (rng.u64(..), verbose));
     let bytes_max = if scenario.small { 60 << 10 } else { 400 << 10 };
     let files = Files::new((&net, &controller, &group), &history, &stopping, bytes_max, scenario.drift_ppm);
     for node in Files::nodes() {
         files.start(&cluster.world, node);
     }
-    let rewritten = start_rewriting(&cluster, &scenario, &edges);
+    let rewritten = start_rewriting(&cluster, scenario, &edges);
     cluster.world.run_for(Duration::from_millis(300));
-    chaos.rage(&cluster, &files, &scenario, &mut rng);
+    chaos.rage(&cluster, &files, scenario, &mut rng);
     if scenario.deletes {
         // Its writer and readers go on, and must be refused.
         delete_block(&edges[0], &blocks[0]);

@@ -72,7 +72,8 @@ fn lives_through(name: &str, disturb: impl FnOnce(&mut Parted, &Registers)) -> O
         }
         drop(stops);
     });
-    parted.rig.region.wait_in_sync(3, IN_SYNC_TIMEOUT).unwrap();
+    // Not three: a host that was dropped again and again waits for minutes before it may join.
+    parted.rig.region.wait_in_sync(2, IN_SYNC_TIMEOUT).unwrap();
     let totals = registers.settle();
     parted.rig.assert_no_findings();
     println!("{name}: {totals:?}");
