@@ -116,7 +116,7 @@ async fn what_hosts_say_of_their_copies_is_shown_and_noted() {
         hosts[0].acknowledged(sequence).await;
         let status = region.status().await;
         let node = status.map.unwrap().nodes.into_iter().find(|node| node.node == hosts[0].id).unwrap();
-        assert_eq!(node.health, [health.clone()]);
+        assert_eq!(node.health, std::slice::from_ref(&health));
         let noted = |note: &String| note.contains("h1 has 3 bad copies");
         assert!(status.notes.iter().any(noted), "{:?}", status.notes);
     }
