@@ -127,9 +127,10 @@ fn start(path: &Path) -> anyhow::Result<()> {
         let acceptor = Acceptor::listen(&socket, SOCKET_MODE, Arc::clone(&door) as Arc<_>)
             .with_context(|| format!("listen at {}", socket.display()))?;
         tracing::info!(socket = %socket.display(), "waiting for the agent");
-        let ended = host::Host::new(shard, Arc::clone(&door), boot, host::Keys { ring: keys, desk }, opened, scrub)
-            .run()
-            .await;
+        let ended =
+            host::Host::new(shard, Arc::clone(&door), boot, host::Keys { ring: keys, desk }, opened, scrub)
+                .run()
+                .await;
         drop(acceptor);
         ended.context("close the device in order")?;
         tracing::info!("novad ends");

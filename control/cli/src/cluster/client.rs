@@ -96,7 +96,7 @@ impl Controllers {
         request: &DrainRequest,
         patience: Duration,
     ) -> anyhow::Result<DrainResponse> {
-        self.ask(patience, async |mut client| client.drain(request.clone()).await)
+        self.ask(patience, async |channel| cluster(channel).drain(request.clone()).await)
     }
 
     /// Asks one controller after the other until one answers, for `patience` at most.

@@ -8,7 +8,7 @@ use crate::workspace::Crate;
 const RULE: &str = "crate direction";
 
 /// What the code of the crate in a folder may use; dev-dependencies follow [`may_test_with`].
-const MAY_USE: [(&str, &[&str]); 35] = [
+const MAY_USE: [(&str, &[&str]); 36] = [
     ("dataplane/units", &[]),
     ("dataplane/buf", &["nova-units"]),
     ("dataplane/device", &["nova-units", "nova-buf"]),
@@ -100,6 +100,10 @@ const MAY_USE: [(&str, &[&str]); 35] = [
     ),
     ("bench/model", &["nova-units", "nova-groups"]),
     ("bench/path", &[]),
+    (
+        "bench/power",
+        &["nova-units", "nova-buf", "nova-device", "nova-shard", "novafs-format", "novafs-store"],
+    ),
     ("bench/storage", &["nova-path", "novafs-client"]),
     (
         "bench/sim",
