@@ -74,7 +74,8 @@ impl Play {
             ),
             _ => {
                 let first = self.rng.u16(..50);
-                let bytes = *self.rng.choice(&[70, 70, 4096, 9000, 30_000, 65_536, 65_536]).unwrap();
+                let bytes =
+                    *self.rng.choice(&[70, 4096, 9000, 30_000, 65_536, 65_536, 65_536, 65_536]).unwrap();
                 let most = if bytes < 9000 { 3 } else { 8 };
                 let names: Vec<Name> = (0..self.rng.u16(1..most))
                     .map(|index| {
