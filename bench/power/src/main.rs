@@ -2,6 +2,7 @@
 //! what the drive may hold then. `scripts/lab/power-cuts` puts them together.
 
 #![forbid(unsafe_code)]
+
 mod check;
 mod history;
 mod journal;
