@@ -72,10 +72,7 @@ impl Geometry {
         }
         let slots = u64::from(self.slot_count) << self.slot_log2;
         let end = area("slots_position", self.slots_position, slots, end)?;
-        if end
-            .checked_add(SUPERBLOCK_AREA_BYTES + PAGE as u64 - 1)
-            .is_none_or(|end| end > self.device_bytes + PAGE as u64 - 1)
-        {
+        if end.checked_add(SUPERBLOCK_AREA_BYTES).is_none_or(|end| end > self.device_bytes) {
             return Err(bad_field("device_bytes", self.device_bytes));
         }
         Ok(())
@@ -373,5 +370,6 @@ mod tests {
         ] {
             assert!(bad.check().is_err(), "{bad:?}");
         }
+        assert_eq!(Geometry { device_bytes: u64::MAX, ..good }.check(), Ok(()), "no sum overflows");
     }
 }
