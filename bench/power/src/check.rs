@@ -4,7 +4,7 @@ use anyhow::{Context as _, bail, ensure};
 use nova_device::{Durability, Shard as _};
 use nova_shard::RealShard;
 use nova_units::{IoClass, Seq};
-use novafs_store::{OpenOptions, Store};
+use novafs_store::{OpenOptions, Store, Suspect};
 
 use crate::history::{History, version};
 use crate::journal::{Journal, Note};
@@ -34,9 +34,13 @@ pub(crate) async fn run(shard: RealShard, seed: u64) -> anyhow::Result<Option<Fo
     }
     let opened = Store::open(shard.clone(), STORE, OpenOptions::default()).await.context("open the store")?;
     let store = opened.store;
-    // One that is damaged behind everything acknowledged is a write that the power cut short.
     for suspect in &opened.suspects {
-        bail!("{suspect:?} cannot be settled without a peer, and only power was lost");
+        match suspect {
+            // The write that the power cut short; that nobody was told of it is checked below.
+            Suspect::DamagedTail { .. } => {}
+            Suspect::DroppedEntry { at, .. } if at.seq > note.acknowledged => {}
+            other => bail!("{other:?}: not what a loss of power leaves behind"),
+        }
     }
     let group = store.group(GROUP).context("the group is gone")?;
     let newest = group.last.seq;

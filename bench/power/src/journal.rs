@@ -18,6 +18,8 @@ pub(crate) struct Note {
 }
 
 const BYTES: usize = 20;
+const PAGE: usize = 4096;
+const _: () = assert!(PAGE as u64 == PAGE_BYTES);
 
 impl Note {
     fn encode(self, page: &mut [u8]) {
@@ -56,7 +58,7 @@ impl<'a> Journal<'a> {
 
     /// Notes durably.
     pub(crate) async fn note(&mut self, note: Note) -> anyhow::Result<()> {
-        let mut page = self.pool.take(PAGE_BYTES as usize).await;
+        let mut page = self.pool.take(PAGE).await;
         note.encode(&mut page);
         let at = Position(self.next * PAGE_BYTES);
         self.next += 1;
@@ -67,7 +69,7 @@ impl<'a> Journal<'a> {
     pub(crate) async fn last(&self) -> anyhow::Result<Note> {
         let mut last = Note::default();
         for index in 0..self.disk.bytes() / PAGE_BYTES {
-            let page = self.pool.take(PAGE_BYTES as usize).await;
+            let page = self.pool.take(PAGE).await;
             let (read, page) = self.disk.read(IoClass::Client, Position(index * PAGE_BYTES), page).await;
             read?;
             match Note::decode(&page) {

@@ -1,6 +1,8 @@
 //! Loss of power on a real block device: `power write` runs in a machine that is switched off, `power check` looks at
 //! what the drive may hold then. `scripts/lab/power-cuts` puts them together.
 
+#![forbid(unsafe_code)]
+
 mod check;
 mod history;
 mod journal;
