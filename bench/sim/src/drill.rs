@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nova_device::mem::{Chance, DiskCounters, DiskFaults, KillMode};
-use nova_groups::COLD_START_WAIT_MAX;
+use nova_groups::{COLD_START_WAIT_MAX, LEASE_OUT};
 use nova_units::{BlockId, CommitPoint, GroupId, NodeId, UnitIndex};
 
 use crate::rest;
@@ -187,6 +187,8 @@ pub fn restore_alone(seed: u64) -> Result<usize, String> {
     for &node in stage.cluster.hosts.keys() {
         stage.cluster.kill(node, KillMode::Process);
     }
+    // Nobody was heard for so long that nobody is waited for.
+    stage.run_for(LEASE_OUT + SETTLE);
     stage.cluster.restore_disk(VICTIM, old);
     stage.cluster.start(VICTIM);
     stage.run_for(COLD_START_WAIT_MAX + SETTLE);
