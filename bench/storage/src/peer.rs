@@ -20,7 +20,7 @@ pub(crate) use rows::ROWS;
 /// Which one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
-    /// `MooseFS` with goal 3 on three chunk servers. It acknowledges before its servers have flushed.
+    /// `MooseFS` with goal 3 on three chunk servers. It seems to acknowledge out of the memory of its servers.
     Moosefs,
 }
 
