@@ -128,9 +128,18 @@ fn leadership_goes_where_it_is_asked_to_go() {
     let leader = region.leader();
     let next = (1..=3).find(|id| *id != leader).unwrap();
     region.settle();
-    let node = region.node(leader);
-    node.run(node.group.transfer_leader(next)).unwrap();
-    wait("the other to lead", || region.node(next).group.is_leader().then_some(()));
+    // A request may be lost when a busy machine elects another leader just then; it is made again.
+    let mut asked = None::<Instant>;
+    wait("the other to lead", || {
+        if asked.is_none_or(|at| at.elapsed() > Duration::from_secs(3)) {
+            asked = Some(Instant::now());
+            let node = region.node(region.leader());
+            if let Err(refused) = node.run(node.group.transfer_leader(next)) {
+                println!("refused: {refused}");
+            }
+        }
+        region.node(next).group.is_leader().then_some(())
+    });
     assert_eq!(region.put(1, b"x"), None);
 }
 
