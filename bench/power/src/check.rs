@@ -109,3 +109,62 @@ async fn compare(store: &Store<RealShard>, history: &History, seed: u64) -> anyh
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use nova_device::uring::{CreateOptions, create_disk};
+    use nova_shard::ShardOptions;
+
+    use super::*;
+    use crate::write;
+
+    const SEED: u64 = 7;
+    const ENTRIES: u64 = 60;
+
+    fn on_shard<T>(
+        folder: &Path,
+        work: impl AsyncFnOnce(RealShard) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let disks = vec![folder.join("store"), folder.join("journal")];
+        nova_shard::run(ShardOptions { disks, ..ShardOptions::default() }, work).unwrap()
+    }
+
+    fn written() -> tempfile::TempDir {
+        // Beside the program: there are file systems for temporary files that take no direct I/O.
+        let program = std::env::current_exe().unwrap();
+        let folder = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
+        for (name, mib) in [("store", 96), ("journal", 1)] {
+            create_disk(&folder.path().join(name), CreateOptions { bytes: mib << 20 }, |_| {}).unwrap();
+        }
+        on_shard(folder.path(), async |shard| write::run(shard, SEED, ENTRIES).await).unwrap();
+        folder
+    }
+
+    #[test]
+    fn what_was_written_is_found_right_and_goes_on() {
+        let folder = written();
+        let found = on_shard(folder.path(), async |shard| run(shard, SEED).await).unwrap().unwrap();
+        assert_eq!((found.note.acknowledged, found.newest), (Seq(ENTRIES), Seq(ENTRIES)));
+        assert!(found.units > 20, "{}", found.units);
+    }
+
+    #[test]
+    fn an_acknowledged_entry_that_is_missing_and_another_history_are_wrong() {
+        let folder = written();
+        // A journal of its own in the place of the one that was written.
+        create_disk(&folder.path().join("claims"), CreateOptions { bytes: 1 << 20 }, |_| {}).unwrap();
+        std::fs::rename(folder.path().join("claims"), folder.path().join("journal")).unwrap();
+        let said = on_shard(folder.path(), async |shard| {
+            let mut journal = Journal::new(shard.disk(JOURNAL), shard.pool());
+            journal.note(Note { acknowledged: Seq(ENTRIES + 1), committed: Seq(0) }).await?;
+            run(shard, SEED).await
+        });
+        let said = said.map(|_| ()).unwrap_err().to_string();
+        assert!(said.contains("61 were acknowledged, and the store ends with"), "{said}");
+        let folder = written();
+        let said = on_shard(folder.path(), async |shard| run(shard, SEED + 1).await);
+        assert!(said.is_err(), "the bytes of another seed are not those that were written");
+    }
+}

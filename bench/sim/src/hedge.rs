@@ -4,18 +4,17 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use nova_device::mem::{KillMode, MemShard, World};
+use nova_device::mem::{KillMode, MemShard};
 use nova_device::{Clock, Shard};
-use nova_units::{BlockId, BootId, Generation, GroupId, NodeId, TaskClass};
+use nova_units::{BlockId, BootId, Generation, GroupId, NodeId};
 use novafs_edge::{Edge, EdgeError, EdgeOptions, Keyring, ReadRequest, WriteRequest};
 use novafs_format::seal::DomainKey;
 
-use crate::cluster::{Cluster, bare_host};
-use crate::controller::{CONTROLLER, Controller};
+use crate::cluster::bare_host;
 use crate::files::RealEdge;
-use crate::net::{Net, SimPeers};
-use crate::run::FABRIC;
+use crate::net::SimPeers;
 use crate::scenario::Scenario;
+use crate::stage::form;
 
 /// The host that reads.
 const READER: NodeId = NodeId(101);
@@ -53,20 +52,7 @@ pub struct Hedged {
 pub fn hedge(seed: u64) -> Result<Hedged, String> {
     let scenario = Scenario { scrub: None, groups: 1, ..Scenario::calm(seed) };
     let mut rng = fastrand::Rng::with_seed(seed ^ 0x510e);
-    let world = World::new(seed);
-    let fabric = bare_host(&world, FABRIC, 0, 1 << 20);
-    let seat = bare_host(&world, CONTROLLER, 0, 1 << 20);
-    let net = Net::new(fabric, rng.u64(..));
-    let controller = Controller::new(seat.clone(), rng.u64(..), scenario.groups);
-    let mut cluster = Cluster::new(world, Rc::clone(&net), Rc::clone(&controller), &scenario);
-    for node in 1..=scenario.hosts {
-        cluster.add_host(NodeId(node), scenario.disk_bytes, 0);
-        cluster.start(NodeId(node));
-    }
-    seat.spawn(TaskClass::Control, Rc::clone(&controller).lead());
-    if !cluster.world.run_until(Duration::from_secs(30), || controller.is_whole()) {
-        return Err("the group was not formed".to_owned());
-    }
+    let (cluster, net, controller) = form(seed, &scenario, &mut rng)?;
     let members = controller.members().into_iter().next();
     let (group, members) = members.ok_or("there is no group")?;
     let shard = bare_host(&cluster.world, READER, 0, POOL_BYTES);

@@ -37,6 +37,33 @@ pub(crate) struct Stage {
     stopping: Rc<Cell<bool>>,
 }
 
+/// A cluster whose groups are whole, and nobody who uses it.
+///
+/// # Errors
+/// The groups were not formed.
+pub(crate) fn form(
+    seed: u64,
+    scenario: &Scenario,
+    rng: &mut fastrand::Rng,
+) -> Result<(Cluster, Rc<Net>, Rc<Controller>), String> {
+    let world = World::new(seed);
+    let fabric = bare_host(&world, FABRIC, 0, 1 << 20);
+    let seat = bare_host(&world, CONTROLLER, 0, 1 << 20);
+    let net = Net::new(fabric, rng.u64(..));
+    let controller = Controller::new(seat.clone(), rng.u64(..), scenario.groups);
+    let mut cluster = Cluster::new(world, Rc::clone(&net), Rc::clone(&controller), scenario);
+    for node in 1..=scenario.hosts {
+        cluster.add_host(NodeId(node), scenario.disk_bytes, 0);
+        cluster.start(NodeId(node));
+    }
+    seat.spawn(TaskClass::Control, Rc::clone(&controller).lead());
+    if cluster.world.run_until(FORMED_WITHIN, || controller.is_whole()) {
+        Ok((cluster, net, controller))
+    } else {
+        Err("the groups were not formed".to_owned())
+    }
+}
+
 impl Stage {
     /// A cluster whose groups are whole, with clients at work.
     ///
@@ -44,20 +71,7 @@ impl Stage {
     /// The groups were not formed.
     pub(crate) fn new(seed: u64, scenario: &Scenario) -> Result<Self, String> {
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x0707);
-        let world = World::new(seed);
-        let fabric = bare_host(&world, FABRIC, 0, 1 << 20);
-        let seat = bare_host(&world, CONTROLLER, 0, 1 << 20);
-        let net = Net::new(fabric, rng.u64(..));
-        let controller = Controller::new(seat.clone(), rng.u64(..), scenario.groups);
-        let mut cluster = Cluster::new(world, net, Rc::clone(&controller), scenario);
-        for node in 1..=scenario.hosts {
-            cluster.add_host(NodeId(node), scenario.disk_bytes, 0);
-            cluster.start(NodeId(node));
-        }
-        seat.spawn(TaskClass::Control, Rc::clone(&controller).lead());
-        if !cluster.world.run_until(FORMED_WITHIN, || controller.is_whole()) {
-            return Err("the groups were not formed".to_owned());
-        }
+        let (cluster, _, controller) = form(seed, scenario, &mut rng)?;
         let history = Rc::new(RefCell::new(History::default()));
         let stopping = Rc::new(Cell::new(false));
         let blocks = make_blocks(scenario, &controller, &mut rng);

@@ -10,7 +10,7 @@ use nova_units::{GroupId, Incarnation, NodeId};
 use crate::command::Joining;
 use crate::load::Load;
 use crate::model::{Group, Groups, MEMBERS_MAX, Member, Role};
-use crate::plan::{Observed, has_passed, may_hold};
+use crate::plan::{Observed, is_welcome};
 
 /// Members of a region that are filled at once before another replica begins to move.
 pub const MOVES_MAX: usize = 4;
@@ -109,11 +109,6 @@ fn is_calm(group: &Group, observed: &Observed) -> bool {
         && group.members.iter().all(|member| member.role == Role::InSync && observed.is_running(member.node))
 }
 
-fn rested(groups: &Groups, observed: &Observed, node: NodeId) -> bool {
-    let flaps = groups.flaps(node);
-    has_passed(flaps.wait, flaps.last, observed.wall)
-}
-
 /// The place with the smallest share of replicas that may take one of the group.
 fn target(
     groups: &Groups,
@@ -122,12 +117,9 @@ fn target(
     traffic: &Traffic,
 ) -> Option<Place> {
     let able = |node: &NodeId| {
-        !observed.draining.contains(node)
-            && !observed.slow.contains(node)
-            && !observed.shunned.contains(&(id, *node))
+        !observed.slow.contains(node)
             && traffic.has_room(*node)
-            && rested(groups, observed, *node)
-            && may_hold(groups, group, observed, &traffic.load, *node)
+            && is_welcome(groups, (id, group), observed, &traffic.load, *node)
     };
     let places = observed
         .storage

@@ -145,7 +145,7 @@ impl Observed {
 
 /// Whether `wait` has passed since a moment of the calendar. One far in the future was written before the calendar was
 /// set back: nothing is known of it then, and nobody waits a day for it.
-pub(crate) fn has_passed(wait: Duration, since: Timestamp, wall: Timestamp) -> bool {
+fn has_passed(wait: Duration, since: Timestamp, wall: Timestamp) -> bool {
     since.since(wall) >= CLOCK_JUMP_MIN || wall.since(since) >= wait
 }
 
@@ -314,13 +314,7 @@ fn stalled_joiner(
     let to_blame = observed.stalled.contains(&(id, joiner))
         && !observed.storm
         && group.in_sync().any(|member| observed.is_running(member.node));
-    let other = |node: &NodeId| {
-        *node != joiner
-            && !observed.shunned.contains(&(id, *node))
-            && !observed.draining.contains(node)
-            && is_rested(groups, group, observed, *node)
-            && may_hold(groups, group, observed, load, *node)
-    };
+    let other = |node: &NodeId| *node != joiner && is_welcome(groups, (id, group), observed, load, *node);
     (to_blame && observed.storage.iter().any(other)).then_some(joiner)
 }
 
@@ -434,6 +428,20 @@ fn joiner(
     group.homes().find(able)
 }
 
+/// The host may get a replica of the group for long: it is not to be emptied, got as far as others before, and is rested.
+pub(crate) fn is_welcome(
+    groups: &Groups,
+    (id, group): (GroupId, &Group),
+    observed: &Observed,
+    load: &Load,
+    node: NodeId,
+) -> bool {
+    !observed.draining.contains(&node)
+        && !observed.shunned.contains(&(id, node))
+        && is_rested(groups, group, observed, node)
+        && may_hold(groups, group, observed, load, node)
+}
+
 /// The host was not dropped again and again lately. A group that takes no writes has nothing to lose by a joiner that
 /// may fall silent again.
 fn is_rested(groups: &Groups, group: &Group, observed: &Observed, node: NodeId) -> bool {
@@ -442,13 +450,7 @@ fn is_rested(groups: &Groups, group: &Group, observed: &Observed, node: NodeId) 
 }
 
 /// The host runs, has a device that serves, is heard by the members and is none of them.
-pub(crate) fn may_hold(
-    groups: &Groups,
-    group: &Group,
-    observed: &Observed,
-    load: &Load,
-    node: NodeId,
-) -> bool {
+fn may_hold(groups: &Groups, group: &Group, observed: &Observed, load: &Load, node: NodeId) -> bool {
     let Some(device) = load.device_for(groups, group, node) else { return false };
     let place = Place { node, device };
     // Silence reported about its last turn as a member would end the next one too.

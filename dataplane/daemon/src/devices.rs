@@ -212,6 +212,8 @@ impl Devices {
                 (Counter::PagesBad, counted.corrupt_found),
                 (Counter::PagesRepaired, counted.units_repaired),
                 (Counter::Commits, counted.host.entries_committed),
+                (Counter::EntriesChained, counted.host.entries_chained),
+                (Counter::ChainsBroken, counted.host.chains_broken),
                 (Counter::UnitsBackfilled, store.units_installed),
                 (Counter::ScrubBytes, store.bytes_verified),
                 (Counter::ScrubUnits, store.units_verified),

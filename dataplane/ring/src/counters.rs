@@ -88,6 +88,10 @@ counters! {
     HedgesWon = 29, "hedges_won";
     /// Reads that were not asked twice because too many were lately.
     HedgesHeldBack = 30, "hedges_held_back";
+    /// Entries that a primary here sent along a chain of members.
+    EntriesChained = 31, "entries_chained";
+    /// Of those, how many the end of the chain had to be sent after all.
+    ChainsBroken = 32, "chains_broken";
     /// Stored bytes that scrub read and checked.
     ScrubBytes = 40, "scrub_bytes";
     /// Units of those.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use nova_groups::{DeviceState, FailDevice, Group, Op, ReadyReport, Role};
-use nova_units::{DeviceId, NodeId};
+use nova_units::{DeviceId, GroupId, NodeId};
 use proptest::prelude::*;
 
 use crate::kit::{Region, device, secs};
@@ -161,8 +161,8 @@ fn a_device_that_failed_is_not_asked_about_again_when_its_host_says_what_it_moun
     assert!(region.round().is_empty(), "both were judged already");
 }
 
-#[test]
-fn a_lone_survivor_whose_device_failed_gives_way_to_who_holds_every_acknowledged_write() {
+/// Three hosts that hear nobody: of a group on the first device of host 1, that host is what is left.
+fn lone_survivor() -> (Region, GroupId) {
     let mut region = Region::with_devices(&[&[4, 4], &[4], &[4]], 2);
     region.report(1, &[2, 3]);
     region.report(2, &[1, 3]);
@@ -171,6 +171,12 @@ fn a_lone_survivor_whose_device_failed_gives_way_to_who_holds_every_acknowledged
     region.round();
     region.observed.silences.clear();
     let id = region.on_device(device(1, 0))[0];
+    (region, id)
+}
+
+#[test]
+fn a_lone_survivor_whose_device_failed_gives_way_to_who_holds_every_acknowledged_write() {
+    let (mut region, id) = lone_survivor();
     assert_eq!(region.in_sync(id), [1]);
     region.pass(secs(5), &[2, 3]);
     region.observed.heard.get_mut(&NodeId(1)).unwrap().last = region.observed.now;
@@ -181,14 +187,7 @@ fn a_lone_survivor_whose_device_failed_gives_way_to_who_holds_every_acknowledged
 
 #[test]
 fn a_lone_survivor_whose_device_turned_up_elsewhere_keeps_its_lease() {
-    let mut region = Region::with_devices(&[&[4, 4], &[4], &[4]], 2);
-    region.report(1, &[2, 3]);
-    region.report(2, &[1, 3]);
-    region.report(3, &[1, 2]);
-    region.pass(nova_groups::GATHER, &[1, 2, 3]);
-    region.round();
-    region.observed.silences.clear();
-    let id = region.on_device(device(1, 0))[0];
+    let (mut region, id) = lone_survivor();
     // A clone of the device is mounted on host 9, while host 1 serves the original and nobody has told it.
     let mount = nova_groups::Mount {
         node: 9,

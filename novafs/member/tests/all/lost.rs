@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nova_units::{BlockId, Epoch, Generation, Incarnation, NodeId, UnitIndex};
 use novafs_format::LogEntry;
-use novafs_member::{GroupHealth, MemberOptions, ScrubOptions};
+use novafs_member::GroupHealth;
 use novafs_replica::{Answer, Configuration, Message, Report, Role};
 
 use super::rig::{BLOCK, EPOCH, GROUP, Rig, seal, whole};
@@ -14,16 +14,6 @@ const ENTRIES: u32 = 1_100;
 /// The unit that is lost, and its neighbours.
 const LOST: u16 = 4;
 const UNITS: [u16; 3] = [3, LOST, 5];
-
-fn rig(seed: u64) -> Rig {
-    let scrub = ScrubOptions {
-        percent_a_day: 2,
-        idle_bytes_a_second: 16 << 20,
-        idle_after: Duration::ZERO,
-        pass_every: Duration::from_secs(2),
-    };
-    Rig::with(seed, MemberOptions { scrub: Some(scrub), ..MemberOptions::default() })
-}
 
 fn write(rig: &Rig, entry: LogEntry, stored: Option<Vec<u8>>) {
     let (answer, _) = rig.ask(1, Message::Write { group: GROUP, epoch: EPOCH, entry }, stored);
@@ -65,7 +55,7 @@ fn read(rig: &Rig, node: u64, unit: u16) -> (Answer, Vec<u8>) {
 
 /// Three units, the middle one bad on both hosts that have it; host 3 joins and is filled all the same.
 fn fills_around_the_lost_unit(seed: u64, entries_behind: u32) -> Rig {
-    let rig = rig(seed);
+    let rig = Rig::scrubbing(seed);
     for (unit, counter) in UNITS.into_iter().zip(1..) {
         let (entry, stored) = seal(unit, counter, &[&[9; 20_000]]);
         write(&rig, entry, Some(stored));

@@ -15,7 +15,7 @@ use nova_units::{
 };
 use novafs_format::seal::{BlockKey, DomainKey};
 use novafs_format::{LogEntry, PAGE, SealedUnit};
-use novafs_member::{Member, MemberOptions, Service};
+use novafs_member::{Member, MemberOptions, ScrubOptions, Service};
 use novafs_replica::{Answer, Configuration, GroupView, MemberView, Message, NodeView, Role};
 use novafs_store::{FormatOptions, OpenOptions, Store};
 
@@ -106,6 +106,17 @@ impl Rig {
     /// The same, with these options.
     pub(crate) fn with(seed: u64, options: MemberOptions) -> Self {
         Self::with_all(seed, HostOptions::default().pool_bytes, options)
+    }
+
+    /// The same, with a scrub that goes over the devices every two seconds.
+    pub(crate) fn scrubbing(seed: u64) -> Self {
+        let scrub = ScrubOptions {
+            percent_a_day: 2,
+            idle_bytes_a_second: 16 << 20,
+            idle_after: Duration::ZERO,
+            pass_every: Duration::from_secs(2),
+        };
+        Self::with(seed, MemberOptions { scrub: Some(scrub), ..MemberOptions::default() })
     }
 
     fn with_all(seed: u64, pool_bytes: u64, options: MemberOptions) -> Self {

@@ -5,23 +5,13 @@ use std::time::Duration;
 use nova_device::Shard;
 use nova_units::{CommitPoint, Epoch, IoClass, NodeId, Seq, UnitIndex};
 use novafs_format::{Cut, LogEntry};
-use novafs_member::{GroupHealth, MemberOptions, ScrubOptions};
+use novafs_member::GroupHealth;
 use novafs_replica::{Answer, Message, Report};
 
 use super::rig::{BLOCK, EPOCH, GROUP, Rig, configuration, seal};
 
 fn cut_from(unit: u16) -> LogEntry {
     LogEntry::Trim { block: BLOCK, from_unit: UnitIndex(unit), cut: Cut::default() }
-}
-
-fn rig(seed: u64) -> Rig {
-    let scrub = ScrubOptions {
-        percent_a_day: 2,
-        idle_bytes_a_second: 16 << 20,
-        idle_after: Duration::ZERO,
-        pass_every: Duration::from_secs(2),
-    };
-    Rig::with(seed, MemberOptions { scrub: Some(scrub), ..MemberOptions::default() })
 }
 
 fn write(rig: &Rig, counter: u64, plains: &[&[u8]]) -> (LogEntry, Vec<u8>) {
@@ -67,7 +57,7 @@ fn install(rig: &Rig, node: u64, at: u64, entry: LogEntry, stored: Option<Vec<u8
 
 #[test]
 fn two_of_three_copies_that_rot_are_repaired_without_a_read() {
-    let rig = rig(11);
+    let rig = Rig::scrubbing(11);
     let (_, stored) = write(&rig, 1, &[&[7; 20_000], b"short"]);
     flip(&rig, 2, 3);
     flip(&rig, 3, 3);
@@ -92,7 +82,7 @@ fn two_of_three_copies_that_rot_are_repaired_without_a_read() {
 
 #[test]
 fn a_copy_that_nobody_can_repair_is_at_risk_until_it_is_good_again() {
-    let rig = rig(12);
+    let rig = Rig::scrubbing(12);
     write(&rig, 1, &[&[7; 20_000]]);
     let flips: Vec<_> = (1..=3).map(|node| flip(&rig, node, 3)).collect();
     run(&rig, 5);
@@ -110,7 +100,7 @@ fn a_copy_that_nobody_can_repair_is_at_risk_until_it_is_good_again() {
 
 #[test]
 fn a_record_that_is_missing_is_taken_from_the_others() {
-    let rig = rig(13);
+    let rig = Rig::scrubbing(13);
     let (_, stored) = write(&rig, 1, &[&[7; 20_000], b"short"]);
     install(&rig, 3, 0, cut_from(4), None);
     assert!(matches!(rig.read(3, 3, 2).0, Answer::Units { units } if units.len() == 1), "nobody notices");
@@ -124,7 +114,7 @@ fn a_record_that_is_missing_is_taken_from_the_others() {
 
 #[test]
 fn a_record_that_is_old_is_replaced_by_the_newer_one() {
-    let rig = rig(14);
+    let rig = Rig::scrubbing(14);
     let (old, old_stored) = write(&rig, 1, &[&[7; 20_000]]);
     let (_, stored) = write(&rig, 2, &[&[8; 20_000]]);
     // A write that the device lost, and the tree with it.
@@ -138,7 +128,7 @@ fn a_record_that_is_old_is_replaced_by_the_newer_one() {
 
 #[test]
 fn a_deletion_that_one_missed_is_made_up_for_and_brings_nothing_back() {
-    let rig = rig(15);
+    let rig = Rig::scrubbing(15);
     write(&rig, 1, &[&[7; 20_000]]);
     for node in [1, 2] {
         install(&rig, node, 1, LogEntry::Delete { block: BLOCK }, None);
@@ -156,7 +146,7 @@ fn a_deletion_that_one_missed_is_made_up_for_and_brings_nothing_back() {
 
 #[test]
 fn a_unit_that_only_one_has_is_disputed_and_kept() {
-    let rig = rig(16);
+    let rig = Rig::scrubbing(16);
     write(&rig, 1, &[&[7; 20_000]]);
     for node in [1, 2] {
         install(&rig, node, 0, cut_from(3), None);
@@ -177,7 +167,7 @@ fn a_unit_that_only_one_has_is_disputed_and_kept() {
 
 #[test]
 fn a_group_that_was_left_is_dropped_and_filled_anew_when_it_comes_back() {
-    let rig = rig(17);
+    let rig = Rig::scrubbing(17);
     write(&rig, 1, &[&[7; 20_000]]);
     let configure = |version, members: &[(u64, bool)]| {
         for (node, member) in &rig.members {

@@ -78,7 +78,7 @@ fn named_tests(line: &str) -> Vec<(&str, &str)> {
     found
 }
 
-/// Whether a function of this name stands behind an attribute that makes it a test.
+/// Whether a function of this name stands behind an attribute that makes it a test, and none that keeps it from running.
 fn has_test(text: &str, name: &str) -> bool {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let begins = |line: &str| {
@@ -90,7 +90,9 @@ fn has_test(text: &str, name: &str) -> bool {
     lines.iter().enumerate().filter(|(_, line)| begins(line)).any(|(at, _)| {
         let above =
             lines[..at].iter().rev().take_while(|line| line.starts_with("#[") || line.starts_with("//"));
-        above.into_iter().any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"))
+        let above: Vec<&&str> = above.collect();
+        let is = |attribute: &str| above.iter().any(|line| line.starts_with(attribute));
+        (is("#[test]") || is("#[tokio::test")) && !is("#[ignore")
     })
 }
 
@@ -98,8 +100,9 @@ fn has_test(text: &str, name: &str) -> bool {
 mod tests {
     use super::*;
 
-    const SOURCE: &str = "/// No test.\nfn helper() {}\n\n#[test]\n#[ignore]\nfn it_holds() {}\n\n\
-                          #[tokio::test(flavor = \"multi_thread\")]\nasync fn it_waits() {}\n";
+    const SOURCE: &str = "/// No test.\nfn helper() {}\n\n#[test]\n#[should_panic]\nfn it_holds() {}\n\n\
+                          #[tokio::test(flavor = \"multi_thread\")]\nasync fn it_waits() {}\n\n\
+                          #[test]\n#[ignore = \"never run\"]\nfn it_promises() {}\n";
 
     fn findings(text: &str) -> Vec<String> {
         let page = TextFile { path: PAGE.to_owned(), text: text.to_owned() };
@@ -121,11 +124,13 @@ mod tests {
     }
 
     #[test]
-    fn a_renamed_test_a_moved_file_and_a_row_without_a_test_are_found() {
+    fn a_renamed_or_ignored_test_a_moved_file_and_a_row_without_a_test_are_found() {
         let rows = "| a | b | [`it_held`](../a/b.rs) |\n| a | b | [`helper`](../a/b.rs) |\n\
-                    | a | b | [`it_holds`](../a/c.rs) |\n| a | b | a promise |\n";
+                    | a | b | [`it_holds`](../a/c.rs) |\n| a | b | a promise |\n\
+                    | a | b | [`it_promises`](../a/b.rs) |\n";
         let found = findings(&table(rows));
-        assert_eq!(found.len(), 4, "{found:?}");
+        assert_eq!(found.len(), 5, "{found:?}");
+        assert!(found[4].contains("no test `it_promises`"), "an ignored test proves nothing: {found:?}");
         assert!(found[0].starts_with("docs/failures.md:5 `../a/b.rs` has no test `it_held`"), "{found:?}");
         assert!(found[1].contains("no test `helper`") && found[2].contains("no file of ours"), "{found:?}");
         assert!(found[3].contains("names no test"), "{found:?}");
