@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use nova_groups::{DeviceState, FailDevice, Group, Op, ReadyReport, Role};
-use nova_units::{DeviceId, GroupId, NodeId};
+use nova_units::{DeviceId, NodeId};
 use proptest::prelude::*;
 
 use crate::kit::{Region, device, secs};
@@ -162,7 +162,7 @@ fn a_device_that_failed_is_not_asked_about_again_when_its_host_says_what_it_moun
 }
 
 /// Three hosts that hear nobody: of a group on the first device of host 1, that host is what is left.
-fn lone_survivor() -> (Region, GroupId) {
+fn lone_survivor() -> (Region, u32) {
     let mut region = Region::with_devices(&[&[4, 4], &[4], &[4]], 2);
     region.report(1, &[2, 3]);
     region.report(2, &[1, 3]);
