@@ -31,6 +31,12 @@ struct Arguments {
     /// Rounds; the benches alternate, so that a change of the machine's speed meets all of them.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
+    /// Size of the log's ring on that device, in MiB: 16 is what a device of 1 GiB has.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=64))]
+    log_mib: u64,
+    /// Only the rows of appends.
+    #[arg(long)]
+    appends: bool,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -39,10 +45,13 @@ fn main() -> anyhow::Result<()> {
     let slice = Duration::from_secs_f64(arguments.seconds / f64::from(arguments.rounds));
     let mut report = Report::default();
     for _ in 0..arguments.rounds {
-        frame::run(&mut report, slice);
-        cipher::run(&mut report, slice);
-        ring::run(&mut report, slice).context("ring round trip")?;
-        append::run(&mut report, slice, &arguments.folder).context("log append")?;
+        if !arguments.appends {
+            frame::run(&mut report, slice);
+            cipher::run(&mut report, slice);
+            ring::run(&mut report, slice).context("ring round trip")?;
+        }
+        let log_bytes = arguments.log_mib * nova_units::MIB;
+        append::run(&mut report, slice, &arguments.folder, log_bytes).context("log append")?;
     }
     report.print();
     Ok(())

@@ -102,5 +102,10 @@ fn records(
     let store = Rc::clone(members[&host].store());
     let shard = cluster.hosts[&host].shard.borrow().clone();
     let Some(shard) = shard else { return Vec::new() };
-    cluster.world.run(&shard, async move { store.scan(group, None, EVERYTHING).await }).unwrap_or_default()
+    let held = async move {
+        let records = store.scan(group, None, EVERYTHING).await?;
+        // What is flipped is to be what the scrub reads.
+        store.settle(&records).await.map(|()| records)
+    };
+    cluster.world.run(&shard, held).unwrap_or_default()
 }

@@ -22,8 +22,8 @@ pub use entry::{Cut, ENTRY_BODY_BYTES_MAX, ENTRY_UNITS_MAX, LogEntry};
 pub use error::FormatError;
 pub use record::{BlockRecord, GroupRecord, Key, Place, StoredGroup, Value};
 pub use superblock::{
-    FORMAT_VERSION, Geometry, Root, SUPERBLOCK_AREA_BYTES, SUPERBLOCK_COPIES, SUPERBLOCK_QUORUM, ScrubMark,
-    Superblock, superblock_positions,
+    FORMAT_VERSION, FORMAT_VERSION_OLDEST, Geometry, Root, SUPERBLOCK_AREA_BYTES, SUPERBLOCK_COPIES,
+    SUPERBLOCK_QUORUM, ScrubMark, Superblock, superblock_positions,
 };
 pub use tree::{
     Child, TREE_CHILDREN_MAX, TREE_ENTRY_BYTES, TREE_HEADER_BYTES, TREE_LEVEL_MAX, TreePage, TreePlace,

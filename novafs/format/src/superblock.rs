@@ -5,8 +5,10 @@ use crate::error::{FormatError, bad_field};
 use crate::unit::PAGE;
 use nova_units::{BlockId, DeviceId, GroupId, Incarnation, Timestamp, UnitIndex};
 
-/// Version of everything on the device; another one is refused.
-pub const FORMAT_VERSION: u32 = 2;
+/// Version of everything on the device.
+pub const FORMAT_VERSION: u32 = 3;
+/// Oldest version that is read: 3 only adds to the log what 2 does not have. Others are refused.
+pub const FORMAT_VERSION_OLDEST: u32 = 2;
 /// Copies on a device.
 pub const SUPERBLOCK_COPIES: usize = 4;
 /// Copies of one number that must agree before it counts.
@@ -232,7 +234,7 @@ impl Superblock {
     ///
     /// # Errors
     /// [`FormatError::Magic`] on a device without a superblock there, [`FormatError::Version`] on one written by a
-    /// later build, [`FormatError::Checksum`], [`FormatError::Misplaced`], or a field that cannot be.
+    /// later build or a much earlier one, [`FormatError::Checksum`], [`FormatError::Misplaced`], or a field that cannot be.
     pub fn decode(bytes: &[u8], position: u64) -> Result<Self, FormatError> {
         let sector = bytes.get(..SECTOR).ok_or(FormatError::Short)?;
         if !sector.starts_with(MAGIC) {
@@ -244,7 +246,7 @@ impl Superblock {
         }
         let mut reader = Reader::new(&fields[MAGIC.len()..]);
         let version = reader.u32()?;
-        if version != FORMAT_VERSION {
+        if !(FORMAT_VERSION_OLDEST..=FORMAT_VERSION).contains(&version) {
             return Err(FormatError::Version { found: version, known: FORMAT_VERSION });
         }
         let reserved = reader.u32()?;
@@ -331,13 +333,17 @@ mod tests {
         let mut page = superblock.encode(0);
         assert_eq!(Superblock::decode(&page, 0), Ok(superblock));
         assert_eq!(Superblock::decode(&page, 4096), Err(FormatError::Misplaced { what: "superblock" }));
-        for found in [1, 3] {
+        for found in [1, 4] {
             page[8] = found;
             let crc = crc32fast::hash(&page[..508]);
             page[508..512].copy_from_slice(&crc.to_le_bytes());
             let refused = FormatError::Version { found: found.into(), known: FORMAT_VERSION };
             assert_eq!(Superblock::decode(&page, 0), Err(refused));
         }
+        page[8] = 2;
+        let crc = crc32fast::hash(&page[..508]);
+        page[508..512].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(Superblock::decode(&page, 0), Ok(superblock), "a device of version 2 is taken over");
     }
 
     #[test]

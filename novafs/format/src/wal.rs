@@ -8,7 +8,7 @@ use crate::record::GroupRecord;
 use crate::unit::PAGE;
 use nova_units::{CommitPoint, GroupId, Seq};
 
-/// Most bytes of one batch, padding included.
+/// Most bytes of one batch, padding and the bodies behind it included.
 pub const BATCH_BYTES_MAX: usize = 256 << 10;
 /// Length of a batch's header.
 pub const BATCH_HEADER_BYTES: usize = 48;
@@ -21,6 +21,7 @@ const KIND_GROUP: u8 = 4;
 const KIND_DROP: u8 = 5;
 const KIND_INSTALL: u8 = 6;
 const KIND_REPAIR: u8 = 7;
+const KIND_INLINE: u8 = 8;
 
 /// One thing that became durable with a batch.
 ///
@@ -35,6 +36,7 @@ const KIND_REPAIR: u8 = 7;
 /// | 5 | drop | - |
 /// | 6 | install | as append |
 /// | 7 | repair | as append |
+/// | 8 | inline | as append |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WalRecord {
     /// An entry of a group's log is prepared.
@@ -46,6 +48,18 @@ pub enum WalRecord {
         /// The entry.
         entry: LogEntry,
         /// Where the stored bytes of each of its units lie.
+        cells: Vec<Cell>,
+    },
+    /// An entry of a group's log is prepared, and its bodies lie behind the records of the batch. Its cells are
+    /// theirs, but they are written later.
+    Inline {
+        /// The group.
+        group: GroupId,
+        /// Its place in the log.
+        at: CommitPoint,
+        /// The entry: units.
+        entry: LogEntry,
+        /// Where the stored bytes of each of its units will lie.
         cells: Vec<Cell>,
     },
     /// Everything of the group up to `seq` is committed.
@@ -108,12 +122,22 @@ impl WalRecord {
         Self::HEAD_BYTES
             + match self {
                 Self::Append { entry, cells, .. }
+                | Self::Inline { entry, cells, .. }
                 | Self::Install { entry, cells, .. }
                 | Self::Repair { entry, cells, .. } => 16 + entry.encoded_bytes() + 8 * cells.len(),
                 Self::Commit { .. } | Self::Discard { .. } => 8,
                 Self::Group { .. } => GroupRecord::ENCODED_BYTES,
                 Self::Drop { .. } => 0,
             }
+    }
+
+    /// Length of the bodies that lie behind the records of its batch, padding included; 0 for most kinds.
+    #[must_use]
+    pub fn inline_bytes(&self) -> usize {
+        match self {
+            Self::Inline { entry, .. } => entry.body_bytes(),
+            _ => 0,
+        }
     }
 
     /// Appends the encoded form to `out`.
@@ -123,6 +147,7 @@ impl WalRecord {
     pub fn encode(&self, out: &mut Vec<u8>) {
         let (kind, group) = match self {
             Self::Append { group, .. } => (KIND_APPEND, group),
+            Self::Inline { group, .. } => (KIND_INLINE, group),
             Self::Commit { group, .. } => (KIND_COMMIT, group),
             Self::Discard { group, .. } => (KIND_DISCARD, group),
             Self::Group { group, .. } => (KIND_GROUP, group),
@@ -134,6 +159,7 @@ impl WalRecord {
         out.put_u32(group.0);
         match self {
             Self::Append { at, entry, cells, .. }
+            | Self::Inline { at, entry, cells, .. }
             | Self::Install { at, entry, cells, .. }
             | Self::Repair { at, entry, cells, .. } => {
                 assert_eq!(entry.units().len(), cells.len(), "one cell for each unit");
@@ -169,6 +195,13 @@ impl WalRecord {
             KIND_APPEND => {
                 let (at, entry, cells) = read_placed(reader)?;
                 Self::Append { group, at, entry, cells }
+            }
+            KIND_INLINE => {
+                let (at, entry, cells) = read_placed(reader)?;
+                if cells.is_empty() {
+                    return Err(bad_field("inline units", 0_u8));
+                }
+                Self::Inline { group, at, entry, cells }
             }
             KIND_COMMIT => Self::Commit { group, seq: Seq(reader.u64()?) },
             KIND_DISCARD => Self::Discard { group, above: Seq(reader.u64()?) },
@@ -222,41 +255,48 @@ pub struct BatchPlace {
 pub struct BatchHeader {
     /// Where it says it belongs.
     pub place: BatchPlace,
-    /// Its length with padding.
+    /// Length of header and records with padding: what [`decode_batch`] takes.
     pub bytes: usize,
+    /// Length of the bodies behind them.
+    pub body_bytes: usize,
 }
 
 /// Gathers the records of one batch.
 ///
 /// | at | bytes | field |
 /// | --- | --- | --- |
-/// | 0 | 4 | CRC-32 of all that follows, padding included |
+/// | 0 | 4 | CRC-32 of all that follows up to the end of the records' last page |
 /// | 4 | 4 | `"NWAL"` |
 /// | 8 | 8 | salt of the superblock |
 /// | 16 | 8 | number |
 /// | 24 | 8 | position |
-/// | 32 | 4 | length in pages |
+/// | 32 | 4 | length of header and records in pages |
 /// | 36 | 4 | bytes of records |
 /// | 40 | 4 | records |
-/// | 44 | 4 | zero |
+/// | 44 | 4 | length of the bodies behind them in pages |
 /// | 48 |  | the records, then zeros to the end of the page |
+/// |  |  | the bodies of the inline records, in their order |
+///
+/// Bodies are not under the checksum of the batch: each page has its own in its unit. One that rots costs that unit and
+/// not the batch.
 #[derive(Debug)]
 pub struct BatchWriter {
     bytes: Vec<u8>,
     records: u32,
+    body_bytes: usize,
 }
 
 impl Default for BatchWriter {
     fn default() -> Self {
-        Self { bytes: vec![0; BATCH_HEADER_BYTES], records: 0 }
+        Self { bytes: vec![0; BATCH_HEADER_BYTES], records: 0, body_bytes: 0 }
     }
 }
 
 impl BatchWriter {
-    /// Whether a record of this length still fits.
+    /// Whether this record, with the bodies it brings, still fits.
     #[must_use]
-    pub fn has_room_for(&self, record_bytes: usize) -> bool {
-        self.bytes.len() + record_bytes <= BATCH_BYTES_MAX
+    pub fn has_room_for(&self, record: &WalRecord) -> bool {
+        self.padded_bytes_with(record) <= BATCH_BYTES_MAX
     }
 
     /// Adds a record.
@@ -264,9 +304,10 @@ impl BatchWriter {
     /// # Panics
     /// When it does not fit ([`BatchWriter::has_room_for`]).
     pub fn push(&mut self, record: &WalRecord) {
-        assert!(self.has_room_for(record.encoded_bytes()), "the batch is full");
+        assert!(self.has_room_for(record), "the batch is full");
         record.encode(&mut self.bytes);
         self.records += 1;
+        self.body_bytes += record.inline_bytes();
     }
 
     /// How many records it has.
@@ -275,25 +316,28 @@ impl BatchWriter {
         self.records
     }
 
-    /// Its length once finished: whole pages.
+    /// Its length on the device, bodies included: whole pages.
     #[must_use]
     pub const fn padded_bytes(&self) -> usize {
-        self.bytes.len().next_multiple_of(PAGE)
+        self.bytes.len().next_multiple_of(PAGE) + self.body_bytes
     }
 
-    /// Its length once finished if a record of this length were added.
+    /// Its length on the device if this record were added.
     #[must_use]
-    pub const fn padded_bytes_with(&self, record_bytes: usize) -> usize {
-        (self.bytes.len() + record_bytes).next_multiple_of(PAGE)
+    pub fn padded_bytes_with(&self, record: &WalRecord) -> usize {
+        (self.bytes.len() + record.encoded_bytes()).next_multiple_of(PAGE)
+            + self.body_bytes
+            + record.inline_bytes()
     }
 
-    /// Header, padding and checksum go in: the bytes to write at the batch's position.
+    /// Header, padding and checksum go in: the bytes to write at the batch's position. The bodies of its inline
+    /// records, in their order, are to be written behind them.
     #[must_use]
     pub fn finish(mut self, place: BatchPlace) -> Vec<u8> {
         let record_bytes =
             u32::try_from(self.bytes.len() - BATCH_HEADER_BYTES).expect("a batch is at most 256 KiB");
-        let padded = self.padded_bytes();
-        let pages = u32::try_from(padded / PAGE).expect("a batch is at most 64 pages");
+        let padded = self.bytes.len().next_multiple_of(PAGE);
+        let pages = |bytes: usize| u32::try_from(bytes / PAGE).expect("a batch is at most 64 pages");
         self.bytes.resize(padded, 0);
         let mut header = Vec::with_capacity(BATCH_HEADER_BYTES);
         header.put_u32(0);
@@ -301,10 +345,10 @@ impl BatchWriter {
         header.put_u64(place.salt);
         header.put_u64(place.number);
         header.put_u64(place.position);
-        header.put_u32(pages);
+        header.put_u32(pages(padded));
         header.put_u32(record_bytes);
         header.put_u32(self.records);
-        header.put_u32(0);
+        header.put_u32(pages(self.body_bytes));
         self.bytes[..BATCH_HEADER_BYTES].copy_from_slice(&header);
         let crc = crc32fast::hash(&self.bytes[4..]);
         self.bytes[..4].copy_from_slice(&crc.to_le_bytes());
@@ -324,14 +368,19 @@ pub fn decode_batch_header(page: &[u8]) -> Result<BatchHeader, FormatError> {
     }
     let place = BatchPlace { salt: reader.u64()?, number: reader.u64()?, position: reader.u64()? };
     let pages = reader.u32()?;
-    let bytes = usize::try_from(pages).ok().and_then(|pages| pages.checked_mul(PAGE));
-    match bytes {
-        Some(bytes @ 1..=BATCH_BYTES_MAX) => Ok(BatchHeader { place, bytes }),
+    let (_record_bytes, _records) = (reader.u32()?, reader.u32()?);
+    let body_pages = reader.u32()?;
+    let length = |pages: u32| usize::try_from(pages).ok().and_then(|pages| pages.checked_mul(PAGE));
+    match (length(pages), length(body_pages)) {
+        (Some(bytes @ 1..), Some(body_bytes)) if bytes.saturating_add(body_bytes) <= BATCH_BYTES_MAX => {
+            Ok(BatchHeader { place, bytes, body_bytes })
+        }
         _ => Err(bad_field("batch pages", pages)),
     }
 }
 
-/// Takes a whole batch, exactly as long as its header says, from untrusted bytes.
+/// Takes header and records of a batch, exactly as long as its header says, from untrusted bytes. The bodies behind them
+/// are each to be checked by its unit.
 ///
 /// # Errors
 /// [`FormatError::Checksum`] when it was torn or has rotted, [`FormatError::Misplaced`] when it is not the batch of
@@ -350,10 +399,6 @@ pub fn decode_batch(bytes: &[u8], place: BatchPlace) -> Result<Vec<WalRecord>, F
     let mut reader = Reader::new(&bytes[36..BATCH_HEADER_BYTES]);
     let record_bytes = reader.u32()?;
     let count = reader.u32()?;
-    let reserved = reader.u32()?;
-    if reserved != 0 {
-        return Err(bad_field("batch reserved", reserved));
-    }
     let end = usize::try_from(record_bytes).ok().and_then(|len| len.checked_add(BATCH_HEADER_BYTES));
     let end = end.filter(|end| end.next_multiple_of(PAGE) == bytes.len());
     let end = end.ok_or_else(|| bad_field("batch record bytes", record_bytes))?;
@@ -364,6 +409,10 @@ pub fn decode_batch(bytes: &[u8], place: BatchPlace) -> Result<Vec<WalRecord>, F
     }
     if u32::try_from(records.len()) != Ok(count) {
         return Err(bad_field("batch records", count));
+    }
+    let body_bytes: usize = records.iter().map(WalRecord::inline_bytes).sum();
+    if body_bytes != header.body_bytes {
+        return Err(bad_field("batch body pages", (header.body_bytes / PAGE) as u64));
     }
     match bytes[end..].iter().find(|byte| **byte != 0) {
         Some(byte) => Err(bad_field("batch padding", *byte)),

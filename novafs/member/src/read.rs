@@ -132,6 +132,10 @@ impl<S: Shard, P: Peers> Member<S, P> {
         let Ok(records) = self.records(group, block, first, usize::from(count)).await else {
             return Answer::Busy { retry_after_ms: RETRY_SOON_MS };
         };
+        // Whoever asks will look there.
+        if self.store.settle(&records).await.is_err() {
+            return Answer::Busy { retry_after_ms: RETRY_SOON_MS };
+        }
         let cells = records
             .iter()
             .map(|record| LocatedUnit {

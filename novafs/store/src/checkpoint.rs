@@ -1,4 +1,5 @@
-//! Checkpoints: the changes since the last one go into the tree, the superblock flips, the log behind it is free.
+//! Checkpoints: bodies that ride in the log are moved to their cells, the changes since the last one go into the tree,
+//! the superblock flips, the log behind it is free.
 //!
 //! Reads and appends go on meanwhile: the freeze is one turn between two log batches, the rest happens beside them.
 
@@ -71,7 +72,10 @@ impl<S: Shard> Core<S> {
         let log_full = state.ring.used() * 100 >= state.ring.pages() * self.options.checkpoint_wal_percent;
         let starved = state.slots.bytes_free() < state.slots.bytes_total() / 16;
         let reclaims = !state.retired.is_empty() || state.active.hides();
-        log_full || state.active.len() >= self.options.checkpoint_changes || (starved && reclaims)
+        log_full
+            || state.inlined.fills_log()
+            || state.active.len() >= self.options.checkpoint_changes
+            || (starved && reclaims)
     }
 
     pub(crate) fn ask_checkpoint_if_none(&self) {
@@ -106,7 +110,10 @@ impl<S: Shard> Core<S> {
         let (asked, frozen) = oneshot::channel();
         self.queue.freeze.replace(Some(asked));
         self.queue.work.notify_all();
-        let Frozen { overlay, retired, carried } = frozen.await.map_err(|_| StoreError::DeviceFailed)?;
+        let Frozen { overlay, retired, bodies, carried } =
+            frozen.await.map_err(|_| StoreError::DeviceFailed)?;
+        // Their cells stay in use until the next checkpoint at least: the tree that is written here may name them.
+        self.move_to_cells(bodies).await?;
         let old_root = self.state.borrow().root;
         let mut merge = Merge::new(self, &overlay);
         let root = merge.run(old_root).await?;
@@ -135,6 +142,7 @@ impl<S: Shard> Core<S> {
             state.root = root;
             state.tree_pages = state.tree_pages + new_pages.len() - freed_pages.len();
             state.frozen = None;
+            state.inlined.release_log();
             // A batch may have been placed while the superblock was written; then it is the one at the head.
             let empty = self.queue.head().is_none();
             state.ring.release(superblock.wal_head_position, empty);
@@ -142,7 +150,7 @@ impl<S: Shard> Core<S> {
         drop(turn);
         let mut cells = retired;
         cells.extend(freed_cells);
-        self.pins.retire(Freed { cells, pages: freed_pages });
+        self.pins.retire(Freed { cells, pages: freed_pages, bodies: Vec::new() });
         self.release_freed();
         self.count(|counters| {
             counters.checkpoints += 1;

@@ -1,13 +1,14 @@
 //! Group commit: one batch of the log is on its way, the next one gathers meanwhile.
 //!
-//! The cells of an append are written as soon as it is asked for. A batch takes the entries that wait, writes its
+//! The cells of an append are written as soon as it is asked for, unless its bodies ride in the log. A batch takes the entries that wait, writes its
 //! log pages beside their cells, waits for all of them, flushes once, and then answers. Its log pages are written
 //! only after the flush of the batch before: after a power cut only the last batch in the log can therefore name
 //! cells that were not written.
 
 use crate::core::Core;
 use crate::error::StoreError;
-use crate::state::Prepared;
+use crate::inline::InlineBody;
+use crate::state::{Parted, Prepared};
 use nova_buf::SharedBuf;
 use nova_device::sync::{Notify, oneshot};
 use nova_device::{Durability, Shard};
@@ -54,6 +55,8 @@ pub(crate) enum Op {
         group: GroupId,
         prepared: Prepared,
         writes: Rc<CellWrites>,
+        /// What rides in the log, a body for each unit; else empty.
+        bodies: Vec<Rc<[u8]>>,
         durability: Durability,
     },
     Discard {
@@ -82,6 +85,9 @@ pub(crate) enum Op {
 impl Op {
     fn record(&self) -> WalRecord {
         match self {
+            Self::Append { group, prepared, bodies, .. } if !bodies.is_empty() => {
+                prepared.inline_record(*group)
+            }
             Self::Append { group, prepared, .. } => prepared.record(*group),
             Self::Discard { group, above } => WalRecord::Discard { group: *group, above: *above },
             Self::Group { group, record } => WalRecord::Group { group: *group, record: *record },
@@ -135,12 +141,13 @@ pub(crate) struct Queue {
     pub(crate) idle: Notify,
 }
 
-/// What a checkpoint takes from the log's side: the changes to write, the cells to free, and when the log behind
-/// the freeze holds all that is carried over.
+/// What a checkpoint takes from the log's side: the changes to write, the cells to free, the bodies to move, and when
+/// the log behind the freeze holds all that is carried over.
 #[derive(Debug)]
 pub(crate) struct Frozen {
     pub(crate) overlay: Rc<crate::overlay::Overlay>,
     pub(crate) retired: Vec<UnitCell>,
+    pub(crate) bodies: Vec<Rc<InlineBody>>,
     pub(crate) carried: oneshot::Receiver<()>,
 }
 
@@ -237,6 +244,8 @@ impl<S: Shard> Core<S> {
                 self.refuse_all();
                 return;
             }
+            self.forget_superseded();
+            self.sweep_if_due();
             self.reclaim_later();
         }
     }
@@ -257,7 +266,8 @@ impl<S: Shard> Core<S> {
     fn freeze_if_asked(&self) {
         let Some(asked) = self.queue.freeze.take() else { return };
         assert!(self.queue.carried.borrow().is_empty(), "a checkpoint waits for what it carried");
-        let (overlay, retired, records) = self.state.borrow_mut().freeze();
+        self.forget_superseded();
+        let Parted { overlay, retired, carried: records, bodies } = self.state.borrow_mut().freeze();
         self.queue.head.set(None);
         let (done, carried) = oneshot::channel();
         if records.is_empty() {
@@ -266,7 +276,7 @@ impl<S: Shard> Core<S> {
             self.queue.carried.borrow_mut().extend(records);
             self.queue.carry_done.replace(Some(done));
         }
-        let _ = asked.send(Frozen { overlay, retired, carried });
+        let _ = asked.send(Frozen { overlay, retired, bodies, carried });
     }
 
     /// Takes from the queue what one batch can hold. `None`: nothing waits, or there is no room before the next
@@ -277,7 +287,7 @@ impl<S: Shard> Core<S> {
         let mut batch = Batch::default();
         let mut carried = self.queue.carried.borrow_mut();
         while let Some(record) = carried.front() {
-            if writer.padded_bytes_with(record.encoded_bytes()) > bytes_max {
+            if writer.padded_bytes_with(record) > bytes_max {
                 break;
             }
             writer.push(record);
@@ -304,7 +314,7 @@ impl<S: Shard> Core<S> {
             for (id, group) in &state.groups {
                 if group.commit.seq > group.commit_logged {
                     let record = WalRecord::Commit { group: *id, seq: group.commit.seq };
-                    if writer.padded_bytes_with(record.encoded_bytes()) > bytes_max / 2 {
+                    if writer.padded_bytes_with(&record) > bytes_max / 2 {
                         break;
                     }
                     writer.push(&record);
@@ -322,14 +332,18 @@ impl<S: Shard> Core<S> {
                     continue;
                 }
                 let record = queued.op.record();
-                let bytes = record.encoded_bytes();
-                let full = writer.padded_bytes_with(bytes) > bytes_max || batch.ops.len() == BATCH_OPS_MAX;
-                kept += queued.op.carried_bytes(bytes);
-                blocked = !room(&state, writer.padded_bytes_with(bytes), kept);
+                let with = writer.padded_bytes_with(&record);
+                let full = with > bytes_max || batch.ops.len() == BATCH_OPS_MAX;
+                kept += queued.op.carried_bytes(record.encoded_bytes());
+                blocked = !room(&state, with, kept);
                 if full || blocked {
                     break;
                 }
                 writer.push(&record);
+                if let Op::Append { bodies, .. } = &queued.op {
+                    batch.bodies.extend_from_slice(bodies);
+                    state.inlined.depart(record.inline_bytes());
+                }
                 batch.ops.extend(waiting.pop_front());
             }
         }
@@ -354,16 +368,30 @@ impl<S: Shard> Core<S> {
         made
     }
 
+    /// Whether the bodies of an entry ride in the log; they are counted then.
+    pub(crate) fn board(&self, entry: &LogEntry) -> bool {
+        let batch_bytes = self.batch_bytes_max();
+        let state = &mut *self.state.borrow_mut();
+        let wal_bytes = state.superblock.geometry.wal_bytes;
+        state.inlined.board(entry, &self.options, batch_bytes, wal_bytes)
+    }
+
     pub(crate) fn batch_bytes_max(&self) -> usize {
         let wal_bytes = self.state.borrow().superblock.geometry.wal_bytes;
         BATCH_BYTES_MAX.min(usize::try_from(wal_bytes / 16).unwrap_or(BATCH_BYTES_MAX)) / PAGE * PAGE
     }
 
     async fn commit_batch(&self, batch: Batch) -> Result<(), StoreError> {
-        let Batch { ops, commits, writer, place, ends_carry } = batch;
-        let bytes = writer.finish(place);
-        let mut buffer = self.shard.pool().take(bytes.len()).await;
-        buffer.copy_from_slice(&bytes);
+        let Batch { ops, commits, writer, bodies, place, ends_carry } = batch;
+        let bytes = writer.padded_bytes();
+        let mut buffer = self.shard.pool().take(bytes).await;
+        let records = writer.finish(place);
+        let mut filled = 0;
+        for part in core::iter::once(&records[..]).chain(bodies.iter().map(|body| &body[..])) {
+            buffer[filled..filled + part.len()].copy_from_slice(part);
+            filled += part.len();
+        }
+        assert_eq!(filled, bytes, "records and the bodies that they announce");
         self.write(IoClass::Wal, place.position, buffer.freeze()).await?;
         for queued in &ops {
             if let Some(writes) = queued.op.writes() {
@@ -383,7 +411,7 @@ impl<S: Shard> Core<S> {
         self.check_not_failed()?;
         self.count(|counters| {
             counters.batches += 1;
-            counters.log_bytes += bytes.len() as u64;
+            counters.log_bytes += bytes as u64;
         });
         for (group, seq) in commits {
             if let Some(group) = self.state.borrow_mut().groups.get_mut(&group) {
@@ -408,7 +436,14 @@ impl<S: Shard> Core<S> {
 
     async fn apply(&self, op: Op) -> Result<bool, StoreError> {
         match op {
-            Op::Append { group, prepared, .. } => self.state.borrow_mut().prepare(group, prepared),
+            Op::Append { group, prepared, bodies, .. } => {
+                let mut state = self.state.borrow_mut();
+                let places = prepared.entry.units().iter().zip(prepared.cells.iter());
+                for ((sealed, cell), bytes) in places.zip(bodies) {
+                    state.inlined.insert(*sealed, *cell, bytes);
+                }
+                state.prepare(group, prepared);
+            }
             Op::Discard { group, above } => self.state.borrow_mut().discard(group, above),
             Op::Group { group, record } => self.state.borrow_mut().set_group(group, record),
             Op::Drop { group } => self.state.borrow_mut().drop_group(group),
@@ -461,6 +496,8 @@ struct Batch {
     ops: Vec<Queued>,
     commits: Vec<(GroupId, Seq)>,
     writer: BatchWriter,
+    /// What lies behind the records.
+    bodies: Vec<Rc<[u8]>>,
     place: BatchPlace,
     ends_carry: bool,
 }

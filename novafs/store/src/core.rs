@@ -27,6 +27,10 @@ pub struct Counters {
     pub appends: u64,
     /// Bytes of bodies appended, padding included.
     pub body_bytes: u64,
+    /// Bytes of those that rode in the log.
+    pub inline_bytes: u64,
+    /// Bytes of bodies that were moved from the log to their cells; the rest was gone before.
+    pub moved_bytes: u64,
     /// Log batches made durable, one flush each.
     pub batches: u64,
     /// Bytes of log written.
@@ -75,6 +79,8 @@ pub(crate) struct Core<S: Shard> {
     pub(crate) checkpoints: CheckpointTurns,
     pub(crate) reclaim: Reclaim,
     pub(crate) discards: Discards,
+    /// Bodies are being moved to their cells because there are many.
+    pub(crate) sweeping: Cell<bool>,
     /// One writer of superblocks at a time.
     pub(crate) superblock_turn: Semaphore,
     /// How far the scrub is; it goes to the device with the next superblock, whatever that is written for.
@@ -99,6 +105,7 @@ impl<S: Shard> Core<S> {
             checkpoints: CheckpointTurns::default(),
             reclaim: Reclaim::default(),
             discards: Discards::default(),
+            sweeping: Cell::new(false),
             superblock_turn: Semaphore::new(1, SUPERBLOCK_WRITERS_MAX),
             failed: Cell::new(false),
             closed: Cell::new(false),
@@ -148,8 +155,11 @@ impl<S: Shard> Core<S> {
 
     /// Gives back what no reader looks at any more.
     pub(crate) fn release_freed(&self) {
-        for Freed { cells, pages } in self.pins.drain() {
+        for Freed { cells, pages, bodies } in self.pins.drain() {
             let mut state = self.state.borrow_mut();
+            for body in bodies {
+                state.inlined.forget(&body);
+            }
             for cell in cells {
                 if let Some(slot) = state.slots.free(cell) {
                     self.discards.queue(slot);

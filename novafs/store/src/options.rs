@@ -11,6 +11,8 @@ pub const DEVICE_BYTES_MIN: u64 = 16 * MIB;
 pub const WAL_BYTES_MIN: u64 = MIB;
 /// Slots of a device: 128 MiB each, smaller on devices that would have fewer than 64 of them.
 pub const SLOT_LOG2_MAX: u8 = 27;
+/// Largest stored bytes of a unit, padding included, that ride in the log.
+pub const INLINE_UNIT_BYTES_MAX: usize = 32 << 10;
 const SLOT_LOG2_MIN: u8 = 18;
 const SLOTS_WANTED: u64 = 64;
 
@@ -96,6 +98,11 @@ pub struct OpenOptions {
     pub checkpoint_changes: usize,
     /// A checkpoint begins when this long ago a block was cut or deleted: their cells are free only after it.
     pub reclaim_after: Duration,
+    /// Bodies of entries whose units are all at most this long ride in the log; 0: none does.
+    pub inline_unit_bytes_max: usize,
+    /// Bytes of such bodies that memory holds until they are moved to their cells; beyond it, bodies go to their cells
+    /// at once.
+    pub inline_held_bytes_max: usize,
     /// Whether the device is told of slots that have become empty. A preallocated file keeps its space in any case.
     pub discard: bool,
 }
@@ -109,6 +116,8 @@ impl Default for OpenOptions {
             checkpoint_wal_percent: 40,
             checkpoint_changes: 100_000,
             reclaim_after: Duration::from_secs(2),
+            inline_unit_bytes_max: INLINE_UNIT_BYTES_MAX,
+            inline_held_bytes_max: 8 << 20,
             discard: true,
         }
     }

@@ -1,5 +1,6 @@
 //! What readers still look at is not given away.
 
+use crate::inline::InlineBody;
 use novafs_format::Cell;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -10,6 +11,8 @@ use std::rc::Rc;
 pub(crate) struct Freed {
     pub(crate) cells: Vec<Cell>,
     pub(crate) pages: Vec<u64>,
+    /// Bodies that rode in the log.
+    pub(crate) bodies: Vec<Rc<InlineBody>>,
 }
 
 #[derive(Debug, Default)]
@@ -76,9 +79,9 @@ mod tests {
     fn freed_space_waits_for_the_readers_that_were_there() {
         let pins = Pins::default();
         let early = pins.pin();
-        pins.retire(Freed { cells: vec![], pages: vec![1] });
+        pins.retire(Freed { pages: vec![1], ..Freed::default() });
         let late = pins.pin();
-        pins.retire(Freed { cells: vec![], pages: vec![2] });
+        pins.retire(Freed { pages: vec![2], ..Freed::default() });
         assert!(pins.drain().is_empty());
         drop(early);
         let pages = |freed: Vec<Freed>| freed.into_iter().flat_map(|freed| freed.pages).collect::<Vec<_>>();

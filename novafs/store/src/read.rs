@@ -2,6 +2,7 @@
 
 use crate::core::Core;
 use crate::error::{ReadError, StoreError};
+use crate::inline::InlineBody;
 use nova_buf::{DmaBuf, SharedBuf};
 use nova_device::{Disk as _, Position, Shard};
 use nova_units::{BlockId, CommitPoint, GroupId, IoClass, PageSum, UnitIndex};
@@ -217,30 +218,49 @@ impl<S: Shard> Core<S> {
         }
     }
 
-    /// Reads and checks stored bytes; cells that lie behind each other go out as one read.
+    /// Reads and checks stored bytes; cells that lie behind each other go out as one read. What rides in the log is in
+    /// memory.
     async fn read_stored(
         &self,
         places: &[(SealedUnit, CommitPoint, Cell)],
         class: IoClass,
     ) -> Result<DmaBuf, ReadError> {
         let total: usize = places.iter().map(|(sealed, ..)| sealed.padded_bytes()).sum();
+        // Taken before anything is awaited: what does not ride now lies in its cell.
+        let riding: BTreeMap<u64, Rc<InlineBody>> = {
+            let state = self.state.borrow();
+            let body =
+                |(.., cell): &(_, _, Cell)| Some((cell.position, Rc::clone(state.inlined.get(*cell)?)));
+            places.iter().filter_map(body).collect()
+        };
         let runs = places.chunk_by(|(sealed, _, cell), (_, _, next)| {
             cell.position + sealed.padded_bytes() as u64 == next.position
+                && !riding.contains_key(&cell.position)
+                && !riding.contains_key(&next.position)
         });
         let mut whole: Option<DmaBuf> = None;
         let mut filled = 0;
         for run in runs {
             let bytes: usize = run.iter().map(|(sealed, ..)| sealed.padded_bytes()).sum();
-            if bytes == total {
+            let rides = riding.get(&run[0].2.position);
+            if bytes == total && rides.is_none() {
                 return self.read_run_checked(run, bytes, class).await;
             }
             // The larger buffer first, as everywhere: whoever holds a small one waits for no other.
             if whole.is_none() {
                 whole = Some(self.shard.pool().take(total).await);
             }
-            let part = self.read_run_checked(run, bytes, class).await?;
             let whole = whole.as_mut().expect("taken above");
-            whole[filled..filled + bytes].copy_from_slice(&part);
+            if let Some(body) = rides {
+                self.count(|counters| counters.units_read += 1);
+                if let Some(error) = check_run(run, body.bytes()) {
+                    return Err(error);
+                }
+                whole[filled..filled + bytes].copy_from_slice(body.bytes());
+            } else {
+                let part = self.read_run_checked(run, bytes, class).await?;
+                whole[filled..filled + bytes].copy_from_slice(&part);
+            }
             filled += bytes;
         }
         match whole {

@@ -7,8 +7,8 @@ use crate::state::{Prepared, State};
 use nova_device::{Disk as _, DiskError, Position, Shard};
 use nova_units::{CommitPoint, DiskIndex, GroupId, IoClass, Seq};
 use novafs_format::{
-    BatchPlace, Cell, FormatError, Key, LogEntry, PAGE, Place, Root, SUPERBLOCK_QUORUM, Superblock, TreePage,
-    Value, WalRecord, decode_batch, decode_batch_header, superblock_positions,
+    BatchPlace, Cell, FormatError, Key, LogEntry, PAGE, Place, Root, SUPERBLOCK_QUORUM, SealedUnit,
+    Superblock, TreePage, Value, WalRecord, decode_batch, decode_batch_header, superblock_positions,
 };
 use std::rc::Rc;
 
@@ -147,7 +147,7 @@ impl<S: Shard> Core<S> {
         let mut suspects = Vec::new();
         let mut number = self.state.borrow().next_batch;
         let mut position = self.state.borrow().superblock.wal_head_position;
-        let mut held: Option<Vec<WalRecord>> = None;
+        let mut held: Option<Vec<Logged>> = None;
         loop {
             let (mut found, mut damaged) = (None, false);
             for at in [position, geometry.wal_position] {
@@ -211,12 +211,19 @@ impl<S: Shard> Core<S> {
                 _ => continue,
             };
             damaged = true;
-            if at + header.bytes as u64 > geometry.wal_position + geometry.wal_bytes {
+            let total = header.bytes + header.body_bytes;
+            if at + total as u64 > geometry.wal_position + geometry.wal_bytes {
                 continue;
             }
             let Ok(bytes) = self.read_pages(at, header.bytes).await else { continue };
             if let Ok(records) = decode_batch(&bytes, place) {
-                return Ok(Found::Batch(records, header.bytes));
+                let mut bodies = at + header.bytes as u64;
+                let logged = |record: WalRecord| {
+                    let first = bodies;
+                    bodies += record.inline_bytes() as u64;
+                    Logged { record, bodies: first }
+                };
+                return Ok(Found::Batch(records.into_iter().map(logged).collect(), total));
             }
         }
         Ok(if damaged { Found::Damaged } else { Found::Nothing })
@@ -255,15 +262,19 @@ impl<S: Shard> Core<S> {
     /// Of the last batch, drops entries whose bodies did not reach their cells, and entries of the same group above.
     async fn keep_whole(
         &self,
-        records: Vec<WalRecord>,
+        records: Vec<Logged>,
         suspects: &mut Vec<Suspect>,
-    ) -> Result<Vec<WalRecord>, StoreError> {
+    ) -> Result<Vec<Logged>, StoreError> {
         let mut kept = Vec::with_capacity(records.len());
         let mut broken: Vec<GroupId> = Vec::new();
-        for record in records {
+        for Logged { record, bodies } in records {
             let whole = match &record {
+                WalRecord::Append { group, at, cells, .. } if self.is_carried(*group, *at, cells) => true,
                 WalRecord::Append { group, entry, cells, .. } => {
                     !broken.contains(group) && self.bodies_are_there(entry, cells).await
+                }
+                WalRecord::Inline { group, entry, .. } => {
+                    !broken.contains(group) && self.are_there(inline_places(entry, bodies)).await
                 }
                 WalRecord::Install { entry, cells, .. } | WalRecord::Repair { entry, cells, .. } => {
                     self.bodies_are_there(entry, cells).await
@@ -271,7 +282,7 @@ impl<S: Shard> Core<S> {
                 _ => true,
             };
             match record {
-                WalRecord::Append { group, at, .. } if !whole => {
+                WalRecord::Append { group, at, .. } | WalRecord::Inline { group, at, .. } if !whole => {
                     broken.push(group);
                     suspects.push(Suspect::DroppedEntry { group, at });
                 }
@@ -280,17 +291,31 @@ impl<S: Shard> Core<S> {
                 }
                 // The unit still has the cell whose bytes are bad: that is found again by whoever reads it.
                 WalRecord::Repair { .. } if !whole => {}
-                record => kept.push(record),
+                record => kept.push(Logged { record, bodies }),
             }
         }
         Ok(kept)
     }
 
+    /// Whether a checkpoint that did not complete only carried this entry over: it is known already, and its bodies may
+    /// still ride in the log from before, and not have been moved.
+    fn is_carried(&self, group: GroupId, at: CommitPoint, cells: &[Cell]) -> bool {
+        let state = self.state.borrow();
+        let Some(group) = state.groups.get(&group) else { return false };
+        let same = |known: &Prepared| known.at == at && *known.cells == *cells;
+        at.seq <= group.commit.seq || group.prepared.iter().any(same)
+    }
+
     async fn bodies_are_there(&self, entry: &LogEntry, cells: &[Cell]) -> bool {
-        for (sealed, cell) in entry.units().iter().zip(cells) {
+        let places = entry.units().iter().zip(cells);
+        self.are_there(places.map(|(sealed, cell)| (*sealed, cell.position))).await
+    }
+
+    async fn are_there(&self, places: impl IntoIterator<Item = (SealedUnit, u64)>) -> bool {
+        for (sealed, position) in places {
             let mut whole = false;
             for _ in 0..READ_TRIES {
-                let body = self.read_pages(cell.position, sealed.padded_bytes()).await;
+                let body = self.read_pages(position, sealed.padded_bytes()).await;
                 whole |= body.is_ok_and(|body| sealed.check_pages(&body).is_ok());
             }
             if !whole {
@@ -302,12 +327,14 @@ impl<S: Shard> Core<S> {
 
     async fn replay_records(
         &self,
-        records: Vec<WalRecord>,
+        records: Vec<Logged>,
         suspects: &mut Vec<Suspect>,
     ) -> Result<(), StoreError> {
-        for record in records {
+        for Logged { record, bodies } in records {
+            let rides = matches!(record, WalRecord::Inline { .. });
             match record {
-                WalRecord::Append { group, at, entry, cells } => {
+                WalRecord::Append { group, at, entry, cells }
+                | WalRecord::Inline { group, at, entry, cells } => {
                     let newest = self.state.borrow().groups.get(&group).map_or(Seq(0), |group| group.newest);
                     // Carried over by a checkpoint that did not complete.
                     if at.seq <= newest {
@@ -321,6 +348,12 @@ impl<S: Shard> Core<S> {
                         continue;
                     }
                     self.mark_cells(&cells)?;
+                    if rides {
+                        let mut state = self.state.borrow_mut();
+                        for ((sealed, position), cell) in inline_places(&entry, bodies).zip(&cells) {
+                            state.inlined.insert_found(sealed, *cell, position);
+                        }
+                    }
                     let prepared = Prepared { at, entry: Rc::new(entry), cells: cells.into() };
                     self.state.borrow_mut().prepare(group, prepared);
                 }
@@ -377,8 +410,24 @@ impl<S: Shard> Core<S> {
     }
 }
 
+/// A record and where the bodies that ride with it begin.
+struct Logged {
+    record: WalRecord,
+    bodies: u64,
+}
+
+/// Where the body of each unit of an entry lies when the first one lies at `bodies`.
+fn inline_places(entry: &LogEntry, bodies: u64) -> impl Iterator<Item = (SealedUnit, u64)> {
+    entry.units().iter().scan(bodies, |next, sealed| {
+        let at = *next;
+        *next += sealed.padded_bytes() as u64;
+        Some((*sealed, at))
+    })
+}
+
 enum Found {
-    Batch(Vec<WalRecord>, usize),
+    /// With its length on the device.
+    Batch(Vec<Logged>, usize),
     /// The batch with the right number, but not whole.
     Damaged,
     Nothing,

@@ -198,7 +198,11 @@ impl<S: Shard> Store<S> {
 }
 
 impl<S: Shard> Core<S> {
-    async fn verify_units(&self, group: GroupId, from: (BlockId, UnitIndex)) -> Result<Verified, StoreError> {
+    async fn verify_units(
+        self: &Rc<Self>,
+        group: GroupId,
+        from: (BlockId, UnitIndex),
+    ) -> Result<Verified, StoreError> {
         let (first, last) =
             (Key::unit(group, from.0, from.1), Key::unit(group, BlockId(u64::MAX), UnitIndex(u16::MAX)));
         // Nothing is awaited in between: the commit point is that of the units.
@@ -218,6 +222,8 @@ impl<S: Shard> Core<S> {
             following(last.block, last.unit)
         };
         records.truncate(count);
+        // Memory would vouch for what rides in the log, and scrub is to see the device.
+        self.settle(&records).await?;
         let bad = self.verify_bodies(&records).await?;
         let bytes = records.iter().map(|record| record.sealed.padded_bytes() as u64).sum();
         self.count(|counters| {

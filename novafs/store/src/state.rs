@@ -1,6 +1,7 @@
 //! What a device holds, in memory: groups, changes over the tree, the free-space maps. Everything here is
 //! synchronous; replay and the running store change it through the same functions.
 
+use crate::inline::{InlineBody, Inlined};
 use crate::overlay::{Overlay, Seen};
 use crate::pages::Pages;
 use crate::ring::Ring;
@@ -27,6 +28,11 @@ pub(crate) struct Prepared {
 impl Prepared {
     pub(crate) fn record(&self, group: GroupId) -> WalRecord {
         WalRecord::Append { group, at: self.at, entry: (*self.entry).clone(), cells: self.cells.to_vec() }
+    }
+
+    /// The record of an entry whose bodies lie behind it in the log.
+    pub(crate) fn inline_record(&self, group: GroupId) -> WalRecord {
+        WalRecord::Inline { group, at: self.at, entry: (*self.entry).clone(), cells: self.cells.to_vec() }
     }
 
     fn record_bytes(&self) -> usize {
@@ -76,6 +82,19 @@ impl Group {
     }
 }
 
+/// What a freeze parts from what comes later.
+#[derive(Debug)]
+pub(crate) struct Parted {
+    /// Changes to write to the tree.
+    pub(crate) overlay: Rc<Overlay>,
+    /// Cells to free after the checkpoint.
+    pub(crate) retired: Vec<Cell>,
+    /// Records that must go to the log again because the log before them is released.
+    pub(crate) carried: Vec<WalRecord>,
+    /// Bodies in that log that are to be moved to their cells.
+    pub(crate) bodies: Vec<Rc<InlineBody>>,
+}
+
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) superblock: Superblock,
@@ -84,6 +103,8 @@ pub(crate) struct State {
     pub(crate) frozen: Option<Rc<Overlay>>,
     /// Cells that lost their unit since the last freeze; free once a checkpoint has forgotten them.
     pub(crate) retired: Vec<Cell>,
+    /// Bodies that are in the log and not in their cells.
+    pub(crate) inlined: Inlined,
     pub(crate) root: Option<Root>,
     /// Pages of the tree under `root`; while a checkpoint is made, others are in use too.
     pub(crate) tree_pages: usize,
@@ -104,6 +125,7 @@ impl State {
             active: Overlay::default(),
             frozen: None,
             retired: Vec::new(),
+            inlined: Inlined::default(),
             root: superblock.root,
             tree_pages: 0,
             slots: Slots::new(&geometry),
@@ -347,9 +369,8 @@ impl State {
         self.active.drop_group(group, &mut self.retired);
     }
 
-    /// Parts what is to be written to the tree from what comes later. Returns the frozen overlay, the cells to free
-    /// after the checkpoint, and the records that must go to the log again because the log before them is released.
-    pub(crate) fn freeze(&mut self) -> (Rc<Overlay>, Vec<Cell>, Vec<WalRecord>) {
+    /// Parts what is to be written to the tree from what comes later.
+    pub(crate) fn freeze(&mut self) -> Parted {
         assert!(self.frozen.is_none(), "one checkpoint at a time");
         let mut carried = Vec::new();
         for (id, group) in &mut self.groups {
@@ -361,7 +382,8 @@ impl State {
         }
         let frozen = Rc::new(core::mem::take(&mut self.active));
         self.frozen = Some(Rc::clone(&frozen));
-        (frozen, core::mem::take(&mut self.retired), carried)
+        let retired = core::mem::take(&mut self.retired);
+        Parted { overlay: frozen, retired, carried, bodies: self.inlined.freeze() }
     }
 
     /// A group as the tree has it.

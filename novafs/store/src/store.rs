@@ -3,6 +3,7 @@
 use crate::commit::{CellWrites, Fact, Op};
 use crate::core::{Core, Counters};
 use crate::error::{ReadError, StoreError};
+use crate::inline::copy_bodies;
 use crate::options::{FormatOptions, OpenOptions};
 use crate::read::{Found, Run};
 use crate::recover::{Suspect, recover};
@@ -218,11 +219,11 @@ impl<S: Shard> Store<S> {
         })
     }
 
-    /// Writes one entry of a group's log: its bodies to cells, its record to the log. Durable on return, prepared,
-    /// not visible. With [`Durability::Cached`] it returns when the device has it, before the flush that follows.
+    /// Writes one entry of a group's log: its bodies to cells, its record to the log; small bodies ride in the log and
+    /// are moved to their cells later. Durable on return, prepared, not visible. With [`Durability::Cached`] it returns when the device has it, before the flush that follows.
     ///
     /// `body` holds the stored bytes of all units in order, each padded to 4 KiB; their checksums are the caller's
-    /// to check. A body is not copied.
+    /// to check. A body that goes to its cells is not copied.
     ///
     /// # Errors
     /// [`StoreError::NotNext`] when the entry does not follow the group's newest, [`StoreError::BadEntry`],
@@ -258,13 +259,21 @@ impl<S: Shard> Store<S> {
         let cells = self.take_cells(entry, Purpose::Client).await?;
         self.core.state.borrow_mut().groups.entry(group).or_default().newest = at.seq;
         drop(place);
-        let writes = self.write_cells(entry, &cells, body.as_ref(), IoClass::Client);
+        let bodies = match &body {
+            Some(body) if self.core.board(entry) => copy_bodies(entry, body),
+            _ => Vec::new(),
+        };
+        let writes = match &body {
+            Some(body) if bodies.is_empty() => self.core.write_cells(entry, &cells, body, IoClass::Client),
+            _ => Rc::default(),
+        };
         self.core.count(|counters| {
             counters.appends += 1;
             counters.body_bytes += entry.body_bytes() as u64;
+            counters.inline_bytes += bodies.iter().map(|body| body.len() as u64).sum::<u64>();
         });
         let prepared = Prepared { at, entry: Rc::new(entry.clone()), cells: cells.into() };
-        self.core.submit(Op::Append { group, prepared, writes, durability }).await.map(drop)
+        self.core.submit(Op::Append { group, prepared, writes, bodies, durability }).await.map(drop)
     }
 
     /// Everything of the group up to `seq` is committed: durable entries become visible at once, entries on their way
@@ -274,6 +283,7 @@ impl<S: Shard> Store<S> {
         state.commit(group, seq);
         let due = self.core.checkpoint_is_due(&state);
         drop(state);
+        self.core.forget_superseded();
         self.core.reclaim_later();
         if due {
             self.core.ask_checkpoint_if_none();
@@ -451,6 +461,19 @@ impl<S: Shard> Store<S> {
         let prepared = group.prepared.iter().map(|prepared| (prepared.at, &prepared.entry));
         let behind = recent.chain(prepared).filter(|(at, _)| at.seq > seq).take(limit);
         Some(behind.map(|(at, entry)| (at, (**entry).clone())).collect())
+    }
+
+    /// Puts units whose bodies still ride in the log where their records say that they are, for whoever is going to look
+    /// there. Not durable there on return: until the next checkpoint the log vouches for them.
+    ///
+    /// # Errors
+    /// [`StoreError::DeviceFailed`], [`StoreError::Closed`].
+    ///
+    /// # Cancel safety
+    /// Safe: what was begun goes on.
+    pub async fn settle(&self, records: &[UnitRecord]) -> Result<(), StoreError> {
+        self.core.check_usable()?;
+        self.core.settle(records).await
     }
 
     /// Committed units of a group in key order, behind `after`: at least `limit` if there are that many, and at most a

@@ -7,6 +7,8 @@ mod crash;
 mod damage;
 #[path = "all/full.rs"]
 mod full;
+#[path = "all/inline.rs"]
+mod inline;
 #[path = "all/model.rs"]
 mod model;
 #[path = "all/real.rs"]

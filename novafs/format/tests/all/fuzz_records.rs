@@ -187,7 +187,13 @@ fn superblocks() {
     };
     let accepted = fuzz("superblock", reseal, |bytes| match Superblock::decode(bytes, 0x3FF_0000) {
         Ok(superblock) => {
-            assert_eq!(superblock.encode(0x3FF_0000)[..512], bytes[..512]);
+            // What an earlier version wrote is written anew under the version of now.
+            let (mut again, mut given) = (superblock.encode(0x3FF_0000), bytes[..512].to_vec());
+            for page in [&mut again[..], &mut given] {
+                page[8..12].fill(0);
+                page[508..512].fill(0);
+            }
+            assert_eq!(again[..512], given);
             true
         }
         Err(_) => false,

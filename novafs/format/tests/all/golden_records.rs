@@ -5,7 +5,9 @@ use crate::samples;
 use nova_units::{BlockId, Generation, GroupId, UnitIndex};
 use novafs_format::digest::{BlockDigest, BlockHeader};
 use novafs_format::seal::{BlockKey, DomainKey, SUITE_AES256GCM_SHA256_CRC32};
-use novafs_format::{LogEntry, SealedUnit, Superblock, TreePage, UnitRecord, WalRecord, decode_batch};
+use novafs_format::{
+    LogEntry, SealedUnit, Superblock, TreePage, UnitRecord, WalRecord, decode_batch, decode_batch_header,
+};
 use std::path::PathBuf;
 
 fn golden(name: &str, bytes: &[u8]) {
@@ -62,6 +64,20 @@ fn a_log_batch_with_records_of_every_kind() {
 }
 
 #[test]
+fn a_log_batch_with_bodies_behind_its_records() {
+    let (bytes, bodies) = samples::inline_batch();
+    golden("batch-inline-v3.bin", &[bytes.as_slice(), &bodies].concat());
+    let header = decode_batch_header(&bytes).unwrap();
+    assert_eq!((header.bytes, header.body_bytes), (bytes.len(), bodies.len()));
+    assert_eq!(decode_batch(&bytes, samples::BATCH), Ok(samples::inline_records()));
+    let record = &samples::inline_records()[0];
+    let mut encoded = Vec::new();
+    record.encode(&mut encoded);
+    assert_eq!((encoded.len(), record.inline_bytes()), (record.encoded_bytes(), bodies.len()));
+    assert_eq!(WalRecord::decode(&encoded), Ok(record.clone()));
+}
+
+#[test]
 fn a_leaf_and_a_branch() {
     for (name, page, place) in
         [("leaf", samples::leaf(), samples::LEAF), ("branch", samples::branch(), samples::BRANCH)]
@@ -75,8 +91,11 @@ fn a_leaf_and_a_branch() {
 #[test]
 fn a_superblock() {
     let bytes = samples::superblock().encode(0x3FF_0000);
-    golden("superblock-v2.bin", &bytes);
+    golden("superblock-v3.bin", &bytes);
     assert_eq!(Superblock::decode(&bytes, 0x3FF_0000), Ok(samples::superblock()));
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/golden/superblock-v2.bin");
+    let before = std::fs::read(path).unwrap();
+    assert_eq!(Superblock::decode(&before, 0x3FF_0000), Ok(samples::superblock()), "version 2 is taken over");
 }
 
 #[test]

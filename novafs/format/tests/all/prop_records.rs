@@ -3,9 +3,9 @@
 use nova_units::{BlockId, CommitPoint, Epoch, Generation, GroupId, Seq, UnitIndex};
 use novafs_format::seal::{BlockKey, DomainKey};
 use novafs_format::{
-    BatchPlace, BatchWriter, BlockRecord, Cell, CellClass, Codec, Cut, GroupRecord, Key, LogEntry, PAGE,
-    SealedUnit, StoredGroup, TREE_ENTRY_BYTES, TreePage, TreePlace, UnitRecord, Value, WalRecord,
-    decode_batch,
+    BATCH_BYTES_MAX, BatchPlace, BatchWriter, BlockRecord, Cell, CellClass, Codec, Cut, GroupRecord, Key,
+    LogEntry, PAGE, SealedUnit, StoredGroup, TREE_ENTRY_BYTES, TreePage, TreePlace, UnitRecord, Value,
+    WalRecord, decode_batch,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::{
@@ -98,6 +98,9 @@ fn wal_record() -> impl Strategy<Value = WalRecord> {
     };
     prop_oneof![
         placed().prop_map(|(group, at, entry, cells)| WalRecord::Append { group, at, entry, cells }),
+        placed().prop_filter_map("only units ride", |(group, at, entry, cells)| {
+            (!cells.is_empty()).then_some(WalRecord::Inline { group, at, entry, cells })
+        }),
         placed().prop_map(|(group, at, entry, cells)| WalRecord::Install { group, at, entry, cells }),
         placed().prop_map(|(group, at, entry, cells)| WalRecord::Repair { group, at, entry, cells }),
         any::<(u32, u64)>()
@@ -150,14 +153,19 @@ proptest! {
         flip in any::<(prop::sample::Index, u8)>(),
     ) {
         let place = BatchPlace { salt: place.0, number: place.1, position: u64::from(place.2) << 12 };
-        let mut writer = BatchWriter::default();
+        let (mut writer, mut pushed) = (BatchWriter::default(), Vec::new());
         for record in &records {
-            prop_assert!(writer.has_room_for(record.encoded_bytes()));
-            writer.push(record);
+            if writer.has_room_for(record) {
+                writer.push(record);
+                pushed.push(record.clone());
+            }
         }
+        let records = pushed;
         let padded = writer.padded_bytes();
         let mut bytes = writer.finish(place);
-        prop_assert_eq!(bytes.len(), padded);
+        let body_bytes: usize = records.iter().map(WalRecord::inline_bytes).sum();
+        prop_assert_eq!(bytes.len() + body_bytes, padded);
+        prop_assert!(padded <= BATCH_BYTES_MAX);
         prop_assert_eq!(decode_batch(&bytes, place), Ok(records));
         for other in [
             BatchPlace { salt: place.salt ^ 1, ..place },

@@ -71,6 +71,33 @@ pub(crate) fn wal_records() -> Vec<WalRecord> {
     ]
 }
 
+/// The first rides in its batch, the second lies in its cells already.
+pub(crate) fn inline_records() -> Vec<WalRecord> {
+    let group = GroupId(8);
+    let entry = |units: &[(u16, usize)]| {
+        LogEntry::Units(units.iter().map(|(unit, bytes)| sealed(*unit, *bytes).0).collect())
+    };
+    let cells =
+        |units: &[(u16, usize)]| units.iter().map(|(unit, bytes)| unit_record(*unit, *bytes).cell).collect();
+    let (small, large) = ([(2, 100), (1, 10_000)], [(0, 65_536)]);
+    vec![
+        WalRecord::Inline { group, at: point(23), entry: entry(&small), cells: cells(&small) },
+        WalRecord::Append { group, at: point(24), entry: entry(&large), cells: cells(&large) },
+        WalRecord::Commit { group, seq: Seq(24) },
+    ]
+}
+
+/// What lies on the device: header and records, then the bodies.
+pub(crate) fn inline_batch() -> (Vec<u8>, Vec<u8>) {
+    let mut writer = BatchWriter::default();
+    for record in inline_records() {
+        writer.push(&record);
+    }
+    let bodies = [sealed(2, 100).1, sealed(1, 10_000).1].concat();
+    assert_eq!(writer.padded_bytes(), PAGE + bodies.len());
+    (writer.finish(BATCH), bodies)
+}
+
 pub(crate) fn batch() -> Vec<u8> {
     let mut writer = BatchWriter::default();
     for record in wal_records() {

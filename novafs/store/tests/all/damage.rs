@@ -72,7 +72,7 @@ fn a_cell_that_cannot_be_read_is_repaired() {
 
 #[test]
 fn a_write_that_was_lost_is_noticed_when_it_is_read() {
-    let rig = filled(45);
+    let rig = filled(45).by_reference();
     let (store, shard, disk) = (rig.open(), rig.shard.clone(), rig.disk.clone());
     rig.run(async move {
         // A cell that an earlier version of the same unit once had, still intact: its checksums do not match.
@@ -109,7 +109,7 @@ fn the_newest_batch_rotten_is_reported() {
 
 #[test]
 fn a_rotten_body_of_the_newest_batch_is_reported() {
-    let mut rig = filled(47);
+    let mut rig = filled(47).by_reference();
     let (store, shard, disk) = (rig.open(), rig.shard.clone(), rig.disk.clone());
     let cell = rig.run(async move {
         disk.start_trace();

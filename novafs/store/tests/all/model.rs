@@ -74,8 +74,10 @@ impl Play {
             ),
             _ => {
                 let first = self.rng.u16(..50);
-                let bytes = *self.rng.choice(&[70, 9000, 30_000, 65_536, 65_536]).unwrap();
-                let names: Vec<Name> = (0..self.rng.u16(1..8))
+                let bytes =
+                    *self.rng.choice(&[70, 4096, 9000, 30_000, 65_536, 65_536, 65_536, 65_536]).unwrap();
+                let most = if bytes < 9000 { 3 } else { 8 };
+                let names: Vec<Name> = (0..self.rng.u16(1..most))
                     .map(|index| {
                         self.counter += 1;
                         (block, first + index, self.counter, bytes)
@@ -117,7 +119,12 @@ impl Play {
                 store.discard_above(group, Seq(above as u64)).await.unwrap();
                 self.groups.get_mut(&group).unwrap().log.truncate(above);
             }
-            74..77 => store.checkpoint().await.unwrap(),
+            74..76 => store.checkpoint().await.unwrap(),
+            76 => {
+                let first = self.rng.u64(1..12);
+                let records = store.scan(group, Some((BlockId(first), UnitIndex(0))), 6).await.unwrap();
+                store.settle(&records).await.unwrap();
+            }
             77..78 => {
                 store.drop_group(group).await.unwrap();
                 self.groups.insert(group, GroupModel::default());
@@ -216,6 +223,9 @@ impl Play {
 fn play(seed: u64) -> u32 {
     let mut rig = Rig::new(seed, 16 * MIB);
     rig.options = OpenOptions { cache_pages: 8, checkpoint_wal_percent: 30, ..OpenOptions::default() };
+    if seed % 2 == 0 {
+        rig.options.inline_held_bytes_max = 64 << 10;
+    }
     let rng = fastrand::Rng::with_seed(seed);
     let mut play = Play { rng, groups: BTreeMap::new(), counter: 0, full: 0 };
     for round in 0..5 {

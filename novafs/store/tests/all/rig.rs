@@ -41,6 +41,12 @@ impl Rig {
         Self { world, disk, shard, options: OpenOptions::default() }
     }
 
+    /// Every body goes to its cell at once.
+    pub(crate) fn by_reference(mut self) -> Self {
+        self.options.inline_unit_bytes_max = 0;
+        self
+    }
+
     pub(crate) fn run<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> T {
         self.world.run(&self.shard, future)
     }

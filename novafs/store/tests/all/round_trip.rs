@@ -253,7 +253,7 @@ fn group_records_and_dropped_groups_are_remembered() {
 
 #[test]
 fn rot_is_found_and_repair_heals_it() {
-    let mut rig = Rig::new(9, 64 * MIB);
+    let mut rig = Rig::new(9, 64 * MIB).by_reference();
     let (store, shard, disk) = (rig.open(), rig.shard.clone(), rig.disk.clone());
     rig.run(async move {
         append(&store, &shard, GROUP, at(1), &[(1, 0, 1, 20_000), (1, 1, 1, 500)]).await.unwrap();
