@@ -223,7 +223,7 @@ impl Play {
 fn play(seed: u64) -> u32 {
     let mut rig = Rig::new(seed, 16 * MIB);
     rig.options = OpenOptions { cache_pages: 8, checkpoint_wal_percent: 30, ..OpenOptions::default() };
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         rig.options.inline_held_bytes_max = 64 << 10;
     }
     let rng = fastrand::Rng::with_seed(seed);
