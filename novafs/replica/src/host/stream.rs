@@ -22,7 +22,8 @@ use crate::{Answer, Grant, Message, Role, Route};
 
 /// A joiner that had no room this often in a row is filled anew.
 const REFUSALS_MAX: u32 = 3;
-/// An entry that arrived damaged this often in a row is bad in the memory of this host, not on its way.
+/// An entry that arrived damaged this often in a row is bad in the memory of this host, not on its way; one that could
+/// not be read this often is bad on its device, and nobody else has it.
 const DAMAGED_MAX: u32 = 2;
 
 /// The way to one member.
@@ -47,7 +48,7 @@ pub(crate) struct Stream<B> {
     no_room: bool,
     /// How often in a row that was so.
     refusals: u32,
-    /// How often in a row what was sent arrived damaged.
+    /// How often in a row what was sent arrived damaged, or could not be read here.
     damaged: u32,
     link: Link,
     body: PhantomData<B>,
@@ -300,7 +301,8 @@ impl<B: Clone> Group<B> {
         };
         stream.link = Link::Up(flow);
         let lacks_room = stream.no_room && stream.counts;
-        // Sent again it would arrive damaged again: it is taken back, and its writer sends its own bytes anew.
+        // Sent again it would arrive damaged again: it is taken back, and its writer sends its own bytes anew. A member in
+        // sync that lacks it proves that it was never committed.
         let spoiled = stream.damaged >= DAMAGED_MAX && stream.counts;
         stream.progressed(cx.now);
         if (lacks_room || spoiled) && lead.ready && last.seq < self.log.last.seq {
@@ -546,6 +548,11 @@ impl<B: Clone> Group<B> {
                     flow.fill = Some(Fill::START);
                     flow.out.clear();
                 }
+            }
+            Err(StoreFault::Corrupt) => {
+                // Bad here, and no other host has it.
+                stream.fail(cx.now);
+                stream.damaged += 1;
             }
             _ => stream.fail(cx.now),
         }

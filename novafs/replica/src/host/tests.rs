@@ -100,6 +100,8 @@ pub(crate) struct Node {
     pub(crate) bytes_free: u64,
     /// Appends of units find no room, although there seemed to be some.
     pub(crate) no_room: bool,
+    /// Bytes of entries cannot be read back, and nobody else has them.
+    pub(crate) unreadable: bool,
     /// Appends wait while this is set.
     pub(crate) disk_hangs: bool,
     held: Vec<(crate::effect::OpId, StoreRequest<u64>)>,
@@ -184,6 +186,7 @@ impl Net {
             store,
             bytes_free: 1 << 30,
             no_room: false,
+            unreadable: false,
             disk_hangs: false,
             held: Vec::new(),
             boot,
@@ -344,7 +347,7 @@ impl Net {
     }
 
     fn serve_store(&mut self, node: NodeId, request: StoreRequest<u64>) -> Result<Stored<u64>, StoreFault> {
-        let no_room = self.nodes[&node].no_room;
+        let (no_room, unreadable) = (self.nodes[&node].no_room, self.nodes[&node].unreadable);
         let store = &mut self.node(node.0).store;
         Ok(match request {
             StoreRequest::SaveGroup { group, saved } => {
@@ -396,6 +399,7 @@ impl Net {
                 });
                 Stored::Known(known.collect())
             }
+            StoreRequest::Load { .. } if unreadable => return Err(StoreFault::Corrupt),
             StoreRequest::Load { group, after } => {
                 let held = store.entry(group).or_default();
                 Stored::Loaded(if after < held.forgotten {

@@ -189,3 +189,37 @@ fn a_group_that_is_whole_on_another_device_of_the_host_was_left() {
     assert!(net.node(3).host.has_left(GROUP));
     assert_eq!(net.node(3).host.position(GROUP), None, "and this device serves it no more");
 }
+
+/// Host 1 has started again with an entry that nobody else has, and cannot read it.
+fn unreadable_tail() -> Net {
+    let mut net = Net::new(3);
+    net.cut.extend([(NodeId(1), NodeId(2)), (NodeId(1), NodeId(3))]);
+    let write = net.write(1, vec![unit(0, 1)]);
+    net.run(20);
+    assert_eq!(net.answer(write), None);
+    let device = net.kill(1);
+    net.start(1, device);
+    net.node(1).unreadable = true;
+    net.cut.clear();
+    assert_eq!(net.store(1).log.len(), 1);
+    net
+}
+
+#[test]
+fn an_entry_that_only_the_primary_has_and_cannot_read_is_taken_back() {
+    let mut net = unreadable_tail();
+    net.configure_all();
+    net.run(2_000);
+    assert!(net.store(1).log.is_empty(), "members in sync lack it, so it was never committed");
+    let again = net.write(1, vec![unit(0, 1)]);
+    net.run(20);
+    assert!(matches!(net.answer(again), Some(Answer::Written { .. })), "{:?}", net.answer(again));
+}
+
+#[test]
+fn an_entry_that_a_lone_survivor_cannot_read_is_kept() {
+    let mut net = unreadable_tail();
+    net.reconfigure(&[(1, IN), (2, Role::Joining)]);
+    net.run(3_000);
+    assert_eq!(net.store(1).log.len(), 1, "those that were dropped may have acknowledged it");
+}
