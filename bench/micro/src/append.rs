@@ -34,18 +34,28 @@ struct Row {
     bytes: usize,
     /// Whether each append of a group writes other units than the one before.
     new_units: bool,
+    /// Whether its bodies ride in the log, where a body may.
+    rides: bool,
 }
 
-const ROWS: [Row; 9] = [
-    Row { bench: "append 4 KiB, durable", bytes: 4 << 10, new_units: true },
-    Row { bench: "append 4 KiB again, durable", bytes: 4 << 10, new_units: false },
-    Row { bench: "append 8 KiB, durable", bytes: 8 << 10, new_units: true },
-    Row { bench: "append 8 KiB again, durable", bytes: 8 << 10, new_units: false },
-    Row { bench: "append 16 KiB, durable", bytes: 16 << 10, new_units: true },
-    Row { bench: "append 16 KiB again, durable", bytes: 16 << 10, new_units: false },
-    Row { bench: "append 32 KiB, durable", bytes: 32 << 10, new_units: true },
-    Row { bench: "append 32 KiB again, durable", bytes: 32 << 10, new_units: false },
-    Row { bench: "append 1 MiB, durable", bytes: 1 << 20, new_units: false },
+const ROWS: [Row; 17] = [
+    Row { bench: "append 4 KiB, durable", bytes: 4 << 10, new_units: true, rides: true },
+    Row { bench: "append 4 KiB to cells, durable", bytes: 4 << 10, new_units: true, rides: false },
+    Row { bench: "append 4 KiB again, durable", bytes: 4 << 10, new_units: false, rides: true },
+    Row { bench: "append 4 KiB again to cells, durable", bytes: 4 << 10, new_units: false, rides: false },
+    Row { bench: "append 8 KiB, durable", bytes: 8 << 10, new_units: true, rides: true },
+    Row { bench: "append 8 KiB to cells, durable", bytes: 8 << 10, new_units: true, rides: false },
+    Row { bench: "append 8 KiB again, durable", bytes: 8 << 10, new_units: false, rides: true },
+    Row { bench: "append 8 KiB again to cells, durable", bytes: 8 << 10, new_units: false, rides: false },
+    Row { bench: "append 16 KiB, durable", bytes: 16 << 10, new_units: true, rides: true },
+    Row { bench: "append 16 KiB to cells, durable", bytes: 16 << 10, new_units: true, rides: false },
+    Row { bench: "append 16 KiB again, durable", bytes: 16 << 10, new_units: false, rides: true },
+    Row { bench: "append 16 KiB again to cells, durable", bytes: 16 << 10, new_units: false, rides: false },
+    Row { bench: "append 32 KiB, durable", bytes: 32 << 10, new_units: true, rides: true },
+    Row { bench: "append 32 KiB to cells, durable", bytes: 32 << 10, new_units: true, rides: false },
+    Row { bench: "append 32 KiB again, durable", bytes: 32 << 10, new_units: false, rides: true },
+    Row { bench: "append 32 KiB again to cells, durable", bytes: 32 << 10, new_units: false, rides: false },
+    Row { bench: "append 1 MiB, durable", bytes: 1 << 20, new_units: false, rides: false },
 ];
 
 pub(crate) fn run(report: &mut Report, slice: Duration, folder: &Path, log_bytes: u64) -> anyhow::Result<()> {
@@ -57,7 +67,9 @@ pub(crate) fn run(report: &mut Report, slice: Duration, folder: &Path, log_bytes
         let format = FormatOptions { wal_bytes: Some(log_bytes), ..FormatOptions::new(DeviceId(1)) };
         for row in &ROWS {
             Store::format(&shard, DISK, format).await?;
-            let opened = Store::open(shard.clone(), DISK, OpenOptions::default()).await?;
+            let inline_unit_bytes_max = if row.rides { row.bytes } else { 0 };
+            let options = OpenOptions { inline_unit_bytes_max, ..OpenOptions::default() };
+            let opened = Store::open(shard.clone(), DISK, options).await?;
             let entries = entries_of(&shard, row).await;
             let before = Spent::until_now()?;
             let until = Instant::now() + slice / 2;

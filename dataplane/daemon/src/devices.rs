@@ -228,7 +228,9 @@ impl Devices {
                 (Counter::WalBatches, store.batches),
                 (Counter::Flushes, store.batches),
                 (Counter::Checkpoints, store.checkpoints),
-                (Counter::DeviceBytesWritten, store.body_bytes + store.log_bytes),
+                (Counter::DeviceBytesWritten, bytes_written(&store)),
+                (Counter::SlotsEmptied, store.slots_emptied),
+                (Counter::CompactedBytes, store.bytes_compacted),
                 (Counter::DeviceBytesRead, counted.bytes_read),
             ];
             for (counter, value) in added {
@@ -260,6 +262,12 @@ impl Devices {
             counters.set(counter, value);
         }
     }
+}
+
+/// Bytes of bodies and log. A body that rides is part of the log, and written once more when it is moved.
+const fn bytes_written(store: &novafs_store::Counters) -> u64 {
+    let to_cells = store.body_bytes - store.inline_bytes + store.moved_bytes;
+    to_cells + store.log_bytes + store.bytes_compacted
 }
 
 impl Device {

@@ -92,6 +92,10 @@ counters! {
     EntriesChained = 31, "entries_chained";
     /// Of those, how many the end of the chain had to be sent after all.
     ChainsBroken = 32, "chains_broken";
+    /// Slots of devices that compaction emptied.
+    SlotsEmptied = 33, "slots_emptied";
+    /// Bytes of units that it moved for that.
+    CompactedBytes = 34, "compacted_bytes";
     /// Stored bytes that scrub read and checked.
     ScrubBytes = 40, "scrub_bytes";
     /// Units of those.

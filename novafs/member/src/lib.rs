@@ -7,6 +7,7 @@
 
 mod call;
 mod collect;
+mod compact;
 mod compare;
 mod drive;
 mod fill;
@@ -188,6 +189,7 @@ impl<S: Shard, P: Peers> Member<S, P> {
             counters: Cell::new(MemberCounters::default()),
         });
         shard.spawn(TaskClass::Control, Rc::clone(&member).run_ticks());
+        shard.spawn(TaskClass::Background, Rc::clone(&member).run_compaction());
         if let Some(scrub) = options.scrub {
             shard.spawn(TaskClass::Background, Rc::clone(&member).run_scrub(scrub));
         }

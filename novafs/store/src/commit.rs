@@ -8,6 +8,7 @@
 use crate::core::Core;
 use crate::error::StoreError;
 use crate::inline::InlineBody;
+use crate::slots::Purpose;
 use crate::state::{Parted, Prepared};
 use nova_buf::SharedBuf;
 use nova_device::sync::{Notify, oneshot};
@@ -46,6 +47,24 @@ pub(crate) enum Fact {
     Backfill,
     /// Its bytes were bad here.
     Repair,
+    /// The slot of its cell is being emptied.
+    Compaction,
+}
+
+impl Fact {
+    pub(crate) const fn purpose(self) -> Purpose {
+        match self {
+            Self::Backfill | Self::Repair => Purpose::Repair,
+            Self::Compaction => Purpose::Compaction,
+        }
+    }
+
+    pub(crate) const fn class(self) -> IoClass {
+        match self {
+            Self::Backfill | Self::Repair => IoClass::Repair,
+            Self::Compaction => IoClass::Background,
+        }
+    }
 }
 
 /// What waits for the log.
@@ -97,7 +116,7 @@ impl Op {
                 let (entry, cells) = ((*placed.entry).clone(), placed.cells.to_vec());
                 match fact {
                     Fact::Backfill => WalRecord::Install { group, at, entry, cells },
-                    Fact::Repair => WalRecord::Repair { group, at, entry, cells },
+                    Fact::Repair | Fact::Compaction => WalRecord::Repair { group, at, entry, cells },
                 }
             }
             Self::Carry(record) => record.clone(),
@@ -485,7 +504,7 @@ impl<S: Shard> Core<S> {
             }
             return Ok(match fact {
                 Fact::Backfill => state.install(group, at, &entry, &cells, &beneath),
-                Fact::Repair => state.repair(group, at, &entry, &cells, &beneath),
+                Fact::Repair | Fact::Compaction => state.repair(group, at, &entry, &cells, &beneath),
             });
         }
     }

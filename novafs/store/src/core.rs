@@ -45,6 +45,10 @@ pub struct Counters {
     pub units_corrupt: u64,
     /// Units that repair or back-fill put in place.
     pub units_installed: u64,
+    /// Slots that compaction emptied.
+    pub slots_emptied: u64,
+    /// Bytes of units that it moved for that, padding included.
+    pub bytes_compacted: u64,
     /// Bytes of empty slots that the device was told of.
     pub bytes_discarded: u64,
     /// Units that scrub read and compared with their checksums and digests.

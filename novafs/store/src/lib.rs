@@ -8,6 +8,7 @@
 
 mod checkpoint;
 mod commit;
+mod compact;
 mod core;
 mod discard;
 mod error;
@@ -27,6 +28,7 @@ mod store;
 mod tree;
 
 pub use crate::core::Counters;
+pub use compact::Compacted;
 pub use error::{ReadError, StoreError};
 pub use held::{Held, HeldPage};
 pub use options::{

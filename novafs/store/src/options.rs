@@ -11,8 +11,9 @@ pub const DEVICE_BYTES_MIN: u64 = 16 * MIB;
 pub const WAL_BYTES_MIN: u64 = MIB;
 /// Slots of a device: 128 MiB each, smaller on devices that would have fewer than 64 of them.
 pub const SLOT_LOG2_MAX: u8 = 27;
-/// Largest stored bytes of a unit, padding included, that ride in the log.
-pub const INLINE_UNIT_BYTES_MAX: usize = 32 << 10;
+/// Largest stored bytes of a unit, padding included, that ride in the log unless something else is said: beyond it, the
+/// second write costs more than the first one saves (measured, docs/adr/0021).
+pub const INLINE_UNIT_BYTES_MAX: usize = 8 << 10;
 const SLOT_LOG2_MIN: u8 = 18;
 const SLOTS_WANTED: u64 = 64;
 

@@ -11,6 +11,12 @@ use std::rc::Rc;
 const SLOTS_SEARCHED_MAX: usize = 8;
 /// Empty slots that are never taken out of use to be discarded, besides the share kept for repair.
 const EMPTY_SLOTS_KEPT: usize = 2;
+/// Slots of which at most one in so many cells is in use may be emptied: each cell that is written gives one free.
+const SPARSE_ONE_IN: u64 = 2;
+/// With more than one in so many slots empty none has to be emptied.
+const EMPTY_ONE_IN: usize = 16;
+/// Slots that are emptied at once.
+const CLOSED_MAX: usize = 64;
 const CLASSES: usize = CellClass::ALL.len();
 
 /// Cells wanted or held, by class.
@@ -34,11 +40,15 @@ impl Drop for Reservation {
     }
 }
 
-/// Whether an allocation may use the space kept back for repair.
+/// What an allocation may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
+    /// All but the space kept back for repair.
     Client,
+    /// Everything.
     Repair,
+    /// Cells of slots that have the class already, and that nobody has reserved: it is to make empty slots, not to take them.
+    Compaction,
 }
 
 #[derive(Debug)]
@@ -56,6 +66,8 @@ pub(crate) struct Slots {
     slot_log2: u8,
     slots: Vec<Slot>,
     fresh: BTreeSet<usize>,
+    /// Slots that are being emptied: their free cells are given to nobody.
+    closed: BTreeSet<usize>,
     /// Slots of a class that have free cells.
     open: [BTreeSet<usize>; CLASSES],
     /// Slot of a class that was used last.
@@ -88,6 +100,7 @@ impl Slots {
             slot_log2: geometry.slot_log2,
             slots: core::iter::repeat_with(slot).take(count).collect(),
             fresh: (0..count).collect(),
+            closed: BTreeSet::new(),
             open: Default::default(),
             current: [usize::MAX; CLASSES],
             free_cells: [0; CLASSES],
@@ -116,11 +129,15 @@ impl Slots {
         let mut slots = 0;
         for class in CellClass::ALL {
             let index = class as usize;
-            let wanted = counts[index] + if purpose == Purpose::Client { held[index] } else { 0 };
+            let wanted = counts[index] + if purpose == Purpose::Repair { 0 } else { held[index] };
             slots += wanted.saturating_sub(self.free_cells[index]).div_ceil(self.cells_per_slot(class));
         }
-        let floor = if purpose == Purpose::Client { self.floor } else { 0 };
-        slots <= self.fresh.len().saturating_sub(floor) as u64
+        let most = match purpose {
+            Purpose::Client => self.fresh.len().saturating_sub(self.floor),
+            Purpose::Repair => self.fresh.len(),
+            Purpose::Compaction => 0,
+        };
+        slots <= most as u64
     }
 
     pub(crate) fn reserve(&self, counts: Counts) -> Option<Reservation> {
@@ -232,16 +249,86 @@ impl Slots {
             "a cell was freed twice: {cell:?}"
         );
         self.slots[slot].clear(index);
-        self.free_cells[class] += 1;
-        self.open[class].insert(slot);
-        if self.slots[slot].used_count == 0 {
+        let is_closed = self.closed.contains(&slot);
+        if !is_closed {
+            self.free_cells[class] += 1;
+            self.open[class].insert(slot);
+        }
+        if self.slots[slot].used_count > 0 {
+            return None;
+        }
+        if is_closed {
+            self.closed.remove(&slot);
+        } else {
             self.free_cells[class] -= self.cells_per_slot(cell.class);
             self.open[class].remove(&slot);
-            self.slots[slot].class = None;
-            self.fresh.insert(slot);
-            return Some(slot);
         }
-        None
+        self.slots[slot].class = None;
+        self.fresh.insert(slot);
+        Some(slot)
+    }
+
+    /// Slots that should be emptied because few are empty, and could be: hardly used ones of each class, as many as the
+    /// free cells of the others can take in.
+    fn sparse(&self) -> Vec<usize> {
+        let mut sparse = Vec::new();
+        if self.fresh.len() > self.floor + EMPTY_SLOTS_KEPT + self.slots.len() / EMPTY_ONE_IN {
+            return sparse;
+        }
+        let held = self.held.borrow();
+        for class in CellClass::ALL {
+            let cells = self.cells_per_slot(class);
+            let index = class as usize;
+            let mut candidates: Vec<_> = self.open[index]
+                .iter()
+                .map(|slot| (self.slots[*slot].used_count, *slot))
+                .filter(|(used, _)| used * SPARSE_ONE_IN <= cells)
+                .collect();
+            candidates.sort_unstable();
+            let mut room = self.free_cells[index].saturating_sub(held[index]);
+            for (_, slot) in candidates {
+                // What is free in it is lost, and what is used takes as much of the others: together a whole slot.
+                match room.checked_sub(cells) {
+                    Some(rest) if sparse.len() < CLOSED_MAX => room = rest,
+                    _ => break,
+                }
+                sparse.push(slot);
+            }
+        }
+        sparse
+    }
+
+    /// Whether there are slots to be emptied.
+    pub(crate) fn are_sparse(&self) -> bool {
+        !self.sparse().is_empty()
+    }
+
+    /// Takes the free cells of slots that are to be emptied out of use.
+    pub(crate) fn close_sparse(&mut self) -> Vec<usize> {
+        let sparse = self.sparse();
+        for slot in &sparse {
+            let class = self.slots[*slot].class.expect("an open slot has a class");
+            self.free_cells[class as usize] -= self.cells_per_slot(class) - self.slots[*slot].used_count;
+            self.open[class as usize].remove(slot);
+            self.closed.insert(*slot);
+        }
+        sparse
+    }
+
+    /// Whether a cell lies in a slot that is being emptied.
+    pub(crate) fn is_closed(&self, cell: Cell) -> bool {
+        self.locate(cell).is_some_and(|(slot, _)| self.closed.contains(&slot))
+    }
+
+    /// Ends the emptying of a slot; false when it is empty, or another, by now.
+    pub(crate) fn reopen(&mut self, slot: usize) -> bool {
+        if !self.closed.remove(&slot) {
+            return false;
+        }
+        let class = self.slots[slot].class.expect("a closed slot has a class");
+        self.free_cells[class as usize] += self.cells_per_slot(class) - self.slots[slot].used_count;
+        self.open[class as usize].insert(slot);
+        true
     }
 
     /// Takes an empty slot out of use, and answers where it lies and how long it is. `None` when it is in use again,
@@ -369,6 +456,63 @@ mod tests {
         }
         assert_eq!(slots.bytes_free(), 1 << 20);
         assert!(slots.take(&[CellClass::K4; 256], Purpose::Client).is_some());
+    }
+
+    /// Six slots of 16 cells, of which three have this many in use and the others are empty.
+    fn partly_used(used: [usize; 3]) -> (Slots, Vec<Vec<Cell>>) {
+        let mut slots = slots(6);
+        let taken = slots.take(&[CellClass::K64; 48], Purpose::Client).unwrap();
+        let kept = taken.chunks(16).zip(used).map(|(cells, used)| {
+            for cell in &cells[used..] {
+                assert_eq!(slots.free(*cell), None);
+            }
+            cells[..used].to_vec()
+        });
+        let kept = kept.collect();
+        (slots, kept)
+    }
+
+    #[test]
+    fn the_slot_least_in_use_is_emptied_into_the_others() {
+        let (mut slots, kept) = partly_used([9, 3, 8]);
+        let free = slots.bytes_free();
+        assert_eq!(slots.close_sparse(), [1], "28 cells are free: that is one slot, and not two");
+        assert!(!slots.are_sparse());
+        assert!(kept[1].iter().all(|cell| slots.is_closed(*cell)) && !slots.is_closed(kept[0][0]));
+        let moved = slots.take(&[CellClass::K64; 3], Purpose::Compaction).unwrap();
+        assert!(moved.iter().all(|cell| !slots.is_closed(*cell)));
+        let emptied: Vec<_> = kept[1].iter().filter_map(|cell| slots.free(*cell)).collect();
+        assert_eq!((emptied, slots.bytes_free()), (vec![1], free));
+        assert!(!slots.reopen(1), "it is empty");
+        assert!(
+            slots.take(&[CellClass::K64; 13], Purpose::Compaction).is_none(),
+            "12 are left beside empty slots"
+        );
+    }
+
+    #[test]
+    fn a_slot_that_could_not_be_emptied_is_used_again() {
+        let (mut slots, kept) = partly_used([16, 3, 8]);
+        let free = slots.bytes_free();
+        assert_eq!(slots.close_sparse(), [1]);
+        assert_eq!(slots.free(kept[1][0]), None);
+        assert!(slots.bytes_free() < free);
+        assert!(slots.reopen(1) && !slots.reopen(1));
+        assert_eq!(slots.bytes_free(), free + 65_536);
+        assert!(slots.take(&[CellClass::K64; 22], Purpose::Compaction).is_some());
+    }
+
+    #[test]
+    fn nothing_is_emptied_while_enough_slots_are_or_for_cells_that_are_promised() {
+        let (slots, _) = partly_used([9, 3, 8]);
+        let kept = slots.reserve(count([CellClass::K64; 13])).unwrap();
+        assert!(!slots.are_sparse());
+        drop(kept);
+        assert!(slots.are_sparse());
+        let mut many = self::slots(40);
+        let cells = many.take(&[CellClass::K64; 48], Purpose::Client).unwrap();
+        cells.iter().skip(3).step_by(2).for_each(|cell| assert_eq!(many.free(*cell), None));
+        assert!(!many.are_sparse(), "37 of 40 are empty");
     }
 
     #[test]

@@ -422,7 +422,7 @@ impl<S: Shard> Store<S> {
         self.place(group, at, entry, body, Fact::Backfill).await
     }
 
-    async fn place(
+    pub(crate) async fn place(
         &self,
         group: GroupId,
         at: CommitPoint,
@@ -433,12 +433,12 @@ impl<S: Shard> Store<S> {
         check_body(entry, body.as_ref())?;
         let _permit = self.appends.acquire(1).await.map_err(|_| StoreError::Busy)?;
         self.core.check_usable()?;
-        let cells = self.take_cells(entry, Purpose::Repair).await?;
-        let writes = self.write_cells(entry, &cells, body.as_ref(), IoClass::Repair);
+        let cells = self.take_cells(entry, fact.purpose()).await?;
+        let writes = self.write_cells(entry, &cells, body.as_ref(), fact.class());
         let placed = Prepared { at, entry: Rc::new(entry.clone()), cells: cells.into() };
         let changed = self.core.submit(Op::Install { group, placed, writes, fact, seen: None }).await?;
-        self.core
-            .count(|counters| counters.units_installed += entry.units().len() as u64 * u64::from(changed));
+        let installed = if fact == Fact::Compaction || !changed { 0 } else { entry.units().len() as u64 };
+        self.core.count(|counters| counters.units_installed += installed);
         Ok(changed)
     }
 
@@ -612,7 +612,9 @@ impl<S: Shard> Store<S> {
         if let Some(cells) = take() {
             return Ok(cells);
         }
-        if self.core.state.borrow().may_free_space() || self.core.pins.hold_space() {
+        // Compaction makes a checkpoint of its own when it is done.
+        let may_wait = purpose != Purpose::Compaction;
+        if may_wait && (self.core.state.borrow().may_free_space() || self.core.pins.hold_space()) {
             self.core.checkpoint_now().await?;
             for _ in 0..SPACE_TRIES_MAX {
                 if let Some(cells) = take() {

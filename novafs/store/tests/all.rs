@@ -1,6 +1,8 @@
 //! Integration tests of the store: on the in-memory disk, through the public API only.
 #![allow(clippy::unwrap_used, reason = "helpers of tests say what they expect by unwrapping it, as tests do")]
 
+#[path = "all/compact.rs"]
+mod compact;
 #[path = "all/crash.rs"]
 mod crash;
 #[path = "all/damage.rs"]

@@ -56,6 +56,8 @@ struct Play {
     groups: BTreeMap<GroupId, GroupModel>,
     counter: u64,
     full: u32,
+    /// Slots that compaction emptied.
+    emptied: usize,
 }
 
 impl Play {
@@ -114,7 +116,8 @@ impl Play {
                 store.commit(group, Seq(commit as u64));
                 self.groups.get_mut(&group).unwrap().commit = commit;
             }
-            70..74 => {
+            70 => self.emptied += store.compact().await.unwrap().slots,
+            71..74 => {
                 let above = self.rng.usize(model.commit..=length);
                 store.discard_above(group, Seq(above as u64)).await.unwrap();
                 self.groups.get_mut(&group).unwrap().log.truncate(above);
@@ -220,14 +223,14 @@ impl Play {
     }
 }
 
-fn play(seed: u64) -> u32 {
+fn play(seed: u64) -> Play {
     let mut rig = Rig::new(seed, 16 * MIB);
     rig.options = OpenOptions { cache_pages: 8, checkpoint_wal_percent: 30, ..OpenOptions::default() };
     if seed.is_multiple_of(2) {
         rig.options.inline_held_bytes_max = 64 << 10;
     }
     let rng = fastrand::Rng::with_seed(seed);
-    let mut play = Play { rng, groups: BTreeMap::new(), counter: 0, full: 0 };
+    let mut play = Play { rng, groups: BTreeMap::new(), counter: 0, full: 0, emptied: 0 };
     for round in 0..5 {
         let store = rig.open();
         play.settle(&store);
@@ -245,15 +248,18 @@ fn play(seed: u64) -> u32 {
         play = turn.take().unwrap();
         rig.restart(if round % 2 == 0 { KillMode::Power } else { KillMode::Process });
     }
-    play.full
+    play
 }
 
 #[test]
 fn random_histories_match_the_model() {
-    let mut full = 0;
+    let (mut full, mut emptied) = (0, 0);
     for seed in 100..106 {
         eprintln!("seed {seed}");
-        full += play(seed);
+        let played = play(seed);
+        full += played.full;
+        emptied += played.emptied;
     }
     assert!(full > 0, "no history filled the device");
+    assert!(emptied > 0, "no history compacted");
 }
