@@ -225,7 +225,7 @@ impl Play {
 
 fn play(seed: u64) -> Play {
     let mut rig = Rig::new(seed, 16 * MIB);
-    rig.options = OpenOptions { cache_pages: 8, checkpoint_wal_percent: 30, ..OpenOptions::default() };
+    rig.options = OpenOptions { cache_pages: 8, checkpoint_wal_percent: 30, ..rig.options };
     if seed.is_multiple_of(2) {
         rig.options.inline_held_bytes_max = 64 << 10;
     }

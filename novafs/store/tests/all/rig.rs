@@ -26,7 +26,7 @@ impl Rig {
         let world = World::new(seed);
         let disk = MemDisk::new(&world, bytes);
         let shard = host(&world, &disk);
-        let rig = Self { world, disk, shard, options: OpenOptions::default() };
+        let rig = Self { world, disk, shard, options: riding() };
         let shard = rig.shard.clone();
         rig.run(async move { Store::format(&shard, DiskIndex(0), FormatOptions::new(DeviceId(42))).await })
             .unwrap();
@@ -38,7 +38,7 @@ impl Rig {
         let world = World::new(seed);
         let disk = MemDisk::from_image(&world, image);
         let shard = host(&world, &disk);
-        Self { world, disk, shard, options: OpenOptions::default() }
+        Self { world, disk, shard, options: riding() }
     }
 
     /// Every body goes to its cell at once.
@@ -67,6 +67,11 @@ impl Rig {
         self.world.kill(&self.shard, mode);
         self.shard = host(&self.world, &self.disk);
     }
+}
+
+/// Longer bodies ride than by default, so that a short history meets both ways.
+fn riding() -> OpenOptions {
+    OpenOptions { inline_unit_bytes_max: 32 << 10, ..OpenOptions::default() }
 }
 
 fn host(world: &World, disk: &MemDisk) -> MemShard {
