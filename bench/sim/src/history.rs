@@ -82,6 +82,10 @@ pub struct Counts {
     pub chained: u64,
     /// Chains of theirs whose end had to be sent the entry after all.
     pub chains_broken: u64,
+    /// Slots that devices compacted, on hosts that lived to the end.
+    pub slots_emptied: u64,
+    /// Bytes of bodies that rode in the log there.
+    pub rode: u64,
 }
 
 impl Counts {
@@ -108,6 +112,8 @@ impl Counts {
         self.rewrites += other.rewrites;
         self.chained += other.chained;
         self.chains_broken += other.chains_broken;
+        self.slots_emptied += other.slots_emptied;
+        self.rode += other.rode;
     }
 }
 

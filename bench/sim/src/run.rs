@@ -202,6 +202,9 @@ fn run_scenario(seed: u64, scenario: &Scenario, verbose: bool) -> Result<Outcome
         let host = member.counters().host;
         counts.chained += host.entries_chained;
         counts.chains_broken += host.chains_broken;
+        let store = member.store().counters();
+        counts.slots_emptied += store.slots_emptied;
+        counts.rode += store.inline_bytes;
     }
     let took = cluster.world.now();
     let fingerprint = cluster.world.fingerprint();
