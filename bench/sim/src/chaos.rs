@@ -20,6 +20,8 @@ const STEP: Duration = Duration::from_millis(100);
 pub(crate) struct Chaos {
     down: Vec<(Duration, NodeId)>,
     cuts: Vec<(Duration, NodeId, NodeId)>,
+    stopped: Vec<(Duration, NodeId)>,
+    pub(crate) stops: u64,
     pub(crate) events: Vec<(Duration, String)>,
 }
 
@@ -66,7 +68,41 @@ impl Chaos {
                 cluster.controller.away_until.set(shown);
                 self.note(cluster, format!("no leader for {away:?}"));
             }
+            // Drawn only where there are stops, so that other seeds stand for what they always did.
+            if scenario.stop_permille > 0 && rng.u32(..10_000) < scenario.stop_permille {
+                self.stop_one(cluster, files, scenario, rng);
+            }
             self.trouble_files(cluster, files, scenario, rng);
+        }
+    }
+
+    /// Stops a host as SIGSTOP does, for less or more than leases and silences last.
+    fn stop_one(&mut self, cluster: &Cluster, files: &Files, scenario: &Scenario, rng: &mut fastrand::Rng) {
+        let node = if rng.u8(..4) == 0 { pick_file_host(rng) } else { Self::pick(scenario, rng) };
+        let short = rng.bool();
+        let away = Duration::from_millis(if short { rng.u64(50..900) } else { rng.u64(900..8_000) });
+        if cluster.hosts.contains_key(&node) {
+            cluster.stop(node);
+        } else {
+            files.stop(&cluster.world, node);
+        }
+        self.stops += 1;
+        self.note(cluster, format!("{node} stopped for {away:?}"));
+        self.stopped.push((cluster.world.now() + away, node));
+    }
+
+    fn resume_due(&mut self, cluster: &Cluster, files: &Files) {
+        let now = cluster.world.now();
+        let (due, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.stopped).into_iter().partition(|(until, _)| *until <= now);
+        self.stopped = later;
+        for (_, node) in due {
+            if cluster.hosts.contains_key(&node) {
+                cluster.resume(node);
+            } else {
+                files.resume(&cluster.world, node);
+            }
+            self.note(cluster, format!("{node} goes on"));
         }
     }
 
@@ -149,6 +185,7 @@ impl Chaos {
     /// Ends what is over; a device that failed is replaced after a while.
     pub(crate) fn recover_due(&mut self, cluster: &Cluster, files: &Rc<Files>, rng: &mut fastrand::Rng) {
         let now = cluster.world.now();
+        self.resume_due(cluster, files);
         for (until, from, to) in std::mem::take(&mut self.cuts) {
             if until <= now {
                 cluster.net.heal(from, to);
@@ -187,6 +224,9 @@ impl Chaos {
         files.group.troubles.set(Troubles::FAIR);
         files.group.come_back();
         self.cuts.clear();
+        for (until, _) in &mut self.stopped {
+            *until = cluster.world.now();
+        }
         for (until, _) in &mut self.down {
             *until = cluster.world.now();
         }

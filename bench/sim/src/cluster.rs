@@ -163,6 +163,20 @@ impl Cluster {
         drop(member);
     }
 
+    /// Stops a host that runs; it keeps what it has in memory.
+    pub(crate) fn stop(&self, node: NodeId) {
+        if let Some(shard) = &*self.hosts[&node].shard.borrow() {
+            self.world.stop(shard);
+        }
+    }
+
+    /// Lets it go on, if it was not killed meanwhile.
+    pub(crate) fn resume(&self, node: NodeId) {
+        if let Some(shard) = &*self.hosts[&node].shard.borrow() {
+            self.world.resume(shard);
+        }
+    }
+
     /// Gives a host that is down a new disk.
     pub(crate) fn replace_disk(&self, node: NodeId) {
         let host = &self.hosts[&node];

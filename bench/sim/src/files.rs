@@ -164,6 +164,20 @@ impl Files {
         }
     }
 
+    /// Stops a host of programs that runs.
+    pub(crate) fn stop(&self, world: &World, node: NodeId) {
+        if let Some(host) = self.shared.up.borrow().get(&node) {
+            world.stop(&host.shard);
+        }
+    }
+
+    /// Lets it go on, if it was not killed meanwhile.
+    pub(crate) fn resume(&self, world: &World, node: NodeId) {
+        if let Some(host) = self.shared.up.borrow().get(&node) {
+            world.resume(&host.shard);
+        }
+    }
+
     /// Parts everything that knows each other, so that it is freed.
     pub(crate) fn end(&self, world: &World) {
         for node in Self::nodes() {

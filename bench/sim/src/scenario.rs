@@ -48,6 +48,8 @@ pub(crate) struct Scenario {
     pub(crate) chain_bytes_min: usize,
     /// The pace of the scrub, where it runs.
     pub(crate) scrub: Option<ScrubOptions>,
+    /// Storage hosts and hosts of programs that are stopped for a while, in a second, of a thousand.
+    pub(crate) stop_permille: u32,
     /// In the middle of the faults the calendars of controllers and hosts jump by so many milliseconds.
     pub(crate) clock_jump_ms: i64,
 }
@@ -136,6 +138,10 @@ impl Scenario {
             // Drawn apart, so that a seed stands for what it always did.
             chain_bytes_min: if seed.is_multiple_of(2) { 4096 } else { CHAIN_BYTES_MIN },
             scrub: fastrand::Rng::with_seed(seed ^ 0x5c4b_b1e5).bool().then_some(SCRUB),
+            stop_permille: match fastrand::Rng::with_seed(seed ^ 0x5109_57a1).u32(..600) {
+                drawn @ ..300 => drawn,
+                _ => 0,
+            },
             clock_jump_ms: 0,
         }
     }
@@ -157,6 +163,7 @@ impl Scenario {
             deletes: false,
             edge_kill_permille: 0,
             edge_cut_permille: 0,
+            stop_permille: 0,
             files_away_permille: 0,
             rewritten: 0,
             chain_bytes_min: CHAIN_BYTES_MIN,

@@ -609,3 +609,35 @@ fn a_world_with_waiting_tasks_frees_them_when_dropped() {
     drop(world);
     assert_eq!(Rc::strong_count(&alive), 1);
 }
+
+#[test]
+fn a_stopped_host_does_nothing_until_it_goes_on_and_is_late_then() {
+    let world = World::new(3);
+    let (stopped, other) = (host(&world, 1), host(&world, 2));
+    let ticks = |shard: &MemShard| {
+        let (count, task) = (Rc::new(Cell::new(0)), shard.clone());
+        let counted = Rc::clone(&count);
+        shard.spawn(TaskClass::Client, async move {
+            loop {
+                task.clock().sleep_until(task.clock().now() + Duration::from_millis(10)).await;
+                counted.set(counted.get() + 1);
+            }
+        });
+        count
+    };
+    let (here, there) = (ticks(&stopped), ticks(&other));
+    world.run_for(Duration::from_millis(105));
+    assert_eq!((here.get(), there.get()), (10, 10));
+    world.stop(&stopped);
+    world.stop(&stopped);
+    world.run_for(Duration::from_secs(1));
+    assert_eq!((here.get(), there.get()), (10, 110));
+    world.resume(&stopped);
+    world.run_for(Duration::from_millis(5));
+    assert_eq!(here.get(), 11, "the timer that ran out meanwhile");
+    world.stop(&stopped);
+    world.kill(&stopped, KillMode::Process);
+    world.resume(&stopped);
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(here.get(), 11, "what is dead stays dead");
+}

@@ -63,6 +63,8 @@ struct Task {
 struct Host {
     alive: bool,
     address: IpAddr,
+    /// Tasks that became ready since the host was stopped; `None` while it runs.
+    stopped: Option<Vec<u64>>,
 }
 
 /// Tasks to poll. Wakers are `Send` by contract, hence the lock; it is never contended.
@@ -130,7 +132,7 @@ impl World {
         assert!(!taken, "a live host has the address {}", options.address);
         let id = HostId(hosts.len());
         let seed = self.inner.draw(|rng| rng.u64(..));
-        hosts.push(Host { alive: true, address: options.address });
+        hosts.push(Host { alive: true, address: options.address, stopped: None });
         MemShard::new(Rc::clone(&self.inner), id, options, seed)
     }
 
@@ -138,6 +140,23 @@ impl World {
     /// was not flushed. A host that is dead already stays so.
     pub fn kill(&self, shard: &MemShard, mode: KillMode) {
         self.inner.kill(shard, mode);
+    }
+
+    /// Stops a host as SIGSTOP does: none of its tasks runs, while time goes on, its disks end what they began, and what
+    /// is sent to it waits. One that is stopped or dead stays so.
+    pub fn stop(&self, shard: &MemShard) {
+        if let Some(host) = self.inner.hosts.borrow_mut().get_mut(shard.id().0)
+            && host.alive
+        {
+            host.stopped.get_or_insert_default();
+        }
+    }
+
+    /// Lets a host that was stopped go on, late for everything.
+    pub fn resume(&self, shard: &MemShard) {
+        let held = self.inner.hosts.borrow_mut().get_mut(shard.id().0).and_then(|host| host.stopped.take());
+        let mut ready = self.inner.ready.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ready.extend(held.unwrap_or_default());
     }
 
     /// Virtual time since the start of the world.
@@ -348,7 +367,23 @@ impl Inner {
         Turn::Progress
     }
 
+    /// Puts a task aside whose host is stopped. It counts as queued until the host goes on.
+    fn is_held(&self, id: u64) -> bool {
+        let Some(host) = self.tasks.borrow().get(&id).map(|task| task.host) else { return false };
+        let mut hosts = self.hosts.borrow_mut();
+        match hosts.get_mut(host.0).and_then(|host| host.stopped.as_mut()) {
+            Some(held) => {
+                held.push(id);
+                true
+            }
+            None => false,
+        }
+    }
+
     fn poll_task(&self, id: u64) {
+        if self.is_held(id) {
+            return;
+        }
         let polls = self.polls_now.get() + 1;
         assert!(polls < POLLS_AT_ONE_TIME_MAX, "tasks run in circles at {:?}", self.now());
         self.polls_now.set(polls);
