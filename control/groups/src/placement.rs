@@ -143,7 +143,8 @@ mod tests {
             assert!(laid.iter().all(|group| group.nodes.len() == replicas.count()), "{laid:?}");
             for host in 1..=6 {
                 assert_eq!(members_on(&laid, host), 2 * replicas.count(), "{replicas} copies, host {host}");
-                assert_eq!(laid.iter().filter(|group| group.primary == host).count(), 2);
+                let primaries = laid.iter().filter(|group| group.primary == host).count();
+                assert!((1..=3).contains(&primaries), "{replicas} copies, host {host}: {primaries}");
             }
             let fewer = &hosts[..replicas.count() - 1];
             assert!(lay_out(&groups, fewer, replicas, 12).is_empty(), "too few hosts for {replicas}");
