@@ -1,4 +1,4 @@
-//! A small exhaustive model of a replica group that changes its members: three members and a spare, clients that write
+//! A small exhaustive model of a replica group that changes its members: two to four members on four hosts, clients that write
 //! and read, crashes, restarts, devices that come back as old images.
 //!
 //! The controllers are the real slice [`nova_groups`]; every command that its plan could ever make is tried at every
@@ -28,7 +28,7 @@ impl Model for Reconfiguration {
     type Action = Step;
 
     fn init_states(&self) -> Vec<World> {
-        vec![World::first()]
+        vec![World::first(self.bounds.members)]
     }
 
     fn actions(&self, state: &World, actions: &mut Vec<Step>) {

@@ -15,6 +15,9 @@ use stateright::{Checker, Model};
     after_help = "Example:\n  model --writes 2 --crashes 2 --amnesias 1 --epochs 5"
 )]
 struct Arguments {
+    /// Members of the group when it is whole.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=4))]
+    members: u8,
     /// Entries that clients write.
     #[arg(long, default_value_t = 2)]
     writes: u8,
@@ -36,8 +39,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let Arguments { writes, crashes, amnesias, epochs, threads, states } = Arguments::parse();
-    let bounds = Bounds { writes, crashes, amnesias, epochs };
+    let Arguments { members, writes, crashes, amnesias, epochs, threads, states } = Arguments::parse();
+    let bounds = Bounds { members, writes, crashes, amnesias, epochs };
     let model = Reconfiguration { bounds };
     let mut checker = model.checker().threads(threads.max(1));
     if states > 0 {

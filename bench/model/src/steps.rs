@@ -156,7 +156,7 @@ impl World {
         {
             steps.push(Step::DropMember(host));
         }
-        if members.joining.is_none() && members.in_sync.len() < 3 {
+        if members.joining.is_none() && !self.is_full() {
             let joins = |host: &usize| !members.in_sync.contains(host) && runs(*host);
             steps.extend((0..HOSTS).filter(joins).map(Step::Join));
         }

@@ -1,11 +1,11 @@
-//! What a state of the model is: the real slice of groups, and four hosts of which three form one group.
+//! What a state of the model is: the real slice of groups, and four hosts of which some form one group.
 
 use std::hash::{Hash, Hasher};
 
 use nova_groups::{Command, CreateGroups, DeviceState, Groups, Mount, NewGroup, Op, Restart, Role};
 use nova_units::{BootId, GroupId, NodeId};
 
-/// Hosts: three members and a spare.
+/// Hosts: members, and those that are left over.
 pub(crate) const HOSTS: usize = 4;
 /// The one group.
 pub(crate) const GROUP: GroupId = GroupId(1);
@@ -13,6 +13,8 @@ pub(crate) const GROUP: GroupId = GroupId(1);
 /// How far the model goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
+    /// Members of the group when it is whole, 2 to 4; the other hosts are spare.
+    pub members: u8,
     /// Entries that clients write.
     pub writes: u8,
     /// Crashes, each followed by a restart or not.
@@ -160,8 +162,11 @@ impl World {
         self.violation
     }
 
-    /// All four devices are mounted for the first time, and the first three hosts form the group.
-    pub(crate) fn first() -> Self {
+    /// All four devices are mounted for the first time, and the first `members` hosts form the group.
+    ///
+    /// # Panics
+    /// When `members` are more than there are hosts, or too few for a group.
+    pub(crate) fn first(members: u8) -> Self {
         let mut world = Self {
             groups: Groups::default(),
             hosts: Default::default(),
@@ -182,9 +187,12 @@ impl World {
         world.restart(Restart { mounts, confirm: Vec::new() });
         let create = CreateGroups {
             namespace: String::new(),
-            groups: vec![NewGroup { nodes: (0..3).map(|host| node(host).0).collect(), primary: node(0).0 }],
+            groups: vec![NewGroup {
+                nodes: (0..members.into()).map(|host| node(host).0).collect(),
+                primary: node(0).0,
+            }],
         };
-        world.apply(Op::CreateGroups(create));
+        assert!(world.apply(Op::CreateGroups(create)).accepted(), "no group of {members} on {HOSTS} hosts");
         world
     }
 
@@ -228,6 +236,11 @@ impl World {
             device.state == DeviceState::Mounted { boot: BootId(it.boot) }
                 && device.incarnation.0 == it.disk.incarnation
         })
+    }
+
+    /// The group has no member to spare and lacks none.
+    pub(crate) fn is_full(&self) -> bool {
+        self.groups.group(GROUP).is_some_and(nova_groups::Group::is_full)
     }
 
     /// The members as the controllers have them.

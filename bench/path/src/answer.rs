@@ -80,6 +80,8 @@ pub struct LocatedUnit {
     pub unit: u64,
     /// The group that keeps the block, as the command prints it.
     pub group: Value,
+    /// How many copies the group keeps when it is whole.
+    pub replicas_wanted: usize,
     /// One per member of the group.
     pub replicas: Vec<Replica>,
 }
@@ -306,6 +308,10 @@ pub struct HostHealth {
 /// A replica group.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Group {
+    /// How many members it has when it is whole.
+    pub replicas: usize,
+    /// Whether it has them, all in sync.
+    pub in_sync: bool,
     /// Its members.
     pub members: Vec<GroupMember>,
 }
@@ -325,6 +331,13 @@ impl Status {
             group.members.iter().filter(|member| member.role == "in_sync").count() >= replicas
         };
         self.groups.iter().filter(full).count()
+    }
+
+    /// Whether there are groups of `replicas` members, and every one of them is whole.
+    #[must_use]
+    pub fn groups_whole(&self, replicas: usize) -> bool {
+        let mut of = self.groups.iter().filter(|group| group.replicas == replicas).peekable();
+        of.peek().is_some() && of.all(|group| group.in_sync)
     }
 
     /// Whether there are groups, and every one has `replicas` members in sync.

@@ -215,6 +215,7 @@ mod tests {
             block: Value::from(path),
             unit: 0,
             group: Value::from(group),
+            replicas_wanted: 3,
             replicas: (1..=3).map(replica).collect(),
         };
         Located { path: path.to_owned(), units: vec![unit] }

@@ -207,6 +207,26 @@ impl Region {
         }
     }
 
+    /// Waits until there are groups of `replicas` members, each whole, at most `limit`; answers how long it took.
+    ///
+    /// # Errors
+    /// When the time is over.
+    pub fn wait_whole(&self, replicas: usize, limit: Duration) -> Result<Duration> {
+        let begun = Instant::now();
+        loop {
+            let last = match self.status() {
+                Ok(status) if status.groups_whole(replicas) => return Ok(begun.elapsed()),
+                Ok(status) => format!("{:?}", status.groups),
+                Err(error) => format!("{error:#}"),
+            };
+            self.nova.interrupt().check()?;
+            if begun.elapsed() > limit {
+                bail!("groups of {replicas} were not whole after {limit:?}: {last}");
+            }
+            thread::sleep(STATUS_EVERY);
+        }
+    }
+
     /// Waits until the collection has come to rest: no orphan waits, and every device has at least `bytes_free` left; at
     /// most `limit`. Answers how long it took.
     ///

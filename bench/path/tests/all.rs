@@ -29,6 +29,7 @@ mod all {
     mod netns;
     mod posix;
     mod registers;
+    mod replica_counts;
     mod rig;
     mod skip;
 }

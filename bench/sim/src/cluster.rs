@@ -317,7 +317,10 @@ impl Life {
                     incarnation: member.identity().incarnation.0,
                     bytes_total: life.bytes,
                 };
-                let news = News { node: life.node, boot: life.boot, mount, reports };
+                let paging =
+                    member.health().into_iter().filter(|health| health.filling).map(|health| health.group);
+                let paging = paging.collect();
+                let news = News { node: life.node, boot: life.boot, mount, reports, paging };
                 life.shard
                     .spawn(TaskClass::Control, Rc::clone(&life).exchange(Rc::clone(&member), news, now));
             } else if life.controller.version.get() != known {

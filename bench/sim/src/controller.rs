@@ -10,7 +10,7 @@ use nova_device::{Clock, Shard};
 use nova_groups::{
     Command, DeviceState, Groups, Heard, Mount, MountReport, Observed, ReadyReport, Role, SilenceReport, plan,
 };
-use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Timestamp};
+use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Replicas, Timestamp};
 use novafs_replica as replica;
 use novafs_replica::{Configuration, GroupView, MemberView, NodeView, Report};
 
@@ -32,6 +32,8 @@ pub(crate) struct News {
     pub(crate) boot: BootId,
     pub(crate) mount: Mount,
     pub(crate) reports: Vec<Report>,
+    /// Groups that it is filled with, page by page.
+    pub(crate) paging: Vec<GroupId>,
 }
 
 /// Who says so, of which host, and of which device of it.
@@ -49,6 +51,9 @@ pub(crate) struct Controller {
     failed: RefCell<BTreeSet<DeviceId>>,
     heard: RefCell<BTreeMap<NodeId, Heard>>,
     groups_wanted: usize,
+    replicas: Replicas,
+    /// Joiners that say that they are filled with pages.
+    paging: RefCell<BTreeSet<(GroupId, NodeId)>>,
     /// Hosts that are far slower than their peers.
     pub(crate) slow: RefCell<BTreeSet<NodeId>>,
     /// How far the calendar of the controllers is from the right one, in milliseconds.
@@ -62,7 +67,7 @@ pub(crate) struct Controller {
 }
 
 impl Controller {
-    pub(crate) fn new(shard: MemShard, seed: u64, groups_wanted: usize) -> Rc<Self> {
+    pub(crate) fn new(shard: MemShard, seed: u64, groups_wanted: usize, replicas: Replicas) -> Rc<Self> {
         Rc::new(Self {
             shard,
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
@@ -73,6 +78,8 @@ impl Controller {
             failed: RefCell::default(),
             heard: RefCell::default(),
             groups_wanted,
+            replicas,
+            paging: RefCell::default(),
             slow: RefCell::default(),
             jumped_ms: Cell::default(),
             draining: RefCell::default(),
@@ -95,13 +102,15 @@ impl Controller {
     /// An agent was heard.
     pub(crate) fn hear(&self, news: News) {
         let now = self.now();
-        let News { node, boot, mount, reports } = news;
+        let News { node, boot, mount, reports, paging } = news;
         let known = self.heard.borrow().get(&node).map(|heard| heard.boot);
         let older = known.is_some_and(|known| boot.0 < known.0);
         if older {
             return;
         }
         self.heard.borrow_mut().insert(node, Heard { boot, last: now, up: true });
+        self.paging.borrow_mut().retain(|(_, joiner)| *joiner != node);
+        self.paging.borrow_mut().extend(paging.into_iter().map(|group| (group, node)));
         if self.confirmed(node, boot).is_none() {
             let first = MountReport { node, mounts: vec![mount.clone()], first: now };
             let mut mounts = self.mounts.borrow_mut();
@@ -157,6 +166,8 @@ impl Controller {
             storage: heard.keys().copied().collect(),
             heard,
             groups_wanted: self.groups_wanted,
+            replicas_wanted: BTreeSet::from([self.replicas]),
+            paging: self.paging.borrow().clone(),
             storm: false,
             draining: self.draining.borrow().clone(),
             slow: self.slow.borrow().clone(),
@@ -243,6 +254,7 @@ impl Controller {
             let view = GroupView {
                 epoch: group.epoch,
                 primary: group.primary,
+                replicas: group.replicas,
                 members: members.collect(),
                 frozen: group.frozen(),
                 former: group.former().into_iter().collect(),
@@ -262,18 +274,12 @@ impl Controller {
     /// Whether every group has all its members in sync.
     pub(crate) fn is_whole(&self) -> bool {
         let groups = self.groups.borrow();
-        let mut count = 0;
-        let whole = groups.iter().all(|(_, group)| {
-            count += 1;
-            group.in_sync().count() == nova_groups::MEMBERS_MAX
-                && group.members.len() == nova_groups::MEMBERS_MAX
-        });
-        whole && count > 0
+        groups.iter().next().is_some() && groups.iter().all(|(_, group)| group.is_whole())
     }
 
     /// The groups that take writes now.
     pub(crate) fn writable(&self) -> Vec<GroupId> {
-        self.groups.borrow().writable("").collect()
+        self.groups.borrow().writable("", self.replicas).collect()
     }
 
     /// Groups and the hosts of their members.

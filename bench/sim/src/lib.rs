@@ -36,5 +36,5 @@ pub use hedge::{Hedged, hedge};
 pub use history::Counts;
 pub use many::{Report, run_many};
 pub use rot::{Rot, rot};
-pub use run::{Outcome, Trouble, run, run_with_jump};
+pub use run::{Outcome, Trouble, run, run_of_three, run_with_jump};
 pub use slow::{Slowed, slow_drive};

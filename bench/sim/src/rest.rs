@@ -28,7 +28,7 @@ pub(crate) type Held = BTreeMap<GroupId, Vec<(NodeId, Copies)>>;
 pub(crate) fn check(cluster: &Cluster, edge: &Rc<SimEdge>, blocks: &[Rc<Block>]) -> (Vec<String>, Held) {
     let (mut wrong, held) = compare(cluster, edge);
     for block in blocks {
-        for member in 0..nova_groups::MEMBERS_MAX {
+        for member in 0..cluster.controller.members()[&block.group].len() {
             wrong.extend(read_all(cluster, edge, block, member));
         }
     }

@@ -90,6 +90,14 @@ pub fn run(seed: u64, verbose: bool) -> Result<Outcome, Box<Trouble>> {
     run_scenario(seed, &Scenario::of(seed), verbose)
 }
 
+/// Runs one seed with groups of three members, whatever it says of their number.
+///
+/// # Errors
+/// [`Trouble`] when a check fails.
+pub fn run_of_three(seed: u64) -> Result<Outcome, Box<Trouble>> {
+    run_scenario(seed, &Scenario::of_three(seed), false)
+}
+
 /// Runs one seed, and in the middle of it the calendars of all controllers and hosts jump by so many milliseconds.
 ///
 /// # Errors
@@ -105,7 +113,7 @@ fn run_scenario(seed: u64, scenario: &Scenario, verbose: bool) -> Result<Outcome
     let seat = bare_host(&world, CONTROLLER, 0, 1 << 20);
     let files_seat = bare_host(&world, FILES, 0, 1 << 20);
     let net = Net::new(fabric, rng.u64(..));
-    let controller = Controller::new(seat.clone(), rng.u64(..), scenario.groups);
+    let controller = Controller::new(seat.clone(), rng.u64(..), scenario.groups, scenario.replicas);
     let mut cluster = Cluster::new(world, Rc::clone(&net), Rc::clone(&controller), scenario);
     for node in 1..=scenario.hosts {
         let drift =

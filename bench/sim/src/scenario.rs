@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use nova_device::mem::{Chance, DiskFaults, Latency};
+use nova_units::Replicas;
 use novafs_member::ScrubOptions;
 use novafs_replica::options::CHAIN_BYTES_MIN;
 
@@ -13,6 +14,8 @@ use crate::net::Weather;
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     pub(crate) hosts: u64,
+    /// How many members the groups have.
+    pub(crate) replicas: Replicas,
     pub(crate) groups: usize,
     pub(crate) blocks: u64,
     pub(crate) disk_bytes: u64,
@@ -65,6 +68,25 @@ const SCRUB: ScrubOptions = ScrubOptions {
 impl Scenario {
     /// What `seed` stands for.
     pub(crate) fn of(seed: u64) -> Self {
+        // Drawn apart, so that a seed stands otherwise for what it always did.
+        let all: Vec<Replicas> = Replicas::all().collect();
+        let replicas = *fastrand::Rng::with_seed(seed ^ 0x4e7b_11ca).choice(&all).expect("there are some");
+        Self::of_three(seed).with_replicas(replicas)
+    }
+
+    /// The same with another number of replicas, and hosts to suit: as many more or less than three.
+    fn with_replicas(mut self, replicas: Replicas) -> Self {
+        self.replicas = replicas;
+        self.hosts = self.hosts + u64::from(replicas.get()) - u64::from(Replicas::DEFAULT.get());
+        if replicas == Replicas::MIN {
+            // Any host may be killed: with a bad device besides, the last good copy would be taken.
+            (self.victim, self.victim_lies, self.disk_faults) = (None, false, DiskFaults::NONE);
+        }
+        self
+    }
+
+    /// What `seed` stands for where groups have three members.
+    pub(crate) fn of_three(seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x5ce0_a510);
         let one_in = |rng: &mut fastrand::Rng, n: u32| rng.u32(..n) == 0;
         let few = rng.bool();
@@ -104,6 +126,7 @@ impl Scenario {
         };
         Self {
             hosts,
+            replicas: Replicas::DEFAULT,
             groups: rng.usize(1..=3),
             blocks: if small { 12 } else { rng.u64(3..=6) },
             small,
@@ -168,7 +191,7 @@ impl Scenario {
             rewritten: 0,
             chain_bytes_min: CHAIN_BYTES_MIN,
             scrub: Some(SCRUB),
-            ..Self::of(seed)
+            ..Self::of_three(seed)
         }
     }
 }

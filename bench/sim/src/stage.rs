@@ -50,7 +50,7 @@ pub(crate) fn form(
     let fabric = bare_host(&world, FABRIC, 0, 1 << 20);
     let seat = bare_host(&world, CONTROLLER, 0, 1 << 20);
     let net = Net::new(fabric, rng.u64(..));
-    let controller = Controller::new(seat.clone(), rng.u64(..), scenario.groups);
+    let controller = Controller::new(seat.clone(), rng.u64(..), scenario.groups, scenario.replicas);
     let mut cluster = Cluster::new(world, Rc::clone(&net), Rc::clone(&controller), scenario);
     for node in 1..=scenario.hosts {
         cluster.add_host(NodeId(node), scenario.disk_bytes, 0);

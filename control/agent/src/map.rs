@@ -50,6 +50,7 @@ pub(crate) fn host_map(
                     })
                     .collect(),
                 former: group.former.clone(),
+                replicas: group.replicas,
             })
             .collect(),
         devices: own
@@ -95,6 +96,7 @@ mod tests {
                     Member { node: 5, incarnation: 1, role: member::Role::Joining.into() },
                 ],
                 former: vec![6],
+                replicas: 2,
                 ..Group::default()
             }],
         };
@@ -113,7 +115,7 @@ mod tests {
             host.groups[0].members.iter().map(|member| member.joining).collect::<Vec<_>>(),
             [false, true]
         );
-        assert_eq!(host.groups[0].former, [6]);
+        assert_eq!((&host.groups[0].former[..], host.groups[0].replicas), (&[6][..], 2));
         assert_eq!(host.nodes[0].addr, "127.0.0.1:5");
         assert_eq!(confirmed(8, &[mount(6, 2), mount(7, 2)]), [(7, 3), (6, 5)]);
         assert_eq!(confirmed(8, &[mount(6, 2), mount(7, 3)]), [(6, 5)], "the other is of another mount");

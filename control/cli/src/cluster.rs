@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use nova_api::cluster::check_reply::Reply;
 use nova_api::cluster::{DrainRequest, StatusResponse};
+use nova_units::Replicas;
 
 use crate::arguments::Global;
 use crate::dev::region::Region;
@@ -26,8 +27,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 const GLANCE: Duration = Duration::from_secs(2);
 /// Between two looks at a drain.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
-/// Spec 3.2: a block has three replicas, so a whole group has three members in sync.
-const REPLICAS: usize = 3;
 
 /// Commands over the whole cluster.
 #[derive(Debug, Subcommand)]
@@ -52,8 +51,9 @@ pub(crate) enum NodeCommand {
     },
     /// Move everything that a storage host keeps to other hosts, so that it can be switched off.
     #[command(
-        after_help = "Needs three other storage hosts. Every block has its three copies all the while; the host \
-                      serves until the last of its replicas has been copied.\n\n\
+        after_help = "Needs as many other storage hosts as the blocks on it have copies: three, where no namespace says \
+                      otherwise. Every block has all its copies all the while; the host serves until the last of its \
+                      replicas has been copied.\n\n\
                       Examples:\n  nova node drain storage-2\n  nova node drain storage-2 --wait   until it is empty"
     )]
     Drain {
@@ -69,6 +69,11 @@ pub(crate) enum NodeCommand {
         /// The host.
         host: String,
     },
+}
+
+/// How many members a group has when it is whole; Spec 3.2 where the controllers do not say.
+pub(crate) fn replicas_of(group: &nova_api::cluster::Group) -> usize {
+    Replicas::new(group.replicas).unwrap_or_default().count()
 }
 
 /// Carries out a command.
@@ -149,8 +154,8 @@ pub(crate) fn leader_of(region: &Region, group: &str) -> anyhow::Result<Option<u
 }
 
 /// The hosts of the region by node id: name and device, for whoever shows places on them.
-pub(crate) fn nodes_of(region: &Region) -> anyhow::Result<Vec<nova_api::cluster::Node>> {
-    Ok(ask(region, PATIENCE)?.map.unwrap_or_default().nodes)
+pub(crate) fn map_of(region: &Region) -> anyhow::Result<nova_api::cluster::ClusterMap> {
+    Ok(ask(region, PATIENCE)?.map.unwrap_or_default())
 }
 
 /// Whether a region serves.

@@ -41,7 +41,7 @@ pub(crate) struct Fs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Put local files and folders into NovaFS, with three replicas.
+    /// Put local files and folders into NovaFS, with as many copies as their namespace keeps.
     #[command(
         after_help = "Folders are walked; symbolic links and special files are counted as skipped.\n\n\
                       Examples:\n  \
@@ -198,7 +198,9 @@ enum Command {
     Trash(trash::Trash),
     /// Show or set the rules of a namespace: retention, undelete window, copies, keys.
     #[command(
-        after_help = "Examples:\n  nova fs space hot\n  nova fs space --retention 30d --undelete 7d hot"
+        after_help = "A new number of copies is for new blocks: those that exist keep theirs until they are written anew. It needs as \
+                      many storage hosts.\n\nExamples:\n  nova fs space hot\n  nova fs space --retention 30d --undelete 7d hot\n  \
+                      nova fs space --replicas 2 scratch"
     )]
     Space(trash::Space),
     /// Show whether everything has all its copies, and when they were last verified; exit code 1 when not.

@@ -15,7 +15,7 @@ use nova_groups::{
     SLOW_MOVES_AFTER, SilenceReport,
 };
 use nova_state::ClusterState;
-use nova_units::{BlockId, BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Timestamp};
+use nova_units::{BlockId, BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Replicas, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tonic::Status;
@@ -60,6 +60,15 @@ impl Vitals {
     pub(crate) fn rooms(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.usage.iter().map(|usage| (usage.bytes_total, usage.bytes_free))
     }
+}
+
+/// Which groups a region should have.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// For each number of copies.
+    pub(crate) groups: usize,
+    /// The numbers of copies.
+    pub(crate) replicas: BTreeSet<Replicas>,
 }
 
 /// The soft state of one controller.
@@ -250,7 +259,7 @@ impl Attendance {
     }
 
     /// The view that plans are made on.
-    pub(crate) fn observe(&self, state: &ClusterState, groups_wanted: usize) -> Observed {
+    pub(crate) fn observe(&self, state: &ClusterState, wanted: Wanted) -> Observed {
         let mut soft = self.soft();
         let (now, wall) = (clock::monotonic(), clock::wall());
         let storm = !storms(&state.fleet, &mut soft.heartbeats, now).is_empty();
@@ -260,9 +269,14 @@ impl Attendance {
             soft.fillings.state(*group, *node, now).is_some_and(|it| it.stalled)
         };
         let joiners =
-            state.groups.iter().flat_map(|(id, group)| group.members.iter().map(move |it| (id, it.node)));
+            || state.groups.iter().flat_map(|(id, group)| group.members.iter().map(move |it| (id, it.node)));
+        let is_paging = |(group, node): &(GroupId, NodeId)| {
+            let said = soft.vitals.get(node).and_then(|vitals| fill_report(vitals, *group));
+            said.is_some_and(|said| said.paging)
+        };
         Observed {
-            stalled: joiners.filter(is_stalled).collect(),
+            stalled: joiners().filter(is_stalled).collect(),
+            paging: joiners().filter(is_paging).collect(),
             shunned: soft.fillings.shunned(),
             now,
             wall,
@@ -273,7 +287,8 @@ impl Attendance {
             failed: soft.failed.iter().map(|(id, reason)| (*id, reason.clone())).collect(),
             heard: soft.heard.clone(),
             storage: state.fleet.iter().filter(|(_, node)| node.stores()).map(|(id, _)| id).collect(),
-            groups_wanted,
+            groups_wanted: wanted.groups,
+            replicas_wanted: wanted.replicas,
             storm,
             draining: nodes_with(state, |node| node.draining.is_some()),
             slow: nodes_with(state, |node| node.slow.is_some()),

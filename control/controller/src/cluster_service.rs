@@ -7,7 +7,6 @@ use std::time::Duration;
 use nova_api::cluster as pb;
 use nova_api::cluster::cluster_server::Cluster as ClusterApi;
 use nova_fleet::{Answer, NodeState, Op, Register};
-use nova_groups::{MEMBERS_MAX, STORAGE_HOSTS_MIN};
 use nova_raft::Group;
 use nova_security::{Identity, Role, authorize};
 use nova_state::{ClusterCommand, ClusterState, StepAnswer};
@@ -22,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::attendance::{Attendance, ORDERS_WAITING_MAX, Orders};
 use crate::check::Check;
 use crate::collection::{CRITICAL_PERCENT, PRESSING_PERCENT, used_percent};
-use crate::leader::Leading;
+use crate::leader::{Leading, replicas_wanted};
 use crate::machine::{Cluster, Files};
 use crate::map::cluster_map;
 use crate::reads::Reads;
@@ -115,11 +114,12 @@ impl ClusterApi for ClusterService {
         let node = known.ok_or_else(|| Status::not_found(format!("there is no host {name:?}")))?;
         let groups = health::replicas_on(&state.0, node);
         if !undrain && groups > 0 {
-            let others = health::hosts_for_replicas(&state.0, node);
-            if others < MEMBERS_MAX {
+            let others = health::hosts_for_replicas(&state.0, Some(node));
+            let needed = health::most_replicas_on(&state.0, node);
+            if others < needed {
                 return Err(Status::invalid_argument(format!(
                     "{name} holds replicas of {groups} groups, and {others} other storage hosts could take them: \
-                     every block has {MEMBERS_MAX} copies on different hosts, so {MEMBERS_MAX} others must be \
+                     blocks there have up to {needed} copies on different hosts, so {needed} others must be \
                      ready. Add a storage host, then drain this one"
                 )));
             }
@@ -330,9 +330,12 @@ impl ClusterService {
         let mut notes = Vec::new();
         let serving =
             state.fleet.iter().filter(|(id, node)| node.stores() && state.groups.stores(*id)).count();
-        if serving < STORAGE_HOSTS_MIN {
+        let unmade =
+            replicas_wanted(&self.files).into_iter().filter(|replicas| !state.groups.keeps(*replicas));
+        for replicas in unmade.filter(|replicas| serving < replicas.count()) {
             notes.push(format!(
-                "{serving} of {STORAGE_HOSTS_MIN} storage hosts with a device: replica groups need three to be made"
+                "{serving} of {replicas} storage hosts with a device: groups of {replicas} replicas need as many to be \
+                 made, and namespaces that want so many copies take no files before"
             ));
         }
         let frozen = state.groups.iter().filter(|(_, group)| group.frozen()).count();

@@ -168,7 +168,8 @@ impl Collector {
     fn purge_early(&self, work: &mut Work, namespace: &Namespace) {
         let now = clock::monotonic();
         let rested = work.purged.is_none_or(|last| now.saturating_sub(last) >= PURGE_EVERY);
-        let bytes = purge_bytes(&self.devices());
+        let fewest = self.cluster.local().0.groups.iter().map(|(_, group)| group.replicas).min();
+        let bytes = purge_bytes(&self.devices(), fewest.unwrap_or_default());
         if bytes > 0 && rested && namespace.trash_len() > 0 {
             tracing::info!(
                 bytes,

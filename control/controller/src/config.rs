@@ -20,7 +20,7 @@ id = 1
 listen = "127.0.0.1:7401"
 # Its logs and snapshots.
 folder = "/var/lib/nova/control"
-# Replica groups to make once three storage hosts serve. Default: 12.
+# Replica groups to make for each number of copies that a namespace wants, once as many storage hosts serve. Default: 12.
 groups_wanted = 12
 
 # How space of removed files comes back. Optional, and so is each key.

@@ -103,7 +103,7 @@ pub(crate) fn entry(view: &EntryView) -> pb::Entry {
 fn space(space: &Space) -> pb::Space {
     pb::Space {
         retention_ms: space.retention.map_or(0, millis),
-        replicas: space.replicas,
+        replicas: space.replicas.get(),
         key_domain: space.key_domain,
         undelete_ms: millis(space.undelete),
         unit_log2: space.unit_log2.into(),

@@ -10,17 +10,16 @@ use nova_api::files::response::Result as Wire;
 use nova_groups::DeviceState;
 use nova_raft::{Group, ProposeError};
 use nova_security::{Role, authorize};
-use nova_units::{InodeId, SessionId};
+use nova_units::{InodeId, Replicas, SessionId};
 use novafs_namespace::{
-    Code, Command, Failure, GROUPS_PER_RESERVATION_MAX, ListAsk, Namespace, Op, REPLICAS_MAX, Renewals,
-    ReserveBlocks,
+    Code, Command, Failure, GROUPS_PER_RESERVATION_MAX, ListAsk, Namespace, Op, Renewals, ReserveBlocks,
 };
 use tonic::{Request, Response, Status};
 
 use crate::machine::{Cluster, Files};
 use crate::reads::Reads;
 use crate::writes::Writes;
-use crate::{asks, clock, convert, refusal};
+use crate::{asks, clock, convert, health, refusal};
 
 /// Serves file metadata while this controller leads the files group.
 #[derive(Clone, Debug)]
@@ -56,7 +55,7 @@ impl FilesApi for FilesService {
 impl FilesService {
     async fn execute_op(&self, client: u64, sequence: u64, ask: Ask) -> Result<Wire, Status> {
         if let Ask::SetSpace(ask) = &ask
-            && let Err(failure) = self.check_key_domain(ask)
+            && let Err(failure) = self.check_key_domain(ask).and_then(|()| self.check_replicas(ask))
         {
             return Ok(convert::failure(failure));
         }
@@ -79,7 +78,7 @@ impl FilesService {
                 self.query(xattrs).await
             }
             Ask::Statfs(ask) => {
-                let bytes = self.bytes_total();
+                let bytes = self.device_bytes();
                 let statfs = |it: &Namespace| {
                     Ok(Wire::Statfs(convert::statfs(it.statfs(ask.base, &ask.path, bytes)?)))
                 };
@@ -106,6 +105,12 @@ impl FilesService {
     async fn reserve(&self, client: u64, sequence: u64, ask: pb::ReserveBlocks) -> Result<Wire, Status> {
         let namespace = ask.namespace.clone();
         let mut told = self.change(client, sequence, Op::ReserveBlocks(self.with_groups(ask))).await?;
+        if let Wire::Failure(failure) = &mut told
+            && failure.code() == pb::failure::Code::NoGroups
+            && let Some(reason) = self.why_no_groups(&namespace)
+        {
+            failure.message = reason;
+        }
         if let Wire::BlocksReserved(reserved) = &mut told
             && let Some(space) = self.files.local().0.namespace.space(&namespace)
         {
@@ -128,11 +133,48 @@ impl FilesService {
         Err(Failure::new(Code::Invalid, &format!("/{}", ask.name), message))
     }
 
-    /// Bytes of file data that fit the devices that serve, every block with its copies.
-    fn bytes_total(&self) -> u64 {
+    /// How many copies the new blocks of a namespace have.
+    fn replicas_of(&self, namespace: &str) -> Replicas {
+        let namespaces = self.files.local().0.namespace;
+        namespaces.space(namespace).map_or(Replicas::DEFAULT, |space| space.replicas)
+    }
+
+    /// A namespace wants no more copies than there are hosts for them: it could take no files. A count that groups keep
+    /// already may be had, also while hosts of theirs are away.
+    fn check_replicas(&self, ask: &pb::SetSpace) -> Result<(), Failure> {
+        // One that is out of range is refused by the namespace itself.
+        let Some(replicas) = ask.replicas.and_then(Replicas::new) else { return Ok(()) };
+        let state = self.cluster.local().0;
+        let hosts = health::hosts_for_replicas(&state, None);
+        if hosts >= replicas.count() || state.groups.keeps(replicas) {
+            return Ok(());
+        }
+        let message = format!(
+            "{replicas} copies lie on as many storage hosts, and {hosts} could hold them: add hosts first, or keep \
+             fewer copies"
+        );
+        Err(Failure::new(Code::Invalid, &format!("/{}", ask.name), &message))
+    }
+
+    /// Why a namespace takes no blocks, when it is not only for a moment.
+    fn why_no_groups(&self, namespace: &str) -> Option<String> {
+        let replicas = self.replicas_of(namespace);
+        let state = self.cluster.local().0;
+        let hosts = health::hosts_for_replicas(&state, None);
+        let unmade = !state.groups.keeps(replicas) && hosts < replicas.count();
+        unmade.then(|| {
+            format!(
+                "/{namespace} keeps {replicas} copies of a block, each on another host, and {hosts} storage hosts \
+                 could hold them: add hosts, or let it keep fewer (`nova fs space --replicas COUNT {namespace}`)"
+            )
+        })
+    }
+
+    /// Bytes of the devices that serve.
+    fn device_bytes(&self) -> u64 {
         let state = self.cluster.local();
         let devices = state.0.groups.devices().filter(|(_, device)| device.state != DeviceState::Failed);
-        devices.map(|(_, device)| device.bytes_total).sum::<u64>() / u64::from(REPLICAS_MAX)
+        devices.map(|(_, device)| device.bytes_total).sum()
     }
 
     async fn query(&self, ask: impl FnOnce(&Namespace) -> Result<Wire, Failure>) -> Result<Wire, Status> {
@@ -156,7 +198,8 @@ impl FilesService {
 
     fn with_groups(&self, ask: pb::ReserveBlocks) -> ReserveBlocks {
         let state = self.cluster.local();
-        let mut groups: Vec<u32> = state.0.groups.writable(&ask.namespace).map(|id| id.0).collect();
+        let replicas = self.replicas_of(&ask.namespace);
+        let mut groups: Vec<u32> = state.0.groups.writable(&ask.namespace, replicas).map(|id| id.0).collect();
         if !groups.is_empty() {
             let turn = self.turn.fetch_add(1, Ordering::Relaxed) % groups.len();
             groups.rotate_left(turn);

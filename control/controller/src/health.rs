@@ -15,10 +15,16 @@ pub(crate) fn replicas_on(state: &ClusterState, node: NodeId) -> usize {
     state.groups.iter().filter(|(_, group)| group.member(node).is_some()).count()
 }
 
-/// Other hosts that could hold the replicas of one that is drained.
-pub(crate) fn hosts_for_replicas(state: &ClusterState, drained: NodeId) -> usize {
+/// How many replicas a group on the host has at most.
+pub(crate) fn most_replicas_on(state: &ClusterState, node: NodeId) -> usize {
+    let held = state.groups.iter().filter(|(_, group)| group.member(node).is_some());
+    held.map(|(_, group)| group.replicas.count()).max().unwrap_or(0)
+}
+
+/// Hosts that could hold replicas, without one that is about to be drained.
+pub(crate) fn hosts_for_replicas(state: &ClusterState, drained: Option<NodeId>) -> usize {
     let able = |(id, node): &(NodeId, &nova_fleet::Node)| {
-        *id != drained
+        Some(*id) != drained
             && node.stores()
             && node.draining.is_none()
             && matches!(node.state, NodeState::Ready | NodeState::Silent)

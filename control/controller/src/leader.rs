@@ -1,15 +1,17 @@
 //! What a leader does without being asked.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nova_raft::{Group, StateMachine};
 use nova_state::{ClusterCommand, ClusterStep, FilesCommand, StepAnswer};
+use nova_units::Replicas;
 use novafs_namespace::{Command, Renewals, Upkeep};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::attendance::Attendance;
+use crate::attendance::{Attendance, Wanted};
 use crate::clock;
 use crate::machine::{Cluster, Files};
 use crate::reads::Reads;
@@ -48,9 +50,17 @@ async fn confirmed_term<S: StateMachine>(group: &Group<S>, reads: &Reads<S>, kno
     if metrics.term == known || reads.read().await.is_ok() { metrics.term } else { 0 }
 }
 
+/// How many copies the namespaces want, as far as the log of the files group is applied here, and the usual count. Every
+/// controller has both states; this one may lag, and then groups are made a moment later.
+pub(crate) fn replicas_wanted(files: &Group<Files>) -> BTreeSet<Replicas> {
+    let namespace = files.local().0.namespace;
+    namespace.spaces().map(|(_, space)| space.replicas).chain([Replicas::DEFAULT]).collect()
+}
+
 /// Plans for the cluster group while this controller leads it.
 pub(crate) async fn lead_cluster(
     group: Group<Cluster>,
+    files: Group<Files>,
     reads: Reads<Cluster>,
     attendance: Arc<Attendance>,
     groups_wanted: usize,
@@ -76,7 +86,8 @@ pub(crate) async fn lead_cluster(
         attendance.answer(&state);
         let at_ms = clock::wall().0;
         let fleet = attendance.plan_fleet(&state).into_iter();
-        let groups = nova_groups::plan(&state.groups, &attendance.observe(&state, groups_wanted)).into_iter();
+        let wanted = Wanted { groups: groups_wanted, replicas: replicas_wanted(&files) };
+        let groups = nova_groups::plan(&state.groups, &attendance.observe(&state, wanted)).into_iter();
         let steps: Vec<ClusterStep> = fleet
             .map(|op| nova_fleet::Command { at_ms, op: Some(op) }.into())
             .chain(groups.map(|op| nova_groups::Command { at_ms, op: Some(op) }.into()))

@@ -113,6 +113,7 @@ fn map_group(id: nova_units::GroupId, group: &nova_groups::Group) -> pb::Group {
         namespace: group.namespace.clone(),
         last_writable: group.last_writable.iter().map(|(node, _)| node.0).collect(),
         former: group.former().into_iter().map(|node| node.0).collect(),
+        replicas: group.replicas.get(),
     }
 }
 

@@ -67,6 +67,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let (cluster_reads, files_reads) = (Reads::start(cluster.clone()), Reads::start(files.clone()));
     tasks.spawn(lead_cluster(
         cluster.clone(),
+        files.clone(),
         cluster_reads.clone(),
         Arc::clone(&attendance),
         config.groups_wanted,

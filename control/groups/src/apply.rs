@@ -3,14 +3,14 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Timestamp};
+use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Replicas, Timestamp};
 
 use crate::command::{
     AddJoining, Admit, Answer, Command, CreateGroups, Drop, FailDevice, Incarnated, Mount, MovePrimary,
     NewGroup, Op, Outcome, Reinstate, Restart,
 };
 use crate::load::Load;
-use crate::model::{Device, DeviceState, Flaps, Group, Groups, MEMBERS_MAX, Member, Role, WRITABLE_MIN};
+use crate::model::{Device, DeviceState, Flaps, Group, Groups, Member, Role};
 
 /// Two drops within this time make a host wait before it joins again.
 const FLAP_WINDOW: Duration = Duration::from_secs(600);
@@ -71,9 +71,10 @@ impl Groups {
 
     fn new_group(&self, new: &NewGroup, namespace: &str, load: &mut Load) -> Result<Group, &'static str> {
         let nodes: BTreeSet<NodeId> = new.nodes.iter().copied().map(NodeId).collect();
-        if nodes.len() != new.nodes.len() || !(WRITABLE_MIN..=MEMBERS_MAX).contains(&nodes.len()) {
-            return Err("a group has two or three different hosts");
-        }
+        let replicas = u32::try_from(nodes.len()).ok().and_then(Replicas::new);
+        let Some(replicas) = replicas.filter(|_| nodes.len() == new.nodes.len()) else {
+            return Err("a group has two to five different hosts");
+        };
         let primary = NodeId(new.primary);
         if !nodes.contains(&primary) {
             return Err("the primary is one of the members");
@@ -89,6 +90,7 @@ impl Groups {
         }
         Ok(Group {
             namespace: namespace.to_owned(),
+            replicas,
             epoch: Epoch(1),
             primary,
             last_writable: homes.clone(),
@@ -121,9 +123,10 @@ impl Groups {
     fn settle(&mut self, id: GroupId, mut group: Group) -> Epoch {
         group.epoch = group.epoch.next();
         group.members.sort_by_key(|member| member.node);
-        assert!(group.members.len() <= MEMBERS_MAX + 1, "{id} has too many members");
-        assert!(group.in_sync().count() <= MEMBERS_MAX, "{id} has too many members in sync");
-        if group.joining().is_none() && group.in_sync().count() == MEMBERS_MAX {
+        let wanted = group.replicas.count();
+        assert!(group.members.len() <= wanted + 1, "{id} has too many members");
+        assert!(group.in_sync().count() <= wanted, "{id} has too many members in sync");
+        if group.is_whole() {
             // Whole: its members are at home, also where a move was given up.
             group.homes = group.members.iter().map(|member| (member.node, member.incarnation)).collect();
         }
@@ -200,7 +203,7 @@ impl Groups {
                 if group.joining().is_some() {
                     return Err("one member joins at a time");
                 }
-                if group.members.len() >= MEMBERS_MAX {
+                if group.is_full() {
                     // A move: the group stays whole while the new member is filled, and then the old one leaves.
                     let leaves = NodeId(joining.replaces);
                     if group.member(leaves).is_none() {
@@ -214,8 +217,7 @@ impl Groups {
                 // no longer one that holds every acknowledged write.
                 group.last_writable.retain(|(writable, _)| *writable != node);
                 let own = group.homes().position(|home| home == node);
-                let absent = group.homes().position(|home| group.member(home).is_none());
-                match own.or(absent.filter(|_| group.homes.len() >= MEMBERS_MAX)) {
+                match own.or(absent_home(group).filter(|_| group.homes.len() >= group.replicas.count())) {
                     Some(index) => group.homes[index] = (node, incarnation),
                     None => group.homes.push((node, incarnation)),
                 }
@@ -245,7 +247,7 @@ impl Groups {
                     return Err("its device is not the one that was filled");
                 }
                 member.role = Role::InSync;
-                if group.in_sync().count() > MEMBERS_MAX {
+                if group.in_sync().count() > group.replicas.count() {
                     let leaves =
                         group.in_sync().find(|member| !group.homes().any(|home| home == member.node));
                     let leaves = leaves.ok_or("nobody leaves the group")?.node;
@@ -462,6 +464,13 @@ impl Groups {
         }
         (answer, dropped)
     }
+}
+
+/// The home that a new one takes the place of: it has no member, and rather lacks writes than not.
+fn absent_home(group: &Group) -> Option<usize> {
+    let is_complete = |home: &(NodeId, Incarnation)| group.last_writable.contains(home);
+    let absent = group.homes.iter().enumerate().filter(|(_, (node, _))| group.member(*node).is_none());
+    absent.min_by_key(|(_, home)| is_complete(home)).map(|(index, _)| index)
 }
 
 /// A [`crate::ConfirmGroup`], taken apart.

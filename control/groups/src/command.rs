@@ -65,7 +65,8 @@ pub struct CreateGroups {
 /// A group to make; ids are given in order.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct NewGroup {
-    /// Hosts, each with a device that serves; two or three. The replica goes to the host's lightest device.
+    /// Hosts, each with a device that serves: as many as the group keeps replicas, two to five. The replica goes to the
+    /// host's lightest device.
     #[prost(uint64, repeated, tag = "1")]
     pub nodes: Vec<u64>,
     /// One of them.

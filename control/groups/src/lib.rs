@@ -20,12 +20,12 @@ pub use command::{
     Incarnated, Joining, Mount, MovePrimary, NewGroup, Op, Outcome, Reinstate, ReinstateGroup, Restart,
 };
 pub use fillings::{FILL_SHUNNED_FOR, FILL_STALLED_AFTER, FillReport, FillState, Fillings};
-pub use model::{Device, DeviceState, Flaps, Group, Groups, MEMBERS_MAX, Member, Role};
+pub use model::{Device, DeviceState, Flaps, Group, Groups, Member, Role};
 pub use moves::{MOVES_MAX, MOVES_TO_ONE_MAX};
 pub use placement::lay_out;
 pub use plan::{
     COLD_START_WAIT, COLD_START_WAIT_MAX, GATHER, GROUPS_DEFAULT, HEARD_WITHIN, Heard, LEASE_OUT,
-    MountReport, Observed, REPLACE_AFTER, REPORT_FRESH, ReadyReport, SLOW_MOVES_AFTER, STORAGE_HOSTS_MIN,
+    MountReport, Observed, REPLACE_AFTER, REPLACE_FROZEN_AFTER, REPORT_FRESH, ReadyReport, SLOW_MOVES_AFTER,
     SilenceReport, plan,
 };
 pub use snapshot::SnapshotError;

@@ -4,14 +4,12 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 
 use imbl::{OrdMap, OrdSet};
-use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Timestamp};
+use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Replicas, Timestamp};
 
 use crate::command::Mount;
 
-/// Members of a full group (Spec 3.2: three copies).
-pub const MEMBERS_MAX: usize = 3;
 /// Members that must be in sync for a group to take writes.
-pub(crate) const WRITABLE_MIN: usize = 2;
+pub(crate) const WRITABLE_MIN: usize = Replicas::MIN.count();
 
 /// What a member may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,11 +36,14 @@ pub struct Member {
 pub struct Group {
     /// Namespaces whose blocks it takes; empty: all.
     pub namespace: String,
+    /// How many members it has when it is whole.
+    pub replicas: Replicas,
     /// Raised by every change below.
     pub epoch: Epoch,
     /// The member that orders writes; always in sync.
     pub primary: NodeId,
-    /// By node; at most [`MEMBERS_MAX`] in sync and one joining. Both at once only while a replica moves to another host.
+    /// By node; at most as many in sync as it has replicas, and one joining. Both at once only while a replica moves to
+    /// another host.
     pub members: Vec<Member>,
     /// The in-sync members of the last epoch that took writes, as long as their copies hold all of these. One of
     /// them may be reinstated when the lone survivor is lost.
@@ -60,6 +61,18 @@ impl Group {
         self.members.iter().filter(|member| member.role == Role::InSync)
     }
 
+    /// No member is missing, whether it is in sync or still joining.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.members.len() >= self.replicas.count()
+    }
+
+    /// As many members as it should have, all in sync.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.members.len() == self.replicas.count() && self.joining().is_none()
+    }
+
     /// The member on `node`.
     #[must_use]
     pub fn member(&self, node: NodeId) -> Option<&Member> {
@@ -73,7 +86,7 @@ impl Group {
     }
 
     /// Hosts that are no members now and may still hold what members held: those of the last epoch that took writes,
-    /// and homes. At most twice [`MEMBERS_MAX`]; by id. What they hold may be old: they are asked for one version.
+    /// and homes. At most twice [`Replicas::MAX`]; by id. What they hold may be old: they are asked for one version.
     #[must_use]
     pub fn former(&self) -> BTreeSet<NodeId> {
         let writable = self.last_writable.iter().map(|(node, _)| *node);
@@ -190,13 +203,24 @@ impl Groups {
         self.flaps.get(&node).copied().unwrap_or_default()
     }
 
-    /// Groups that take writes now and may hold blocks of `namespace`, by id.
-    pub fn writable<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = GroupId> + 'a {
+    /// Groups that take writes now and may hold blocks of `namespace` in `replicas` copies, by id.
+    pub fn writable<'a>(
+        &'a self,
+        namespace: &'a str,
+        replicas: Replicas,
+    ) -> impl Iterator<Item = GroupId> + 'a {
         self.iter()
             .filter(move |(_, group)| {
-                !group.frozen() && (group.namespace.is_empty() || group.namespace == namespace)
+                let open = group.namespace.is_empty() || group.namespace == namespace;
+                !group.frozen() && open && group.replicas == replicas
             })
             .map(|(id, _)| id)
+    }
+
+    /// Whether some group keeps this many copies.
+    #[must_use]
+    pub fn keeps(&self, replicas: Replicas) -> bool {
+        self.groups.values().any(|group| group.replicas == replicas)
     }
 
     /// A device of `node` is mounted under `incarnation` and may hold a replica.

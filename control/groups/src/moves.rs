@@ -1,7 +1,7 @@
 //! Replicas and primaries that should be elsewhere: off hosts that are drained or stay slow, and onto hosts with few.
 //!
-//! A replica moves in three steps, each an epoch: the new member joins beside the three, is filled, and is admitted in
-//! the same step in which the old one leaves. The group has three members in sync all the while.
+//! A replica moves in three steps, each an epoch: the new member joins beside the others, is filled, and is admitted in
+//! the same step in which the old one leaves. The group has all its members in sync all the while.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use nova_units::{GroupId, Incarnation, NodeId};
 
 use crate::command::Joining;
 use crate::load::Load;
-use crate::model::{Group, Groups, MEMBERS_MAX, Member, Role};
+use crate::model::{Group, Groups, Member};
 use crate::plan::{Observed, is_welcome};
 
 /// Members of a region that are filled at once before another replica begins to move.
@@ -105,8 +105,7 @@ fn joining(id: GroupId, group: &Group, leaves: &Member, to: Place) -> Joining {
 
 /// Whole, with every member running.
 fn is_calm(group: &Group, observed: &Observed) -> bool {
-    group.members.len() == MEMBERS_MAX
-        && group.members.iter().all(|member| member.role == Role::InSync && observed.is_running(member.node))
+    group.is_whole() && group.members.iter().all(|member| observed.is_running(member.node))
 }
 
 /// The place with the smallest share of replicas that may take one of the group.

@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use nova_units::NodeId;
+use nova_units::{NodeId, Replicas};
 
 use crate::command::NewGroup;
 use crate::load::Load;
-use crate::model::{Groups, MEMBERS_MAX};
+use crate::model::Groups;
 
-/// Lays `count` new groups over `hosts`: each device gets its share by size, and primaries and pairs of hosts are
+/// Lays `count` new groups of `replicas` members over `hosts`: each device gets its share by size, and primaries and pairs of hosts are
 /// spread as evenly as they go, counting the groups that exist, so that a lost host's work falls on many others.
 ///
-/// Fewer than three hosts with a device that serves give none.
+/// Fewer hosts with a device that serves than a group has members give none.
 #[must_use]
-pub fn lay_out(groups: &Groups, hosts: &[NodeId], count: usize) -> Vec<NewGroup> {
+pub fn lay_out(groups: &Groups, hosts: &[NodeId], replicas: Replicas, count: usize) -> Vec<NewGroup> {
     let hosts: Vec<NodeId> = hosts.iter().copied().filter(|host| groups.stores(*host)).collect();
-    if hosts.len() < MEMBERS_MAX {
+    if hosts.len() < replicas.count() {
         return Vec::new();
     }
     let mut load = Load::of(groups);
@@ -27,8 +27,8 @@ pub fn lay_out(groups: &Groups, hosts: &[NodeId], count: usize) -> Vec<NewGroup>
     }
     (0..count)
         .map(|_| {
-            let mut chosen: Vec<NodeId> = Vec::with_capacity(MEMBERS_MAX);
-            while chosen.len() < MEMBERS_MAX {
+            let mut chosen: Vec<NodeId> = Vec::with_capacity(replicas.count());
+            while chosen.len() < replicas.count() {
                 let together = |host: NodeId| -> usize {
                     chosen.iter().map(|other| pairs.get(&pair(host, *other)).copied().unwrap_or(0)).sum()
                 };
@@ -105,7 +105,7 @@ mod tests {
     fn members_primaries_and_pairs_are_spread_evenly() {
         let groups = devices(&[(1, 8), (2, 8), (3, 8), (4, 8), (5, 8)]);
         let hosts: Vec<NodeId> = (1..=5).map(NodeId).collect();
-        let laid = lay_out(&groups, &hosts, 20);
+        let laid = lay_out(&groups, &hosts, Replicas::DEFAULT, 20);
         let count = |pick: &dyn Fn(&NewGroup) -> bool| laid.iter().filter(|group| pick(group)).count();
         for host in 1..=5 {
             assert_eq!(members_on(&laid, host), 12);
@@ -115,8 +115,11 @@ mod tests {
                 assert!((5..=7).contains(&together), "hosts {host} and {other} share {together} groups");
             }
         }
-        assert!(lay_out(&groups, &hosts[..2], 20).is_empty(), "two hosts are too few");
-        assert!(lay_out(&Groups::default(), &hosts, 20).is_empty(), "hosts without devices hold nothing");
+        assert!(lay_out(&groups, &hosts[..2], Replicas::DEFAULT, 20).is_empty(), "two hosts are too few");
+        assert!(
+            lay_out(&Groups::default(), &hosts, Replicas::DEFAULT, 20).is_empty(),
+            "hosts without devices hold nothing"
+        );
     }
 
     #[test]
@@ -124,11 +127,27 @@ mod tests {
         // Hosts 1 and 2 have 32 GiB each, the other four 16: a quarter of all, and an eighth.
         let groups = devices(&[(1, 16), (1, 16), (2, 32), (3, 16), (4, 16), (5, 16), (6, 16)]);
         let hosts: Vec<NodeId> = (1..=6).map(NodeId).collect();
-        let laid = lay_out(&groups, &hosts, 24);
+        let laid = lay_out(&groups, &hosts, Replicas::DEFAULT, 24);
         for (host, share) in [(1, 18), (2, 18), (3, 9), (4, 9), (5, 9), (6, 9)] {
             let held = members_on(&laid, host);
             assert!(held.abs_diff(share) <= 1, "host {host} has {held}, and {share} is its share");
         }
         assert!(laid.iter().all(|group| group.nodes.len() == 3 && group.nodes.is_sorted_by(|a, b| a < b)));
+    }
+    #[test]
+    fn groups_of_every_count_are_spread_evenly() {
+        let groups = devices(&[(1, 8), (2, 8), (3, 8), (4, 8), (5, 8), (6, 8)]);
+        let hosts: Vec<NodeId> = (1..=6).map(NodeId).collect();
+        for replicas in Replicas::all() {
+            let laid = lay_out(&groups, &hosts, replicas, 12);
+            assert!(laid.iter().all(|group| group.nodes.len() == replicas.count()), "{laid:?}");
+            for host in 1..=6 {
+                assert_eq!(members_on(&laid, host), 2 * replicas.count(), "{replicas} copies, host {host}");
+                let primaries = laid.iter().filter(|group| group.primary == host).count();
+                assert!((1..=3).contains(&primaries), "{replicas} copies, host {host}: {primaries}");
+            }
+            let fewer = &hosts[..replicas.count() - 1];
+            assert!(lay_out(&groups, fewer, replicas, 12).is_empty(), "too few hosts for {replicas}");
+        }
     }
 }

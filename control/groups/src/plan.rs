@@ -3,14 +3,14 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Timestamp};
+use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Replicas, Timestamp};
 
 use crate::command::{
     AddJoining, Admit, ConfirmGroup, CreateGroups, Drop, DropMembers, FailDevice, Joining, Mount,
-    MovePrimary, Op, Reinstate, ReinstateGroup, Restart,
+    MovePrimary, NewGroup, Op, Reinstate, ReinstateGroup, Restart,
 };
 use crate::load::Load;
-use crate::model::{DeviceState, Group, Groups, MEMBERS_MAX, Member, Role};
+use crate::model::{DeviceState, Group, Groups, Member, Role};
 use crate::moves::{plan_moves, plan_primaries};
 use crate::placement::lay_out;
 
@@ -33,9 +33,11 @@ pub const REPLACE_AFTER: Duration = Duration::from_secs(600);
 /// A host that was slow this long, and not merely for a moment, is emptied where another can take its replicas: every
 /// write waits for the slowest member.
 pub const SLOW_MOVES_AFTER: Duration = Duration::from_secs(600);
-/// Hosts needed before groups are made.
-pub const STORAGE_HOSTS_MIN: usize = MEMBERS_MAX;
-/// Groups made when nothing else is said.
+/// The same where one member in sync is left: no write goes on before another has joined, and there is one copy. A host
+/// that was away this long is taken for failed (Spec 1.4). One that comes back with all but a tail is taken instead of
+/// one that is being filled.
+pub const REPLACE_FROZEN_AFTER: Duration = Duration::from_secs(30);
+/// Groups made for each number of copies when nothing else is said.
 pub const GROUPS_DEFAULT: usize = 12;
 
 /// A member has not heard a peer for a second.
@@ -113,8 +115,10 @@ pub struct Observed {
     pub heard: BTreeMap<NodeId, Heard>,
     /// Hosts that may hold replicas.
     pub storage: BTreeSet<NodeId>,
-    /// Groups a region should have.
+    /// Groups a region should have for each number of copies that is wanted.
     pub groups_wanted: usize,
+    /// How many copies of their blocks namespaces want. What was wanted once may be named longer; it is no harm.
+    pub replicas_wanted: BTreeSet<Replicas>,
     /// Too many hosts of a zone fell silent at once: nothing is moved to other hosts.
     pub storm: bool,
     /// Hosts that everything is moved off.
@@ -127,6 +131,8 @@ pub struct Observed {
     pub stalled: BTreeSet<(GroupId, NodeId)>,
     /// Hosts that got no further with a group lately: asked again only when there is no other.
     pub shunned: BTreeSet<(GroupId, NodeId)>,
+    /// Joiners that are filled with pages: they lack more than a tail.
+    pub paging: BTreeSet<(GroupId, NodeId)>,
 }
 
 impl Observed {
@@ -176,6 +182,7 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
         .filter_map(|(id, group)| {
             let mut nodes = lost_members(group, observed);
             nodes.extend(stalled_joiner(groups, (id, group), observed, &load));
+            nodes.extend(outrun_joiner(groups, (id, group), observed, &load));
             (!nodes.is_empty() && note(id)).then(|| DropMembers {
                 group: id.0,
                 epoch: group.epoch.0,
@@ -233,17 +240,21 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
     let joining: Vec<Joining> = joining.into_iter().chain(moving).collect();
     push(!joining.is_empty(), Op::AddJoining(AddJoining { groups: joining }));
     push(!moved.is_empty(), Op::MovePrimary(MovePrimary { groups: moved }));
-    if groups.groups.is_empty() && observed.groups_wanted > 0 {
-        let hosts: Vec<NodeId> = observed
-            .storage
-            .iter()
-            .copied()
-            .filter(|host| groups.stores(*host) && observed.is_running(*host))
-            .collect();
-        let laid = lay_out(groups, &hosts, observed.groups_wanted);
-        push(!laid.is_empty(), Op::CreateGroups(CreateGroups { namespace: String::new(), groups: laid }));
-    }
+    let laid = plan_groups(groups, observed);
+    push(!laid.is_empty(), Op::CreateGroups(CreateGroups { namespace: String::new(), groups: laid }));
     ops
+}
+
+/// Groups for a number of copies that is wanted and that none keeps, once enough hosts run; one number at a time, because
+/// what is laid out first counts for the next.
+fn plan_groups(groups: &Groups, observed: &Observed) -> Vec<NewGroup> {
+    let may_hold = |host: &NodeId| {
+        groups.stores(*host) && observed.is_running(*host) && !observed.draining.contains(host)
+    };
+    let hosts: Vec<NodeId> = observed.storage.iter().copied().filter(may_hold).collect();
+    let missing = observed.replicas_wanted.iter().filter(|replicas| !groups.keeps(**replicas));
+    let mut laid = missing.map(|replicas| lay_out(groups, &hosts, *replicas, observed.groups_wanted));
+    laid.find(|laid| !laid.is_empty()).unwrap_or_default()
 }
 
 /// Members to drop: those outside the largest set of in-sync members that all hear each other, and a joining one
@@ -318,6 +329,27 @@ fn stalled_joiner(
     (to_blame && observed.storage.iter().any(other)).then_some(joiner)
 }
 
+/// A joiner of a frozen group that is filled with pages, when a host is there again that lacks a tail at most: writes go
+/// on at once with that one. Joining costs a host this rank, so it ends.
+fn outrun_joiner(
+    groups: &Groups,
+    (id, group): (GroupId, &Group),
+    observed: &Observed,
+    load: &Load,
+) -> Option<NodeId> {
+    let joiner = group.joining()?.node;
+    let is_slower = group.frozen() && observed.paging.contains(&(id, joiner));
+    let mut complete = complete_hosts(groups, group).filter(|node| *node != joiner);
+    let outrun = is_slower && complete.any(|node| is_welcome(groups, (id, group), observed, load, node));
+    outrun.then_some(joiner)
+}
+
+/// Hosts that are no members and lack at most a tail: those of the last epoch that took writes, when it is over.
+fn complete_hosts<'a>(groups: &'a Groups, group: &'a Group) -> impl Iterator<Item = NodeId> + 'a {
+    let held = group.last_writable.iter().filter(|(node, life)| groups.serves(*node, *life));
+    held.map(|(node, _)| *node).filter(|node| group.member(*node).is_none())
+}
+
 /// Reports of silence that still count: said lately, by and about the present starts of the two hosts.
 ///
 /// A host that came back under another start is heard or not as that one; what an agent or a stream held back about
@@ -360,9 +392,9 @@ fn is_cut(fresh: &[&SilenceReport], a: Place, b: Place) -> bool {
     })
 }
 
-/// Every set of at least one of `members`, which are at most [`MEMBERS_MAX`].
+/// Every set of at least one of `members`, which are at most [`Replicas::MAX`].
 fn subsets(members: &[Member]) -> impl Iterator<Item = Vec<Member>> {
-    assert!(members.len() <= MEMBERS_MAX, "a group has at most three members");
+    assert!(members.len() <= Replicas::MAX.count(), "a group has at most five members in sync");
     (1_u32..1 << members.len()).map(|bits| {
         members.iter().enumerate().filter(|(index, _)| bits & 1 << index != 0).map(|(_, it)| *it).collect()
     })
@@ -385,14 +417,15 @@ fn reinstatable(groups: &Groups, group: &Group, observed: &Observed) -> Vec<Node
         .collect()
 }
 
-/// The next host to join a group that is short of members: one of its homes, or after [`REPLACE_AFTER`] another.
+/// The next host to join a group that is short of members: one of its homes, or after [`REPLACE_AFTER`] another, which a
+/// frozen group gets after [`REPLACE_FROZEN_AFTER`].
 fn joiner(
     groups: &Groups,
     (id, group): (GroupId, &Group),
     observed: &Observed,
     load: &Load,
 ) -> Option<NodeId> {
-    if group.joining().is_some() || group.members.len() >= MEMBERS_MAX {
+    if group.joining().is_some() || group.is_full() {
         return None;
     }
     // Someone has to fill it.
@@ -404,17 +437,15 @@ fn joiner(
     };
     let is_shunned = |node: &NodeId| observed.shunned.contains(&(id, *node));
     let stays = |node: &NodeId| !observed.draining.contains(node) && !is_shunned(node);
-    // What a home of the last writable epoch lacks is a tail at most, so a frozen group takes writes again at once.
-    let complete = |home: &NodeId| {
-        group.last_writable.iter().any(|(node, life)| node == home && groups.serves(*node, *life))
-    };
-    let homes = group.homes().filter(|home| able(home) && stays(home));
-    if let Some(home) = homes.min_by_key(|home| !complete(home)) {
-        return Some(home);
+    // With a host that lacks a tail at most a frozen group takes writes again at once, also when another has its place.
+    let welcome = complete_hosts(groups, group).chain(group.homes()).find(|node| able(node) && stays(node));
+    if welcome.is_some() {
+        return welcome;
     }
     let drained = group.homes().any(|home| group.member(home).is_none() && !stays(&home));
-    let away = group.short_since.is_some_and(|since| has_passed(REPLACE_AFTER, since, observed.wall));
-    if (away || drained || group.homes.len() < MEMBERS_MAX) && !observed.storm {
+    let patience = if group.frozen() { REPLACE_FROZEN_AFTER } else { REPLACE_AFTER };
+    let away = group.short_since.is_some_and(|since| has_passed(patience, since, observed.wall));
+    if (away || drained || group.homes.len() < group.replicas.count()) && !observed.storm {
         let others = observed.storage.iter().copied().filter(|node| able(node) && stays(node));
         let shares = others.filter_map(|node| {
             let device = load.device_for(groups, group, node)?;

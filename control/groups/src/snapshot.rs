@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Timestamp};
+use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Replicas, Timestamp};
 use prost::Message;
 
 use crate::model::{Device, DeviceState, Flaps, Group, Groups, Member, Role};
@@ -48,6 +48,9 @@ struct GroupRow {
     short_since_ms: Option<u64>,
     #[prost(message, repeated, tag = "9")]
     homes: Vec<MemberRow>,
+    /// 0 in a snapshot of a release in which every group had three.
+    #[prost(uint32, tag = "10")]
+    replicas: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -117,6 +120,7 @@ impl Groups {
                         .collect(),
                     homes: group.homes.iter().map(|(node, inc)| member(*node, *inc, false)).collect(),
                     short_since_ms: group.short_since.map(|since| since.0),
+                    replicas: group.replicas.get(),
                 })
                 .collect(),
             devices: self
@@ -195,8 +199,13 @@ impl Groups {
 
 fn group_of(row: GroupRow) -> Result<(GroupId, Group), SnapshotError> {
     let role = |joining| if joining { Role::Joining } else { Role::InSync };
+    let replicas = match row.replicas {
+        0 => Replicas::DEFAULT,
+        count => Replicas::new(count).ok_or(SnapshotError("how many replicas a group has"))?,
+    };
     let group = Group {
         namespace: row.namespace,
+        replicas,
         epoch: Epoch(row.epoch),
         primary: NodeId(row.primary),
         members: row
@@ -216,8 +225,7 @@ fn group_of(row: GroupRow) -> Result<(GroupId, Group), SnapshotError> {
         homes: row.homes.iter().map(|it| (NodeId(it.node), Incarnation(it.incarnation))).collect(),
         short_since: row.short_since_ms.map(Timestamp),
     };
-    if group.members.len() > crate::model::MEMBERS_MAX + 1
-        || !group.in_sync().any(|it| it.node == group.primary)
+    if group.members.len() > group.replicas.count() + 1 || !group.in_sync().any(|it| it.node == group.primary)
     {
         return Err(SnapshotError("a group"));
     }

@@ -15,5 +15,7 @@ mod kit;
 mod moves;
 #[path = "all/prop_groups.rs"]
 mod prop_groups;
+#[path = "all/replicas.rs"]
+mod replicas;
 #[path = "all/restarts.rs"]
 mod restarts;

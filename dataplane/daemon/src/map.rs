@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use nova_ring::snapshot::{HostDevice, HostMap};
-use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, PeerAddr};
+use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, PeerAddr, Replicas};
 use novafs_replica::{Configuration, GroupView, MemberView, NodeView, Role};
 
 /// Why a map cannot be used.
@@ -14,6 +14,8 @@ pub(crate) enum MapError {
     NoSelf,
     #[error("{node} has the address {given:?}, which is not ip:port")]
     Address { node: NodeId, given: String },
+    #[error("{group} has {given} replicas in the map: agent and novad are of different releases")]
+    Replicas { group: GroupId, given: u32 },
 }
 
 /// The devices of this host that may serve, each with the life under which it may.
@@ -57,16 +59,18 @@ pub(crate) fn configuration_of(map: &HostMap, node_lease_until: Duration) -> Res
                     role: if member.joining { Role::Joining } else { Role::InSync },
                 })
                 .collect();
+            let (id, given) = (GroupId(group.group), group.replicas);
             let view = GroupView {
                 epoch: Epoch(group.epoch),
                 primary: NodeId(group.primary),
+                replicas: Replicas::new(given).ok_or(MapError::Replicas { group: id, given })?,
                 members,
                 frozen: group.frozen,
                 former: group.former.iter().copied().map(NodeId).collect(),
             };
-            (GroupId(group.group), view)
+            Ok((id, view))
         })
-        .collect();
+        .collect::<Result<_, MapError>>()?;
     Ok(Configuration {
         version: map.version,
         self_node: NodeId(map.self_node),
@@ -96,6 +100,7 @@ mod tests {
                 frozen: false,
                 members: vec![HostMember { node: 2, incarnation: 1, joining: true }],
                 former: vec![5],
+                replicas: 4,
             }],
             region_era: 0,
             devices: vec![
@@ -110,7 +115,7 @@ mod tests {
         let read = configuration_of(&map(), Duration::from_secs(9)).expect("a sound map");
         let group = read.group(GroupId(3)).expect("named in the map");
         assert_eq!((group.epoch, group.members[0].role), (Epoch(4), Role::Joining));
-        assert_eq!(group.former, [NodeId(5)]);
+        assert_eq!((&group.former[..], group.replicas.get()), (&[NodeId(5)][..], 4));
         assert_eq!(read.addr(NodeId(2)).map(|addr| addr.to_string()).as_deref(), Some("127.0.0.1:9"));
         assert_eq!((read.confirmed, read.node_lease_until), (None, Duration::from_secs(9)));
         let seven = DeviceId(u128::from_be_bytes([7; 16]));

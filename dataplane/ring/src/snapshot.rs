@@ -83,6 +83,9 @@ pub struct HostGroup {
     /// Hosts that are no members now and may hold what members held: asked for a copy that no member has.
     #[prost(uint64, repeated, tag = "6")]
     pub former: Vec<u64>,
+    /// How many members it has when it is whole.
+    #[prost(uint32, tag = "7")]
+    pub replicas: u32,
 }
 
 /// A member of a group in the map.

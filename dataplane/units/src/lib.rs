@@ -8,6 +8,7 @@ mod class;
 mod group;
 mod id;
 mod page_sum;
+mod replicas;
 mod size;
 mod time;
 
@@ -17,6 +18,7 @@ pub use id::{
     BlockId, BootId, DeviceId, DiskIndex, GroupId, InodeId, NodeId, PeerAddr, SessionId, UnitIndex,
 };
 pub use page_sum::PageSum;
+pub use replicas::Replicas;
 pub use size::{
     BLOCK_BYTES_MAX, CREDIT_BYTES, FRAME_PAYLOAD_BYTES_MAX, GIB, KIB, MIB, PAGE_BYTES, SEGMENT_BYTES,
     UNIT_LOG2_DEFAULT, UNIT_LOG2_MAX, UNIT_LOG2_MIN,

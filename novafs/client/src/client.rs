@@ -58,7 +58,7 @@ pub struct UnitPlace {
     pub stored_bytes: u32,
 }
 
-/// Units asked for in one locate: three replicas of each fit its reply.
+/// Units asked for in one locate: five replicas of each fit its reply.
 const LOCATE_UNITS: u16 = 1024;
 /// Room for the reply to one locate.
 const LOCATE_BYTES: u32 = 1 << 20;

@@ -26,8 +26,6 @@ pub const SYMLINK_BYTES_MAX: usize = 4095;
 pub const XATTR_NAME_BYTES_MAX: usize = 255;
 /// Names and values of the extended attributes of one inode together, hence also one value, as on Linux.
 pub const XATTR_BYTES_MAX: usize = 65_536;
-/// Copies of a block.
-pub const REPLICAS_MAX: u32 = 3;
 /// Entries of one page of a listing.
 pub const LIST_MAX: u32 = 4096;
 /// Bytes of one page of a listing, as they are estimated on the wire: a page fits the smaller reply of a ring.

@@ -3,7 +3,7 @@
 use core::ops::Bound;
 use std::sync::Arc;
 
-use nova_units::{InodeId, Timestamp};
+use nova_units::{InodeId, Replicas, Timestamp};
 
 use crate::answer::{Code, Failure};
 use crate::limits::{LIST_BLOCKS_PER_FILE_MAX, LIST_BYTES_MAX, LIST_MAX};
@@ -269,17 +269,17 @@ impl Namespace {
         })
     }
 
-    /// Room at `path`, when the devices of the region have room for `bytes_total` of file data: less where a quota of
-    /// a directory on the way says so.
+    /// Room at `path`, when the devices of the region have `device_bytes` in all, for file data in as many copies as the
+    /// namespace there wants: less where a quota of a directory on the way says so.
     ///
     /// # Errors
     /// A bad path, or none that exists.
-    pub fn statfs(&self, base: u64, path: &str, bytes_total: u64) -> Result<Capacity, Failure> {
+    pub fn statfs(&self, base: u64, path: &str, device_bytes: u64) -> Result<Capacity, Failure> {
         let id = self.resolve(&Path::parse_at(base, path)?)?;
-        let used = self.inode(ROOT).weight().bytes.saturating_add(self.trash_totals.bytes);
+        let copies = u64::from(self.space_of(id).replicas.get());
         let mut room = Capacity {
-            bytes_total,
-            bytes_free: bytes_total.saturating_sub(used),
+            bytes_total: device_bytes / copies,
+            bytes_free: device_bytes.saturating_sub(self.stored_bytes()) / copies,
             files: self.inodes.len() as u64,
             files_max: self.inodes_max,
         };
@@ -295,6 +295,20 @@ impl Namespace {
             }
         }
         Ok(room)
+    }
+
+    /// Bytes on devices, as if all files had the copies that their namespaces want today, and the trash the usual ones.
+    fn stored_bytes(&self) -> u64 {
+        let stored = |bytes: u64, replicas: Replicas| bytes.saturating_mul(replicas.get().into());
+        let all = self.inode(ROOT).weight().bytes.saturating_add(self.trash_totals.bytes);
+        let spaces = self.spaces.iter().filter(|(id, _)| self.space_id(**id).is_some());
+        let of_spaces = spaces.map(|(id, space)| (self.inode(*id).weight().bytes, space.replicas));
+        let (mut rest, mut sum) = (all, 0_u64);
+        for (bytes, replicas) in of_spaces {
+            rest = rest.saturating_sub(bytes);
+            sum = sum.saturating_add(stored(bytes, replicas));
+        }
+        sum.saturating_add(stored(rest, Replicas::DEFAULT))
     }
 
     /// What lies in the trash with a number above `after`, of the namespace `space` or, when that is empty, of all;

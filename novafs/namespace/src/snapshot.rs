@@ -17,7 +17,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use nova_units::{BlockId, GroupId, InodeId, SessionId, Timestamp};
+use nova_units::{BlockId, GroupId, InodeId, Replicas, SessionId, Timestamp};
 use prost::Message;
 
 use self::inode::{InodeRow, TotalsRow};
@@ -305,7 +305,7 @@ impl Namespace {
             let unit_log2 = row.unit_log2.map_or(Ok(default.unit_log2), u8::try_from);
             let space = Space {
                 key_domain: row.key_domain,
-                replicas: row.replicas,
+                replicas: Replicas::new(row.replicas).ok_or(SnapshotError::Damaged("a namespace"))?,
                 retention: row.retention_ms.map(Duration::from_millis),
                 undelete: row.undelete_ms.map_or(default.undelete, Duration::from_millis),
                 unit_log2: unit_log2.map_err(|_| SnapshotError::Damaged("a namespace"))?,
@@ -475,7 +475,7 @@ fn space_row(id: InodeId, space: &Space) -> SpaceRow {
     SpaceRow {
         inode: id.0,
         key_domain: space.key_domain,
-        replicas: space.replicas,
+        replicas: space.replicas.get(),
         retention_ms: space.retention.map(millis),
         undelete_ms: Some(millis(space.undelete)),
         unit_log2: Some(space.unit_log2.into()),

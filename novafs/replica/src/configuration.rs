@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use nova_units::{BootId, Epoch, GroupId, Incarnation, NodeId, PeerAddr};
+use nova_units::{BootId, Epoch, GroupId, Incarnation, NodeId, PeerAddr, Replicas};
 
 /// Fewest in-sync members that may acknowledge a write (design: NovaFS protocol 3, step 5).
-pub const IN_SYNC_MIN: usize = 2;
+pub const IN_SYNC_MIN: usize = Replicas::MIN.count();
 
 /// One version of the controllers' decisions, as a storage host or an edge sees them.
 ///
@@ -44,6 +44,8 @@ pub struct GroupView {
     pub epoch: Epoch,
     /// The member that orders writes.
     pub primary: NodeId,
+    /// How many members it has when it is whole.
+    pub replicas: Replicas,
     /// In-sync and joining members.
     pub members: Vec<MemberView>,
     /// True while too few members are in sync to acknowledge a write.
@@ -128,6 +130,7 @@ mod tests {
         GroupView {
             epoch: Epoch(3),
             primary: NodeId(1),
+            replicas: Replicas::DEFAULT,
             members: members.collect(),
             frozen,
             former: Vec::new(),

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nova_api::cluster::{self as api, StatusResponse, member};
 use serde::Serialize;
 
-use super::REPLICAS;
+use super::replicas_of;
 use super::view::{DeviceView, devices_of, devices_table, node_state};
 use crate::output;
 
@@ -237,7 +237,7 @@ impl HealthView {
         if !degraded.is_empty() {
             let blocks: u64 = degraded.iter().map(|group| group.blocks).sum();
             reasons.push(format!(
-                "{} of {} groups have fewer than {REPLICAS} members in sync ({blocks} blocks counted in them)",
+                "{} of {} groups have fewer members in sync than they should ({blocks} blocks counted in them)",
                 degraded.len(),
                 groups.len()
             ));
@@ -408,14 +408,15 @@ fn group_health(
         |count: fn(&api::GroupHealth) -> u64| known.iter().map(|health| count(health)).max().unwrap_or(0);
     let (blocks, units) = (most(|health| health.blocks), most(|health| health.units));
     let risky: u64 = known.iter().map(|health| u64::from(health.risky_blocks)).sum();
-    let all_at_risk = in_sync < REPLICAS || known.iter().any(|health| health.damaged);
+    let wanted = replicas_of(group);
+    let all_at_risk = in_sync < wanted || known.iter().any(|health| health.damaged);
     let filling = fillings.iter().find(|(of, _)| *of == group.group).map(|(_, filling)| filling.clone());
     let ages = with_role(member::Role::InSync)
         .map(|member| said(member).and_then(|health| age(health.verified_since_ms, now_ms)));
     GroupHealth {
         group: group.group,
         in_sync,
-        wanted: REPLICAS,
+        wanted,
         blocks,
         units,
         blocks_at_risk: if all_at_risk { blocks.max(risky) } else { risky },

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use nova_api::cluster::{self as api, StatusResponse, device, member, node};
 use serde::Serialize;
 
-use super::REPLICAS;
 use super::health::Filling;
+use super::replicas_of;
 use crate::dev::region::Region;
 use crate::output;
 
@@ -233,6 +233,8 @@ struct GroupView {
     primary: u64,
     frozen: bool,
     in_sync: bool,
+    /// How many members it has when it is whole.
+    replicas: usize,
     members: Vec<MemberView>,
 }
 
@@ -267,7 +269,7 @@ fn member_role(member: &api::Member) -> &'static str {
 /// Whether a group has all its replicas and serves.
 pub(super) fn is_in_sync(group: &api::Group) -> bool {
     let in_sync = group.members.iter().filter(|member| member.role() == member::Role::InSync).count();
-    in_sync >= REPLICAS && in_sync == group.members.len() && !group.frozen
+    in_sync >= replicas_of(group) && in_sync == group.members.len() && !group.frozen
 }
 
 impl HostView {
@@ -426,6 +428,7 @@ impl StatusView {
                     primary: group.primary,
                     frozen: group.frozen,
                     in_sync: is_in_sync(group),
+                    replicas: replicas_of(group),
                     members: group
                         .members
                         .iter()
@@ -483,20 +486,25 @@ impl StatusView {
                 let state = match (group.frozen, group.in_sync) {
                     (true, _) => "frozen",
                     (false, true) => "in sync",
-                    (false, false) if in_sync >= REPLICAS => "moving",
+                    (false, false) if in_sync >= group.replicas => "moving",
                     (false, false) => "degraded",
                 };
                 let primary = if group.primary == 0 { String::new() } else { host(group.primary) };
                 [
                     group.group.to_string(),
                     group.epoch.to_string(),
+                    format!("{in_sync} of {}", group.replicas),
                     state.to_owned(),
                     primary,
                     members.join(" "),
                 ]
             })
             .collect();
-        text.push_str(&output::table(["GROUP", "EPOCH", "STATE", "PRIMARY", "MEMBERS"], &[0, 1], &groups));
+        text.push_str(&output::table(
+            ["GROUP", "EPOCH", "IN SYNC", "STATE", "PRIMARY", "MEMBERS"],
+            &[0, 1],
+            &groups,
+        ));
         writeln!(text, "\n{} of {} groups are in sync", self.groups_in_sync, self.groups_total)
             .expect("writing to a String does not fail");
         writeln!(text, "{}", self.collection.text()).expect("writing to a String does not fail");
@@ -668,7 +676,7 @@ mod tests {
     }
 
     #[test]
-    fn only_three_replicas_in_sync_make_a_group_whole() {
+    fn only_all_its_replicas_in_sync_make_a_group_whole() {
         let member = |role: member::Role| api::Member { role: role.into(), ..api::Member::default() };
         let group = |roles: &[member::Role], frozen| api::Group {
             members: roles.iter().copied().map(member).collect(),
@@ -680,5 +688,9 @@ mod tests {
         assert!(!is_in_sync(&group(&[InSync; 2], false)));
         assert!(!is_in_sync(&group(&[InSync, InSync, InSync, Joining], false)));
         assert!(!is_in_sync(&group(&[InSync; 3], true)));
+        for (members, replicas) in [(2, 2), (4, 4), (5, 5)] {
+            let of = |members| api::Group { replicas, ..group(&vec![InSync; members], false) };
+            assert!(is_in_sync(&of(members)) && !is_in_sync(&of(members - 1)), "{replicas} replicas");
+        }
     }
 }

@@ -54,7 +54,7 @@ struct FindingView {
 pub(super) fn run(global: &Global) -> anyhow::Result<()> {
     let region = Region::load(&global.region_folder()?)?;
     let hosts: BTreeMap<u64, String> =
-        cluster::nodes_of(&region)?.into_iter().map(|node| (node.node, node.name)).collect();
+        cluster::map_of(&region)?.nodes.into_iter().map(|node| (node.node, node.name)).collect();
     let mut meter = Meter::steps(global.progress);
     meter.say("reading the file metadata");
     let (mut findings, mut summary) = (Vec::new(), None);

@@ -28,6 +28,8 @@ struct UnitView {
     /// Where in the file the unit begins.
     offset: u64,
     group: u32,
+    /// How many copies the group keeps of every block when it is whole; 0: not known.
+    replicas_wanted: usize,
     /// What the block is sealed under.
     key_domain: u32,
     key_version: u32,
@@ -59,19 +61,34 @@ pub(super) fn run(global: &Global, client: &Client, path: &str) -> anyhow::Resul
     let path = path::checked(path)?;
     let resolved = client.resolve(&path)?;
     let (places, silent) = client.locate(&path)?;
-    let hosts = hosts(global);
+    let known = Known::of(global);
     let view = View {
         bytes: resolved.entry.as_ref().map_or(0, |entry| entry.bytes),
-        units: units(&resolved, places, &hosts),
-        silent: silent.into_iter().map(|node| host(&hosts, node).name).collect(),
+        units: units(&resolved, places, &known),
+        silent: silent.into_iter().map(|node| known.host(node).name).collect(),
         path,
     };
     output::print(global.json, &view, View::text)
 }
 
-/// The hosts by node id. Names help people and are not worth an error: without controllers the ids are shown.
-fn hosts(global: &Global) -> BTreeMap<u64, Host> {
-    let known = || -> anyhow::Result<_> {
+/// What the controllers know of hosts and groups, by their ids.
+#[derive(Debug, Default)]
+struct Known {
+    hosts: BTreeMap<u64, Host>,
+    /// How many replicas each group has.
+    replicas: BTreeMap<u32, usize>,
+}
+
+impl Known {
+    /// Asks them. Names help people and are not worth an error: without controllers the ids are shown.
+    fn of(global: &Global) -> Self {
+        Self::ask(global).unwrap_or_else(|error| {
+            eprintln!("nova: hosts are shown by number: {error:#}");
+            Self::default()
+        })
+    }
+
+    fn ask(global: &Global) -> anyhow::Result<Self> {
         let region = Region::load(&global.region_folder()?)?;
         let devices = |node: &nova_api::cluster::Node| {
             let host = region.hosts.iter().find(|host| host.name == node.name);
@@ -80,24 +97,21 @@ fn hosts(global: &Global) -> BTreeMap<u64, Host> {
             let named = |it: &nova_api::cluster::Device| Some((output::hex(&it.device), path(it.place?)?));
             node.devices.iter().filter_map(named).collect()
         };
-        let nodes = cluster::nodes_of(&region)?.into_iter();
-        Ok(nodes.map(|node| (node.node, Host { devices: devices(&node), name: node.name })).collect())
-    };
-    known().unwrap_or_else(|error| {
-        eprintln!("nova: hosts are shown by number: {error:#}");
-        BTreeMap::new()
-    })
-}
+        let map = cluster::map_of(&region)?;
+        let named =
+            |node: nova_api::cluster::Node| (node.node, Host { devices: devices(&node), name: node.name });
+        let replicas = map.groups.iter().map(|group| (group.group, cluster::replicas_of(group))).collect();
+        Ok(Self { hosts: map.nodes.into_iter().map(named).collect(), replicas })
+    }
 
-fn host(hosts: &BTreeMap<u64, Host>, node: u64) -> Host {
-    hosts
-        .get(&node)
-        .cloned()
-        .unwrap_or_else(|| Host { name: format!("node {node}"), devices: BTreeMap::new() })
+    fn host(&self, node: u64) -> Host {
+        let unknown = || Host { name: format!("node {node}"), devices: BTreeMap::new() };
+        self.hosts.get(&node).cloned().unwrap_or_else(unknown)
+    }
 }
 
 /// Replicas gathered under their units, in order of the file.
-fn units(resolved: &Resolved, places: Vec<UnitPlace>, hosts: &BTreeMap<u64, Host>) -> Vec<UnitView> {
+fn units(resolved: &Resolved, places: Vec<UnitPlace>, known: &Known) -> Vec<UnitView> {
     let blocks: BTreeMap<_, _> = resolved.blocks.iter().map(|block| (block.block, block)).collect();
     let mut units: BTreeMap<(u64, u64, u32), UnitView> = BTreeMap::new();
     for place in places {
@@ -110,11 +124,12 @@ fn units(resolved: &Resolved, places: Vec<UnitPlace>, hosts: &BTreeMap<u64, Host
             unit: place.unit,
             offset,
             group: place.group.0,
+            replicas_wanted: known.replicas.get(&place.group.0).copied().unwrap_or(0),
             key_domain,
             key_version,
             replicas: Vec::new(),
         });
-        let Host { name, mut devices } = host(hosts, place.node);
+        let Host { name, mut devices } = known.host(place.node);
         let device = format!("{:032x}", place.device);
         unit.replicas.push(ReplicaView {
             node: place.node,
@@ -128,6 +143,16 @@ fn units(resolved: &Resolved, places: Vec<UnitPlace>, hosts: &BTreeMap<u64, Host
     units.into_values().collect()
 }
 
+impl UnitView {
+    /// Copies that were found, of those that there should be.
+    fn copies(&self) -> String {
+        match self.replicas_wanted {
+            0 => self.replicas.len().to_string(),
+            wanted => format!("{} of {wanted}", self.replicas.len()),
+        }
+    }
+}
+
 impl View {
     fn text(&self) -> String {
         let mut rows = Vec::new();
@@ -139,6 +164,7 @@ impl View {
                     once(unit.block.clone()),
                     once(unit.unit.to_string()),
                     once(unit.group.to_string()),
+                    once(unit.copies()),
                     replica.host.clone(),
                     replica.device.clone(),
                     replica.position.to_string(),
@@ -146,8 +172,8 @@ impl View {
                 ]);
             }
         }
-        let heading = ["OFFSET", "BLOCK", "UNIT", "GROUP", "HOST", "DEVICE", "POSITION", "STORED"];
-        let mut text = output::table(heading, &[0, 2, 3, 6, 7], &rows);
+        let heading = ["OFFSET", "BLOCK", "UNIT", "GROUP", "COPIES", "HOST", "DEVICE", "POSITION", "STORED"];
+        let mut text = output::table(heading, &[0, 2, 3, 7, 8], &rows);
         for host in &self.silent {
             text.push_str(&format!("{host} did not answer\n"));
         }
@@ -188,12 +214,13 @@ mod tests {
                 ]),
             },
         )]);
+        let known = Known { hosts, replicas: BTreeMap::from([(2, 4)]) };
         let places = vec![place(7, 0, 4), place(9, 1, 4), place(9, 1, 5)];
         let view = View {
             path: "/hot/a".into(),
             bytes: 3,
-            units: units(&resolved, places, &hosts),
-            silent: vec![host(&hosts, 6).name],
+            units: units(&resolved, places, &known),
+            silent: vec![known.host(6).name],
         };
         let json = serde_json::to_value(&view).unwrap();
         assert_eq!((&json["units"][0]["offset"], &json["units"][0]["unit"]), (&65536.into(), &1.into()));
@@ -203,6 +230,11 @@ mod tests {
         assert_eq!(json["units"][0]["replicas"][1]["device_path"], serde_json::Value::Null);
         assert_eq!(json["units"][1]["offset"], 1 << 20);
         assert_eq!(json["silent"][0], "node 6");
-        assert!(view.text().contains("node 6 did not answer"));
+        assert_eq!(json["units"][1]["replicas_wanted"], 4);
+        assert!(
+            view.text().contains("node 6 did not answer") && view.text().contains("2 of 4"),
+            "{}",
+            view.text()
+        );
     }
 }

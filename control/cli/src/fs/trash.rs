@@ -1,6 +1,7 @@
 //! `nova fs trash` and `nova fs space`: what can come back, and the rules of a namespace.
 
 use clap::{Args, Subcommand};
+use nova_units::Replicas;
 use novafs_client::{Client, SpaceRules, Trashed};
 use serde::Serialize;
 
@@ -116,8 +117,8 @@ pub(crate) struct Space {
     /// How long what is removed can come back, as 7d; 0: not at all.
     #[arg(long, value_name = "TIME", value_parser = duration_ms)]
     undelete: Option<u64>,
-    /// Copies of each new block, 1 to 3.
-    #[arg(long, value_name = "COUNT")]
+    /// Copies of each new block, 2 to 5, each on another storage host.
+    #[arg(long, value_name = "COUNT", value_parser = replicas)]
     replicas: Option<u32>,
     /// Key domain of its files; only while the namespace is empty.
     #[arg(long, value_name = "NUMBER")]
@@ -138,6 +139,12 @@ struct SpaceView {
     replicas: u32,
     key_domain: u32,
     unit_log2: u32,
+}
+
+/// A number of copies that a namespace may keep.
+fn replicas(text: &str) -> Result<u32, String> {
+    let known = text.parse().ok().and_then(Replicas::new);
+    known.map(Replicas::get).ok_or_else(|| Replicas::RANGE.to_owned())
 }
 
 /// A time as people type it, in ms.
@@ -229,6 +236,14 @@ mod tests {
             (duration_text(2_592_000_000), duration_text(90_000)),
             ("30d".to_owned(), "90s".to_owned())
         );
+    }
+
+    #[test]
+    fn one_copy_alone_cannot_be_asked_for() {
+        assert_eq!(["2", "5"].map(replicas), [Ok(2), Ok(5)]);
+        for wrong in ["1", "6", "0", "-2", "two"] {
+            assert!(replicas(wrong).unwrap_err().contains("2 to 5"), "{wrong}");
+        }
     }
 
     #[test]

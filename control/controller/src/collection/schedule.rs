@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use nova_groups::MEMBERS_MAX;
-use nova_units::Timestamp;
+use nova_units::{Replicas, Timestamp};
 use serde::Deserialize;
 
 /// Spec E.2: from here on space is short: removed files are collected at once, and a full pass does not wait.
@@ -76,16 +75,15 @@ pub(crate) fn used_percent(total: u64, free: u64) -> Option<u64> {
 }
 
 /// Stored bytes of the trash that go early so that no device is critically full. What a device is too full by is a part
-/// of what goes only: every byte is on three devices of all.
-pub(super) fn purge_bytes(devices: &[(u64, u64)]) -> u64 {
+/// of what goes only: every byte is on as many devices of all as it has copies, which are `replicas` at least.
+pub(super) fn purge_bytes(devices: &[(u64, u64)], replicas: Replicas) -> u64 {
     let excess = |(total, free): &(u64, u64)| {
         let allowed = u128::from(*total) * u128::from(CRITICAL_PERCENT) / 100;
         u128::from(total.saturating_sub(*free)).saturating_sub(allowed)
     };
     let worst = devices.iter().map(excess).max().unwrap_or(0);
-    let share = u128::try_from(devices.len().max(MEMBERS_MAX)).unwrap_or(u128::MAX);
-    let members = u128::try_from(MEMBERS_MAX).expect("three");
-    u64::try_from((worst * share).div_ceil(members)).unwrap_or(u64::MAX)
+    let share = u128::try_from(devices.len().max(replicas.count())).unwrap_or(u128::MAX);
+    u64::try_from((worst * share).div_ceil(replicas.get().into())).unwrap_or(u64::MAX)
 }
 
 /// Whether a full pass is due: the hour has come since the last one, there never was one, or space is short.
@@ -132,11 +130,13 @@ mod tests {
 
     #[test]
     fn trash_goes_early_for_what_the_fullest_device_is_above_ninety_percent() {
-        assert_eq!(purge_bytes(&[]), 0);
-        assert_eq!(purge_bytes(&[(1000, 100), (1000, 500), (1000, 1000)]), 0);
-        assert_eq!(purge_bytes(&[(1000, 60), (1000, 500), (1000, 1000)]), 40);
-        // A sixth host: half of what goes is on the full one.
-        assert_eq!(purge_bytes(&[(1000, 60), (1000, 90), (0, 0), (10, 10), (10, 10), (10, 10)]), 80);
+        let purge = |devices: &[(u64, u64)]| purge_bytes(devices, Replicas::DEFAULT);
+        assert_eq!(purge(&[]), 0);
+        assert_eq!(purge(&[(1000, 100), (1000, 500), (1000, 1000)]), 0);
+        assert_eq!(purge(&[(1000, 60), (1000, 500), (1000, 1000)]), 40);
+        // A sixth host: half of what goes is on the full one, and a third of it in groups of two.
+        let six = [(1000, 60), (1000, 90), (0, 0), (10, 10), (10, 10), (10, 10)];
+        assert_eq!((purge(&six), purge_bytes(&six, Replicas::MIN)), (80, 120));
     }
 
     #[test]

@@ -289,3 +289,50 @@ async fn many_clients_write_at_once_and_a_follower_names_the_leader() {
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
     assert_eq!(refused.metadata().get("nova-leader").unwrap().to_str().unwrap(), region.members[&leader]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_wants_no_more_copies_than_hosts_and_its_blocks_go_to_groups_of_its_count() {
+    let region = Region::start();
+    let mut client = Client { id: 77, sequence: 0 };
+    let mut hosts = Vec::new();
+    for number in 1..=3 {
+        let mut host = Host::join(&region, number, 100 + number).await;
+        host.mount().await;
+        host.heartbeat().await;
+        hosts.push(host);
+    }
+    let mut maps = Maps::watch(&region, "h1").await;
+    maps.until("groups", |map| map.groups.len() == 12).await;
+    let opened = client.ask(&region, Ask::OpenSession(pb::OpenSession { lease_ms: 60_000 })).await;
+    let Told::SessionOpened(opened) = opened else { panic!("{opened:?}") };
+    let set = |replicas| {
+        let name = "hot".into();
+        Ask::SetSpace(pb::SetSpace { name, replicas: Some(replicas), ..pb::SetSpace::default() })
+    };
+    for (replicas, reason) in [(1, "2 to 5 copies"), (6, "2 to 5 copies"), (4, "add hosts first")] {
+        let told = client.ask(&region, set(replicas)).await;
+        let Told::Failure(refused) = told else { panic!("{replicas}: {told:?}") };
+        assert!(refused.code() == Code::Invalid && refused.message.contains(reason), "{refused:?}");
+    }
+    // The controller that leads the files may not have heard of all hosts yet.
+    while code(&client.ask(&region, set(2)).await).is_some() {}
+    let reserve = pb::ReserveBlocks { session: opened.session, count: 12, namespace: "hot".into() };
+    let reserved = loop {
+        for host in &mut hosts {
+            host.heartbeat().await;
+        }
+        match client.ask(&region, Ask::ReserveBlocks(reserve.clone())).await {
+            Told::BlocksReserved(reserved) => break reserved,
+            other => assert_eq!(code(&other), Some(Code::NoGroups)),
+        }
+    };
+    let map = maps.until("groups of two", |map| map.groups.len() == 24).await;
+    let of_two = map.groups.iter().filter(|group| group.replicas == 2 && group.members.len() == 2);
+    let mut groups = reserved.groups;
+    groups.sort_unstable();
+    assert_eq!(groups, of_two.map(|group| group.group).collect::<Vec<_>>());
+    let other = pb::ReserveBlocks { namespace: "warm".into(), ..reserve };
+    let told = client.ask(&region, Ask::ReserveBlocks(other)).await;
+    let Told::BlocksReserved(reserved) = told else { panic!("{told:?}") };
+    assert!(reserved.groups.iter().all(|group| !groups.contains(group)), "{reserved:?}");
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nova_groups::{
     Answer, Command, Group, Groups, Heard, Mount, MountReport, Observed, Op, Restart, SilenceReport,
 };
-use nova_units::{BootId, DeviceId, GroupId, Incarnation, NodeId, Timestamp};
+use nova_units::{BootId, DeviceId, GroupId, Incarnation, NodeId, Replicas, Timestamp};
 
 /// Groups, a clock, and the soft state that a leader would have.
 #[derive(Clone)]
@@ -35,6 +35,11 @@ impl Region {
 
     /// A host for each entry, with a mounted device for each size in it, in GiB; and `groups` groups over them.
     pub(crate) fn with_devices(hosts: &[&[u64]], groups: usize) -> Self {
+        Self::with_replicas(hosts, groups, &[Replicas::DEFAULT])
+    }
+
+    /// The same, with `groups` groups for each of these numbers of replicas.
+    pub(crate) fn with_replicas(hosts: &[&[u64]], groups: usize, wanted: &[Replicas]) -> Self {
         let devices: BTreeMap<u64, BTreeMap<u128, u64>> = (1..)
             .zip(hosts)
             .map(|(host, sizes)| {
@@ -47,6 +52,7 @@ impl Region {
             wall: Timestamp(1_000_000),
             leading_since: secs(100),
             groups_wanted: groups,
+            replicas_wanted: wanted.iter().copied().collect(),
             storage,
             ..Observed::default()
         };
@@ -183,8 +189,9 @@ pub(crate) fn check_step(before: &Groups, after: &Groups) {
     for (id, group) in after.iter() {
         let nodes: BTreeSet<NodeId> = group.members.iter().map(|member| member.node).collect();
         assert_eq!(nodes.len(), group.members.len(), "{id} has a member twice");
-        assert!(group.members.len() <= 4 && group.in_sync().count() <= 3);
-        assert!(group.homes.len() <= 3, "{id} has too many homes");
+        let replicas = group.replicas.count();
+        assert!(group.members.len() <= replicas + 1 && group.in_sync().count() <= replicas);
+        assert!(group.homes.len() <= replicas, "{id} has too many homes");
         let in_sync: BTreeSet<(NodeId, Incarnation)> =
             group.in_sync().map(|member| (member.node, member.incarnation)).collect();
         assert!(!in_sync.is_empty(), "{id} lost its last in-sync member");
@@ -194,6 +201,7 @@ pub(crate) fn check_step(before: &Groups, after: &Groups) {
         );
         assert_eq!(group.frozen(), in_sync.len() < 2);
         let Some(old) = before.group(id) else { continue };
+        assert_eq!(group.replicas, old.replicas, "{id} keeps its number of replicas");
         if old == group {
             continue;
         }

@@ -4,13 +4,13 @@ use nova_groups::{
     AddJoining, Admit, Answer, Command, ConfirmGroup, Drop, DropMembers, FailDevice, Groups, Joining, Mount,
     MovePrimary, Op, ReadyReport, Reinstate, ReinstateGroup, Restart,
 };
-use nova_units::{DeviceId, GroupId, NodeId};
+use nova_units::{DeviceId, GroupId, NodeId, Replicas};
 use proptest::prelude::*;
 
 use crate::kit::{Region, check_step, device, secs};
 
-const HOSTS: u64 = 4;
-const HOSTS_LEN: usize = 4;
+const HOSTS: u64 = 6;
+const HOSTS_LEN: usize = 6;
 const _: () = assert!(HOSTS == HOSTS_LEN as u64);
 /// Devices of each host, of different sizes.
 const DEVICES: u128 = 2;
@@ -91,6 +91,11 @@ enum Happening {
     Ready(u32),
     Drain(u64, bool),
     Slow(u64, bool),
+    Page(u32),
+}
+
+fn replicas() -> impl Strategy<Value = Replicas> {
+    prop::sample::select(Replicas::all().collect::<Vec<_>>())
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -105,6 +110,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         3 => (1..=GROUPS).prop_map(Happening::Ready),
         1 => (1..=HOSTS, any::<bool>()).prop_map(|(host, on)| Happening::Drain(host, on)),
         1 => (1..=HOSTS, any::<bool>()).prop_map(|(host, on)| Happening::Slow(host, on)),
+        1 => (1..=GROUPS).prop_map(Happening::Page),
     ]
 }
 
@@ -112,8 +118,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_commands_in_any_order_keep_the_rules(rolls in prop::collection::vec(dice(), 0..80)) {
-        let mut groups = Region::with_devices(&[SIZES; HOSTS_LEN], GROUPS as usize).groups;
+    fn any_commands_in_any_order_keep_the_rules(replicas in replicas(), rolls in prop::collection::vec(dice(), 0..80)) {
+        let mut groups = Region::with_replicas(&[SIZES; HOSTS_LEN], GROUPS as usize, &[replicas]).groups;
         let mut twin = groups.clone();
         for (number, roll) in rolls.iter().enumerate() {
             let command = Command { at_ms: 2_000_000 + 1000 * number as u64, op: Some(command(&groups, roll)) };
@@ -127,8 +133,11 @@ proptest! {
     }
 
     #[test]
-    fn what_is_planned_on_a_state_is_accepted_by_it(happenings in prop::collection::vec(happening(), 0..60)) {
-        let mut region = Region::with_devices(&[SIZES; HOSTS_LEN], GROUPS as usize);
+    fn what_is_planned_on_a_state_is_accepted_by_it(
+        replicas in replicas(),
+        happenings in prop::collection::vec(happening(), 0..60),
+    ) {
+        let mut region = Region::with_replicas(&[SIZES; HOSTS_LEN], GROUPS as usize, &[replicas]);
         let mut up = [true; HOSTS_LEN + 1];
         let mut boot = 50_000;
         for happening in happenings {
@@ -160,6 +169,9 @@ proptest! {
                 Happening::Drain(host, false) => drop(region.observed.draining.remove(&NodeId(host))),
                 Happening::Slow(host, true) => drop(region.observed.slow.insert(NodeId(host))),
                 Happening::Slow(host, false) => drop(region.observed.slow.remove(&NodeId(host))),
+                Happening::Page(id) => {
+                    region.observed.paging = region.group(id).members.iter().map(|it| (GroupId(id), it.node)).collect();
+                }
                 Happening::Ready(id) => {
                     let group = region.group(id);
                     if let Some(joiner) = group.members.iter().find(|it| it.role == nova_groups::Role::Joining) {
@@ -176,6 +188,7 @@ proptest! {
         region.observed.silences.clear();
         region.observed.mounts.clear();
         region.observed.draining.clear();
+        region.observed.paging.clear();
         region.observed.slow.clear();
         let all: Vec<u64> = (1..=HOSTS).collect();
         for host in 1..=HOSTS {
@@ -192,7 +205,7 @@ proptest! {
             region.settle();
         }
         for (id, group) in region.groups.iter() {
-            prop_assert_eq!(group.in_sync().count(), 3, "{} did not heal: {:?}", id, group);
+            prop_assert_eq!(group.in_sync().count(), replicas.count(), "{} did not heal: {:?}", id, group);
         }
     }
 }

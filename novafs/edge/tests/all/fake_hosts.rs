@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use nova_device::mem::MemShard;
 use nova_device::{Clock, PeerError, Peers, Reply, Request, Shard};
-use nova_units::{BlockId, CommitPoint, Epoch, Generation, GroupId, Incarnation, NodeId, Seq, UnitIndex};
+use nova_units::{
+    BlockId, CommitPoint, Epoch, Generation, GroupId, Incarnation, NodeId, Replicas, Seq, UnitIndex,
+};
 use novafs_format::{Cut, LogEntry};
 use novafs_replica::{Answer, Configuration, GroupView, MemberView, Message, NodeView, Role, Versioned};
 
@@ -44,8 +46,14 @@ pub(crate) fn map(version: u64, epoch: u64) -> Rc<Configuration> {
     let members = (1..=3)
         .map(|node| MemberView { node: NodeId(node), incarnation: Incarnation(1), role: Role::InSync })
         .collect();
-    let view =
-        GroupView { epoch: Epoch(epoch), primary: NodeId(1), members, frozen: false, former: Vec::new() };
+    let view = GroupView {
+        epoch: Epoch(epoch),
+        primary: NodeId(1),
+        replicas: Replicas::DEFAULT,
+        members,
+        frozen: false,
+        former: Vec::new(),
+    };
     Rc::new(Configuration {
         version,
         self_node: NodeId(9),

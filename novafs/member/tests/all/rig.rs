@@ -11,7 +11,7 @@ use nova_device::sync::oneshot;
 use nova_device::{Handler, Incoming, PeerError, Peers, Reply, Request, Shard};
 use nova_units::{
     BlockId, BootId, DeviceId, DiskIndex, Epoch, Generation, GroupId, Incarnation, NodeId, Priority,
-    TaskClass, UnitIndex,
+    Replicas, TaskClass, UnitIndex,
 };
 use novafs_format::seal::{BlockKey, DomainKey};
 use novafs_format::{LogEntry, PAGE, SealedUnit};
@@ -235,8 +235,14 @@ pub(crate) fn configuration(node: NodeId, version: u64, members: &[(u64, bool)])
     };
     let members = members.iter().map(member).collect();
     let boots = (1..=3).map(|node| (NodeId(node), NodeView { boot: Some(BootId(node)), addr: None }));
-    let view =
-        GroupView { epoch: Epoch(version), primary: NodeId(1), members, frozen: false, former: Vec::new() };
+    let view = GroupView {
+        epoch: Epoch(version),
+        primary: NodeId(1),
+        replicas: Replicas::DEFAULT,
+        members,
+        frozen: false,
+        former: Vec::new(),
+    };
     Configuration {
         version,
         self_node: node,

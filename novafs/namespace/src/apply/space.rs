@@ -2,11 +2,10 @@
 
 use core::time::Duration;
 
-use nova_units::{UNIT_LOG2_MAX, UNIT_LOG2_MIN};
+use nova_units::{Replicas, UNIT_LOG2_MAX, UNIT_LOG2_MIN};
 
 use crate::answer::{Answer, Code, Done, Failure};
 use crate::command::{SetQuota, SetSpace};
-use crate::limits::REPLICAS_MAX;
 use crate::model::{Namespace, Node, Quota, ROOT};
 use crate::path::Path;
 
@@ -35,10 +34,10 @@ impl Namespace {
         if let Some(ms) = set.undelete_ms {
             space.undelete = Duration::from_millis(ms);
         }
-        if let Some(replicas) = set.replicas {
-            if !(1..=REPLICAS_MAX).contains(&replicas) {
-                return refused(Code::Invalid, "a block has 1 to 3 copies");
-            }
+        if let Some(count) = set.replicas {
+            let Some(replicas) = Replicas::new(count) else {
+                return refused(Code::Invalid, Replicas::RANGE);
+            };
             space.replicas = replicas;
         }
         if let Some(log2) = set.unit_log2 {

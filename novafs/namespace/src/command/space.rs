@@ -26,7 +26,7 @@ pub struct SetSpace {
     /// How long its files are kept after their last modification; 0: for ever.
     #[prost(uint64, optional, tag = "2")]
     pub retention_ms: Option<u64>,
-    /// Copies of each block, 1 to 3.
+    /// Copies of each new block, 2 to 5.
     #[prost(uint32, optional, tag = "3")]
     pub replicas: Option<u32>,
     /// Only while it is empty.

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use nova_units::{InodeId, Timestamp, UNIT_LOG2_MAX};
+use nova_units::{InodeId, Replicas, Timestamp, UNIT_LOG2_MAX};
 
 use super::Totals;
 
@@ -25,8 +25,6 @@ pub const STANDARD_SPACES: [StandardSpace; 4] = [
     StandardSpace { name: "scratch", retention: DAY },
 ];
 
-/// Spec 3.2: every block has three copies.
-const REPLICAS_DEFAULT: u32 = 3;
 /// The key domain of a namespace that says nothing else.
 const KEY_DOMAIN_DEFAULT: u32 = 1;
 
@@ -35,8 +33,8 @@ const KEY_DOMAIN_DEFAULT: u32 = 1;
 pub struct Space {
     /// Files move freely only within one key domain.
     pub key_domain: u32,
-    /// Copies of each block.
-    pub replicas: u32,
+    /// Copies of each new block.
+    pub replicas: Replicas,
     /// How long files are kept after their last modification; `None`: until they are removed.
     pub retention: Option<Duration>,
     /// How long what was removed can be had back; zero: not at all.
@@ -49,7 +47,7 @@ impl Default for Space {
     fn default() -> Self {
         Self {
             key_domain: KEY_DOMAIN_DEFAULT,
-            replicas: REPLICAS_DEFAULT,
+            replicas: Replicas::DEFAULT,
             retention: None,
             undelete: DAY,
             unit_log2: UNIT_LOG2_MAX,

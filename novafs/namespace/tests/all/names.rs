@@ -43,7 +43,7 @@ fn the_standard_namespaces_are_there_from_the_start() {
     assert_eq!(names, ["cold", "hot", "scratch", "warm"]);
     for standard in STANDARD_SPACES {
         let space = namespace.space(standard.name).unwrap();
-        assert_eq!((space.replicas, space.retention), (3, Some(standard.retention)));
+        assert_eq!((space.replicas.get(), space.retention), (3, Some(standard.retention)));
     }
     let mut log = Log::default();
     assert_eq!(log.remove("/hot", true), Err(Code::Invalid), "they stay");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nova_units::Replicas;
 use novafs_namespace::{
     Code, CommitFile, Failure, Link, MakeDirectory, MakeSymlink, Op, SetQuota, SetSpace, Undelete,
 };
@@ -104,7 +105,7 @@ fn statfs_tells_the_narrowest_bound() {
     let mut log = Log::default();
     make(&mut log, "/hot/d/e").unwrap();
     publish(&mut log, &[("/hot/d/e/f", 30), ("/hot/g", 10)], false);
-    let room = |log: &Log, path: &str| log.namespace.statfs(0, path, 1000).unwrap();
+    let room = |log: &Log, path: &str| log.namespace.statfs(0, path, 3000).unwrap();
     assert_eq!((room(&log, "/hot/d").bytes_total, room(&log, "/hot/d").bytes_free), (1000, 960));
     quota(&mut log, "/hot/d", 100, 7);
     let below = room(&log, "/hot/d/e/f");
@@ -113,6 +114,12 @@ fn statfs_tells_the_narrowest_bound() {
     assert_eq!(room(&log, "/").bytes_free, 960, "the trash takes room too");
     log.empty_trash();
     assert_eq!(room(&log, "/").bytes_free, 970);
+    // 30 bytes lie in three copies; what is still free holds half of itself in two.
+    let two = SetSpace { name: "warm".into(), replicas: Some(2), ..SetSpace::default() };
+    log.try_apply(Op::SetSpace(two)).unwrap();
+    assert_eq!((room(&log, "/warm").bytes_total, room(&log, "/warm").bytes_free), (1500, (3000 - 90) / 2));
+    publish(&mut log, &[("/warm/f", 100)], false);
+    assert_eq!(room(&log, "/").bytes_free, (3000 - 90 - 200) / 3);
 }
 
 #[test]
@@ -122,7 +129,7 @@ fn a_namespace_has_a_policy_of_its_own() {
     let set = |space: SetSpace| Op::SetSpace(SetSpace { name: "mine".into(), ..space });
     let policy = SetSpace {
         retention_ms: Some(5000),
-        replicas: Some(1),
+        replicas: Some(5),
         key_domain: Some(9),
         undelete_ms: Some(7000),
         unit_log2: Some(14),
@@ -130,11 +137,11 @@ fn a_namespace_has_a_policy_of_its_own() {
     };
     assert_eq!(log.try_apply(set(policy)), Ok(()));
     let space = log.namespace.space("mine").unwrap();
-    assert_eq!((space.replicas, space.key_domain, space.unit_log2), (1, 9, 14));
+    assert_eq!((space.replicas, space.key_domain, space.unit_log2), (Replicas::MAX, 9, 14));
     assert_eq!((space.retention, space.undelete), (Some(Duration::from_secs(5)), Duration::from_secs(7)));
     let refused = [
-        (SetSpace { replicas: Some(0), ..SetSpace::default() }, Code::Invalid),
-        (SetSpace { replicas: Some(4), ..SetSpace::default() }, Code::Invalid),
+        (SetSpace { replicas: Some(1), ..SetSpace::default() }, Code::Invalid),
+        (SetSpace { replicas: Some(6), ..SetSpace::default() }, Code::Invalid),
         (SetSpace { unit_log2: Some(17), ..SetSpace::default() }, Code::Invalid),
     ];
     for (policy, code) in refused {

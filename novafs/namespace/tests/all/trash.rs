@@ -83,7 +83,7 @@ fn a_namespace_comes_back_with_its_policy() {
     assert_eq!(undelete(&mut log, 1, "/hot/mine"), Err(Code::Invalid));
     assert_eq!(undelete(&mut log, 1, "/yours"), Ok(()));
     let policy = log.namespace.space("yours").unwrap();
-    assert_eq!((policy.replicas, policy.unit_log2), (2, 12));
+    assert_eq!((policy.replicas.get(), policy.unit_log2), (2, 12));
     check(&log.namespace);
 }
 

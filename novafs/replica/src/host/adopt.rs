@@ -10,9 +10,6 @@ use super::{Cx, Host, OpFor};
 use crate::effect::{Effect, SavedGroup, Standing, StoreRequest};
 use crate::{Answer, Configuration, GroupView, Role};
 
-/// Members in sync of a whole group (Spec 3.2).
-const COPIES_WANTED: usize = 3;
-
 impl<B: Clone> Host<B> {
     pub(super) fn configure(&mut self, now: Duration, new: Configuration, out: &mut Vec<Effect<B>>) {
         let known = &mut self.core.configuration;
@@ -53,7 +50,7 @@ impl<B: Clone> Host<B> {
             && self.core.anew.is_none()
             && configuration.group(group).is_some_and(|view| {
                 view.member(me.node).is_none_or(|member| member.incarnation != me.incarnation)
-                    && view.in_sync().count() >= COPIES_WANTED
+                    && view.in_sync().count() >= view.replicas.count()
             })
     }
 

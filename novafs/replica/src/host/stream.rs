@@ -385,28 +385,34 @@ impl<B: Clone> Group<B> {
         }
     }
 
-    /// Sends the next entry along a chain of two members; false when it is small, or there are no such two.
+    /// Sends the next entry along a chain of two members that have had the same so far, of those that are furthest behind;
+    /// false when it is small, or there are no such two. A group of five has two such chains, and one of four a member
+    /// that is left over.
     fn chain(&mut self, cx: &mut Cx<'_, B>) -> bool {
         let (group, turn, epoch, commit) = (self.id, self.turn, self.epoch(), self.log.commit.seq);
         let Some(lead) = self.lead.as_mut().filter(|lead| lead.ready) else { return false };
-        let mut ends = lead.streams.iter_mut().filter_map(|(&node, stream)| {
+        let ends = lead.streams.iter_mut().filter_map(|(&node, stream)| {
             let whole = stream.role == Role::InSync && stream.counts;
             let Link::Up(flow) = &mut stream.link else { return None };
             let free = !flow.loading && !flow.cutting && flow.fill.is_none() && flow.has_room();
             (whole && free).then_some((node, flow, &mut stream.waiting_since))
         });
-        let (Some(one), Some(other), None) = (ends.next(), ends.next(), ends.next()) else { return false };
-        if one.1.sent != other.1.sent {
-            return false;
-        }
-        let previous = one.1.sent;
-        let Some(next) = self.log.tail.get(&previous.next()).filter(|entry| entry.is_whole()) else {
-            return false;
+        let bytes_min = cx.core.chain_bytes_min;
+        let next = |sent: Seq| {
+            let next = self.log.tail.get(&sent.next()).filter(|entry| entry.is_whole());
+            next.filter(|next| next.entry.body_bytes() >= bytes_min)
         };
+        let mut ends: Vec<_> = ends.collect();
+        ends.sort_by_key(|(node, flow, _)| (flow.sent, *node));
+        let is_pair = |two: &[(NodeId, &mut Flow, &mut Option<Duration>)]| {
+            two[0].1.sent == two[1].1.sent && next(two[0].1.sent).is_some()
+        };
+        let Some(first) = ends.windows(2).position(is_pair) else { return false };
+        let mut ends = ends.drain(first..);
+        let (Some(one), Some(other)) = (ends.next(), ends.next()) else { return false };
+        let previous = one.1.sent;
+        let Some(next) = next(previous) else { return false };
         let bytes = next.entry.body_bytes();
-        if bytes < cx.core.chain_bytes_min {
-            return false;
-        }
         // Each is the first of every other chain, so that both carry the same.
         let (first, last) = if next.at.seq.0.is_multiple_of(2) { (one, other) } else { (other, one) };
         let message = Message::Prepare {

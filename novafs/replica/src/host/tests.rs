@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use nova_units::{
-    BlockId, BootId, CommitPoint, Epoch, Generation, GroupId, Incarnation, NodeId, Seq, UnitIndex,
+    BlockId, BootId, CommitPoint, Epoch, Generation, GroupId, Incarnation, NodeId, Replicas, Seq, UnitIndex,
 };
 use novafs_format::{Codec, Cut, LogEntry, SealedUnit};
 
@@ -135,8 +135,14 @@ impl Net {
     /// Hosts 1 to `count`, members in sync of one group in epoch 1, host 1 primary, past their first hold.
     pub(crate) fn new(count: u64) -> Self {
         let members = (1..=count).map(|node| member(node, Role::InSync)).collect();
-        let view =
-            GroupView { epoch: Epoch(1), primary: NodeId(1), members, frozen: false, former: Vec::new() };
+        let view = GroupView {
+            epoch: Epoch(1),
+            primary: NodeId(1),
+            replicas: u32::try_from(count).ok().and_then(Replicas::new).expect("2 to 5"),
+            members,
+            frozen: false,
+            former: Vec::new(),
+        };
         let mut net = Self {
             now: Duration::from_secs(100),
             nodes: BTreeMap::new(),
@@ -226,6 +232,7 @@ impl Net {
         self.view = GroupView {
             epoch: self.view.epoch.next(),
             primary: NodeId(primary),
+            replicas: self.view.replicas,
             members,
             frozen,
             former: Vec::new(),

@@ -35,6 +35,24 @@ fn a_large_entry_leaves_the_primary_once_and_is_on_every_member() {
 }
 
 #[test]
+fn a_group_of_any_size_has_large_entries_on_every_member_and_chains_where_two_can_share_one() {
+    for (members, chains) in [(2, 0), (3, 1), (4, 1), (5, 2)] {
+        let mut net = Net::new(members);
+        let writes: Vec<_> = (1..=4).map(|counter| net.write(1, large(counter))).collect();
+        let small = net.write(1, vec![unit(0, 9)]);
+        net.run(20);
+        for (write, seq) in writes.into_iter().zip(1..) {
+            assert_eq!(net.answer(write), written(seq), "of {members} members");
+        }
+        assert_eq!(net.answer(small), written(5), "of {members} members");
+        assert_eq!(net.chained(), (4 * chains, 0), "of {members} members");
+        for node in 2..=members {
+            assert!(net.store(node).units == net.store(1).units, "host {node} of {members}");
+        }
+    }
+}
+
+#[test]
 fn a_small_entry_goes_to_each_member_by_itself_and_keeps_its_place_between_large_ones() {
     let mut net = Net::new(3);
     net.write(1, large(1));
