@@ -30,5 +30,6 @@ mod all {
     mod posix;
     mod registers;
     mod rig;
+    mod shards;
     mod skip;
 }
