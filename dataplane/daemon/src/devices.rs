@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use nova_device::{Shard, sync::oneshot};
+use nova_ring::Counter;
 use nova_ring::abi::{AgentEvent, LostUnits};
 use nova_ring::snapshot::HostMap;
-use nova_ring::Counter;
 use nova_shard::RealShard;
 use nova_units::{BootId, DeviceId, GroupId, Incarnation, NodeId, TaskClass};
 use novafs_member::{GroupHealth, Member, MemberOptions};

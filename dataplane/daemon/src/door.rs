@@ -31,11 +31,6 @@ impl Door {
         Arc::new(Self { boot, common, generation, programs, tickets })
     }
 
-    /// Asks every shard to stop.
-    pub(crate) fn ask_stop(&self) {
-        self.common.ask_stop();
-    }
-
     /// A program left the shard that was its home.
     pub(crate) fn program_left(&self, shard: usize) {
         self.common.seats.give_back(shard);

@@ -21,6 +21,8 @@ impl Ordered for Rc<Host> {
         // Only this shard writes maps, so none comes between.
         if self.common.map().is_none_or(|known| newer(&known)) {
             self.common.write_board(|board| board.map = Some(Arc::new(map)));
+            // Here at once: an agent that hears that the map was taken lets programs in.
+            self.read_board();
         }
     }
 
@@ -29,6 +31,7 @@ impl Ordered for Rc<Host> {
             let until = if lease.is_zero() { Duration::ZERO } else { board.lease_until.max(sent + lease) };
             board.lease_until = until;
         });
+        self.read_board();
     }
 
     fn incarnate(&self, device: DeviceId, incarnation: Incarnation, wipe: bool) {

@@ -9,14 +9,12 @@ use std::time::Duration;
 
 use nova_device::sync::Notify;
 use nova_device::{Clock, Listener, Shard};
-use nova_ring::Counter;
-use nova_ring::abi::{AgentEvent, PEERS_MAX, PeerHeard, PeersHeard};
 use nova_shard::RealShard;
-use nova_units::{BootId, DeviceId, NodeId, TaskClass};
+use nova_units::{BootId, NodeId, TaskClass};
 use novabulk_link::{Link, LinkOptions, LocalIdentity};
 use novafs_edge::{Edge, EdgeOptions, Keyring};
 use novafs_member::{MemberOptions, ScrubOptions};
-use novafs_replica::{Configuration, Message, Report};
+use novafs_replica::{Configuration, Message};
 
 use crate::attendance::{self, GivenKey};
 use crate::collection::Collection;
@@ -31,23 +29,14 @@ use crate::neighbours::{Ask, Neighbours};
 use crate::program;
 use crate::roster::Roster;
 use crate::storage::Placed;
-use crate::tally::Tally;
 
-/// How often the member's reports are taken to the agent; its own pace is 100 ms.
-const REPORT_EVERY: Duration = Duration::from_millis(20);
-/// How often a shard writes down what it has counted, for the agent to read.
-const COUNT_EVERY: Duration = Duration::from_millis(100);
-/// How often the agent hears how full the devices are.
-const USAGE_EVERY: Duration = Duration::from_secs(1);
-/// How often keys are looked through for those whose time is over.
-const EXPIRE_KEYS_EVERY: Duration = Duration::from_secs(1);
 /// Pause after an accept that failed for lack of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What runs once the first map has said who this host is.
-struct Up {
-    link: Link<RealShard>,
-    edge: Option<Rc<Edge<RealShard, Hosts>>>,
+pub(crate) struct Up {
+    pub(crate) link: Link<RealShard>,
+    pub(crate) edge: Option<Rc<Edge<RealShard, Hosts>>>,
 }
 
 /// What an edge works with.
@@ -78,7 +67,7 @@ pub(crate) struct Setup {
 /// The host. One of these on each shard; the one on the first shard is its front, which has the ring of the agent.
 pub(crate) struct Host {
     pub(crate) shard: RealShard,
-    own: usize,
+    pub(crate) own: usize,
     pub(crate) common: Arc<Common>,
     pub(crate) door: Arc<Door>,
     pub(crate) roster: Arc<Roster>,
@@ -86,10 +75,10 @@ pub(crate) struct Host {
     port_base: u16,
     pub(crate) keys: Keys,
     scrub: ScrubOptions,
-    devices: Rc<Devices>,
+    pub(crate) devices: Rc<Devices>,
     neighbours: Rc<Neighbours>,
     pub(crate) here: Rc<Here>,
-    up: RefCell<Option<Up>>,
+    pub(crate) up: RefCell<Option<Up>>,
     /// What this shard has last read.
     board: RefCell<Board>,
     /// There is something for the agent.
@@ -97,7 +86,7 @@ pub(crate) struct Host {
     stopping: Notify,
     /// Which agent attached last; an earlier one is let go.
     agents: Cell<u64>,
-    programs_broken: Cell<u64>,
+    pub(crate) programs_broken: Cell<u64>,
     collection: Rc<Collection>,
 }
 
@@ -177,7 +166,7 @@ impl Host {
         }
     }
 
-    async fn pause(&self, pause: Duration) {
+    pub(crate) async fn pause(&self, pause: Duration) {
         let clock = self.shard.clock();
         clock.sleep_until(clock.now() + pause).await;
     }
@@ -281,7 +270,7 @@ impl Host {
     }
 
     /// Does what the board says that it did not say before.
-    fn read_board(self: &Rc<Self>) {
+    pub(crate) fn read_board(self: &Rc<Self>) {
         let known = self.board.borrow().version;
         let Some(board) = self.common.read_board(known) else { return };
         let before = self.board.replace(board.clone());
@@ -369,116 +358,10 @@ impl Host {
         }
     }
 
-    /// Carries the members' reports and the devices' room to the agent, and what was counted to the first shard.
-    async fn report(self: Rc<Self>) {
-        let (mut usage_at, mut expire_at, mut count_at) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
-        loop {
-            self.pause(REPORT_EVERY).await;
-            let now = self.shard.clock().now();
-            self.say_wanted_keys();
-            if now >= expire_at {
-                expire_at = now + EXPIRE_KEYS_EVERY;
-                if let Some(edge) = self.edge() {
-                    edge.expire_keys();
-                }
-            }
-            for device in self.devices.iter() {
-                let Some(member) = device.member() else { continue };
-                for report in member.reports() {
-                    self.tell(device.id, report);
-                }
-            }
-            if now >= count_at {
-                count_at = now + COUNT_EVERY;
-                self.publish_tally();
-            }
-            if now >= usage_at {
-                usage_at = now + USAGE_EVERY;
-                self.common.publish_held(self.own, self.devices.held());
-                for event in self.devices.news() {
-                    self.common.tell(event);
-                }
-            }
-        }
-    }
-
-    fn tell(&self, device: DeviceId, report: Report) {
-        match report {
-            Report::Silence { peer, boot, device: Some(incarnation), .. } => {
-                let boot = boot.unwrap_or_default();
-                self.common.tell(AgentEvent::DeviceSilent { node: peer, boot, incarnation });
-            }
-            Report::Silence { peer, boot, hears, .. } => {
-                let silent = PeerHeard { node: peer, boot, heard: false };
-                let hears = hears.into_iter().map(|node| PeerHeard { node, boot: None, heard: true });
-                let peers: Vec<_> = std::iter::once(silent).chain(hears).take(PEERS_MAX).collect();
-                self.common.tell(AgentEvent::Peers { peers: PeersHeard::new(&peers) });
-            }
-            Report::JoinReady { group, epoch, node } => {
-                self.common.tell(AgentEvent::JoinReady { group, epoch, node });
-            }
-            Report::DeviceFailed => {
-                self.common.tell(AgentEvent::DeviceFailed { device, errno: EIO });
-            }
-            Report::PageRepaired { group, block, unit } => {
-                tracing::warn!(%group, %block, %unit, "found a bad copy and wrote it anew from another member");
-            }
-        }
-    }
-
-    fn edge(&self) -> Option<Rc<Edge<RealShard, Hosts>>> {
+    pub(crate) fn edge(&self) -> Option<Rc<Edge<RealShard, Hosts>>> {
         self.up.borrow().as_ref().and_then(|up| up.edge.clone())
     }
-
-    /// Tells the agent of key domains that were asked for here and are not here.
-    fn say_wanted_keys(&self) {
-        if let (Some(ring), Some(desk)) = (&self.keys.ring, &self.keys.desk) {
-            self.want_keys(desk, ring.take_unsaid());
-        }
-    }
-
-    fn want_keys(&self, desk: &Desk, domains: Vec<u32>) {
-        for domain in domains {
-            self.common.tell(AgentEvent::KeyWanted { domain, public: desk.public() });
-        }
-    }
-
-    /// Writes down what this shard has counted.
-    pub(crate) fn publish_tally(&self) {
-        let mut tally = Tally::default();
-        tally.add(Counter::ClientsBroken, self.programs_broken.get());
-        if let Some(up) = self.up.borrow().as_ref() {
-            up.count_into(&mut tally);
-            self.devices.count_into(&mut tally);
-        }
-        self.common.publish_tally(self.own, tally);
-    }
 }
-
-impl Up {
-    fn count_into(&self, tally: &mut Tally) {
-        let link = self.link.counters();
-        tally.add(Counter::FramesSent, link.frames_sent);
-        tally.add(Counter::FramesReceived, link.frames_received);
-        tally.add(Counter::CrcFailures, link.checksum_failures);
-        tally.add(Counter::PeersRefused, link.violations + link.garbled);
-        if let Some(edge) = &self.edge {
-            let edge = edge.counters();
-            tally.add(Counter::BytesWritten, edge.bytes_written);
-            tally.add(Counter::BytesRead, edge.bytes_read);
-            tally.add(Counter::UnitsSealed, edge.units_sealed);
-            tally.add(Counter::UnitsOpened, edge.units_opened);
-            tally.add(Counter::ReadsRetried, edge.retries);
-            tally.add(Counter::ReadsHedged, edge.reads_hedged);
-            tally.add(Counter::HedgesWon, edge.hedges_won);
-            tally.add(Counter::HedgesHeldBack, edge.hedges_held_back);
-            tally.add(Counter::GroupStallMsMax, edge.write_stall_ms_max);
-        }
-    }
-}
-
-/// What a failed device is reported with: the store keeps the first error in its log.
-const EIO: i32 = 5;
 
 fn addresses(configuration: &Configuration) -> BTreeMap<NodeId, nova_units::PeerAddr> {
     configuration

@@ -216,7 +216,8 @@ impl Several {
         let mut parts = BTreeMap::new();
         for pulse in &self.groups {
             if let Some(holder) = holder(pulse.group) {
-                let part = parts.entry(holder).or_insert_with(|| Self { ping: self.ping, groups: Vec::new() });
+                let part =
+                    parts.entry(holder).or_insert_with(|| Self { ping: self.ping, groups: Vec::new() });
                 part.groups.push(*pulse);
             }
         }
@@ -393,7 +394,11 @@ mod tests {
         let third = asked.joined(boot, 2, vec![pong(&[2]), Answer::DeviceFailed]);
         let all = vec![failed.clone(), other.clone(), third];
         assert_eq!(asked.joined(boot, 3, all), pong(&[2]));
-        assert_eq!(asked.joined(boot, 1, vec![failed, other]), Answer::DeviceFailed, "its only device failed");
+        assert_eq!(
+            asked.joined(boot, 1, vec![failed, other]),
+            Answer::DeviceFailed,
+            "its only device failed"
+        );
     }
 
     #[test]

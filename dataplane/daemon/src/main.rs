@@ -17,6 +17,7 @@ mod hosts;
 mod map;
 mod neighbours;
 mod program;
+mod report;
 mod roster;
 mod seats;
 mod signals;
@@ -164,7 +165,8 @@ fn run_all(start: &Start, profile: &Profile, shards: &[ShardConfig]) -> anyhow::
         let others: Vec<_> = shards.iter().enumerate().skip(1).map(begin).collect();
         let front = run_shard(start, profile, &shards[FRONT], FRONT);
         // A panic of any of them ends the process.
-        let end = |thread: std::thread::ScopedJoinHandle<'_, _>| thread.join().expect("a panic ends the process");
+        let end =
+            |thread: std::thread::ScopedJoinHandle<'_, _>| thread.join().expect("a panic ends the process");
         let ended: Vec<anyhow::Result<()>> = others.into_iter().map(|begun| end(begun?)).collect();
         front.and(ended.into_iter().collect())
     })
@@ -181,11 +183,16 @@ fn run_shard(start: &Start, profile: &Profile, shard: &ShardConfig, own: usize) 
         tracing::info!("{}: devices at places {places:?} of the configuration", shard.name());
         serve(start, shard, own, &places).await
     });
-    ended.unwrap_or_else(|error| {
+    let ended = ended.unwrap_or_else(|error| {
         // The others wait for what it says of its devices, and end with it.
         start.common.muster(own, Found { failed: true, ..Found::default() });
         Err(anyhow::Error::new(error).context(format!("start shard {own}")))
-    })
+    });
+    if ended.is_err() {
+        // A host has all its shards or none.
+        start.common.ask_stop();
+    }
+    ended
 }
 
 async fn serve(start: &Start, shard: RealShard, own: usize, places: &[u8]) -> anyhow::Result<()> {
@@ -243,13 +250,9 @@ async fn all_mustered(shard: &RealShard, common: &Common, own: usize) -> anyhow:
 fn open_door(config: &Config, door: &Arc<Door>) -> anyhow::Result<Acceptor> {
     let socket = &config.socket;
     let acceptor = Acceptor::listen(socket, SOCKET_MODE, Arc::clone(door) as Arc<_>)
-        .with_context(|| format!("listen at {}", socket.display()));
-    match acceptor {
-        Ok(_) => tracing::info!(socket = %socket.display(), "waiting for the agent"),
-        // The other shards are up already.
-        Err(_) => door.ask_stop(),
-    }
-    acceptor
+        .with_context(|| format!("listen at {}", socket.display()))?;
+    tracing::info!(socket = %socket.display(), "waiting for the agent");
+    Ok(acceptor)
 }
 
 fn shard_options(config: &Config, profile: &Profile, shard: &ShardConfig, own: usize) -> ShardOptions {

@@ -200,6 +200,10 @@ impl Neighbours {
             .await
             .map_err(|_| Unanswered::Busy)?
             .map_err(|_| Unanswered::Busy)?;
+        // Room may come with the end of those that waited as long: too late to ask.
+        if shard.clock().now() >= until {
+            return Err(Unanswered::Busy);
+        }
         let (waiting, answer) = self.post(to, question)?;
         let answered = timeout_at(shard.clock(), until, answer).await;
         drop(waiting);

@@ -158,8 +158,11 @@ mod tests {
 
     #[test]
     fn the_roster_lists_the_devices_of_all_shards_in_the_order_of_the_configuration() {
-        let roster =
-            roster(&[found(&[device(0, 10), device(2, 12)], &[]), found(&[device(1, 11)], &[3]), found(&[], &[])]);
+        let roster = roster(&[
+            found(&[device(0, 10), device(2, 12)], &[]),
+            found(&[device(1, 11)], &[3]),
+            found(&[], &[]),
+        ]);
         let places: Vec<_> = roster.serving.iter().map(|(shard, device)| (*shard, device.place)).collect();
         assert_eq!((places, roster.broken.clone()), (vec![(0, 0), (1, 1), (0, 2)], vec![3]));
         assert_eq!((roster.shard_of(DeviceId(11)), roster.shard_of(DeviceId(9))), (Some(1), None));
@@ -175,7 +178,10 @@ mod tests {
 
     #[test]
     fn a_host_whose_devices_all_fail_does_not_start_and_says_why_of_the_first() {
-        assert_eq!(roster(&[found(&[], &[2]), found(&[], &[1])]).refusal.as_deref(), Some("device 1 is gone"));
+        assert_eq!(
+            roster(&[found(&[], &[2]), found(&[], &[1])]).refusal.as_deref(),
+            Some("device 1 is gone")
+        );
         assert_eq!(roster(&[found(&[], &[2]), found(&[device(1, 7)], &[])]).refusal, None);
         assert_eq!(roster(&[found(&[], &[]), found(&[], &[])]).refusal, None, "it has none to lose");
         let failed = Found { failed: true, ..Found::default() };

@@ -43,6 +43,24 @@ fn put_at_once(rig: &Rig, what: &str) -> Vec<(String, Tree)> {
     })
 }
 
+/// Waits until the controllers heard that all was written: the counts of a host are those of all its shards.
+fn wait_counted(rig: &Rig, bytes: u64) {
+    let begun = Instant::now();
+    loop {
+        let status = rig.region.status().unwrap();
+        let edge = counter(&status, "compute-1", "bytes_written");
+        let stored = HOSTS.map(|host| counter(&status, host, "device_bytes_written"));
+        if edge >= bytes && stored.iter().all(|stored| *stored >= bytes) {
+            return;
+        }
+        assert!(
+            begun.elapsed() < IN_SYNC_TIMEOUT,
+            "of {bytes} bytes the edge counts {edge}, hosts {stored:?}"
+        );
+        thread::sleep(Duration::from_millis(500));
+    }
+}
+
 /// Waits until scrub went over every device of every storage host, and says that nothing is at risk.
 fn wait_verified(rig: &Rig) {
     let begun = Instant::now();
@@ -60,28 +78,22 @@ fn wait_verified(rig: &Rig) {
 
 #[test]
 fn hosts_with_two_shards_lose_a_host_and_a_device_like_those_with_one() {
-    let size = Size {
-        devices: DEVICES,
-        shards: Some(SHARDS),
-        scrub_mib: Some(SCRUB_MIB),
-        ..Size::standard(512)
-    };
+    let size =
+        Size { devices: DEVICES, shards: Some(SHARDS), scrub_mib: Some(SCRUB_MIB), ..Size::standard(512) };
     let mut rig = Rig::start_of("shards", size);
     let before = rig.region.status().unwrap();
     for host in HOSTS {
         let found = devices(&before, host);
-        assert!(found.len() == 3 && found.iter().all(|(state, groups)| state == "serving" && *groups > 0), "{found:?}");
+        assert!(
+            found.len() == 3 && found.iter().all(|(state, groups)| state == "serving" && *groups > 0),
+            "{found:?}"
+        );
     }
     let mut trees = put_at_once(&rig, "before");
     for (folder, tree) in &trees {
         rig.assert_intact(folder, tree);
     }
-    let status = rig.region.status().unwrap();
-    let written: u64 = trees.iter().map(|(_, tree)| tree.bytes).sum();
-    assert!(counter(&status, "compute-1", "bytes_written") >= written, "the shards of the edge are summed");
-    for host in HOSTS {
-        assert!(counter(&status, host, "device_bytes_written") >= written, "each host holds all of it");
-    }
+    wait_counted(&rig, trees.iter().map(|(_, tree)| tree.bytes).sum());
 
     rig.region.kill(VICTIM).unwrap();
     trees.extend(put_at_once(&rig, "missed"));

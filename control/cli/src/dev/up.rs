@@ -313,8 +313,9 @@ fn check_addresses(region: &Region) -> anyhow::Result<()> {
     let controllers = region.controllers.iter().map(|controller| (&controller.name, &controller.address));
     let hosts = region.hosts.iter().map(|host| (&host.name, &host.data_address));
     let shards = config::shards(region)?;
-    for (name, address, ports) in
-        controllers.map(|(name, address)| (name, address, 1)).chain(hosts.map(|(name, it)| (name, it, shards)))
+    for (name, address, ports) in controllers
+        .map(|(name, address)| (name, address, 1))
+        .chain(hosts.map(|(name, it)| (name, it, shards)))
     {
         let parsed: SocketAddr =
             address.parse().with_context(|| format!("the address {address:?} of {name}"))?;
@@ -519,9 +520,14 @@ mod tests {
 
     #[test]
     fn a_profile_with_other_shards_keeps_everything_else() {
-        let read = |shards| Profile::parse(&profile_text("storage-nvme12-100g", shards).unwrap(), "it").unwrap();
+        let read =
+            |shards| Profile::parse(&profile_text("storage-nvme12-100g", shards).unwrap(), "it").unwrap();
         let (two, plain) = (read(Some(2)), read(None));
-        assert_eq!((two.shards.count, two.shards.cores.len()), (2, 0), "cores of twelve are not those of two");
+        assert_eq!(
+            (two.shards.count, two.shards.cores.len()),
+            (2, 0),
+            "cores of twelve are not those of two"
+        );
         assert_eq!((&two.memory, &two.device), (&plain.memory, &plain.device));
         assert_eq!(profile_text("ci", Some(1)).unwrap(), profile_text("ci", None).unwrap());
     }

@@ -70,8 +70,8 @@ fn a_copy_of_a_device_on_another_shard_does_not_serve_beside_it() {
     for name in ["novad.sock", "region.key"] {
         let _ = fs::remove_file(folder.path().join(name));
     }
-    let both = start(folder, &[device(&original, None), device(&copy, None)])
-        .unwrap_or_else(|log| panic!("{log}"));
+    let both =
+        start(folder, &[device(&original, None), device(&copy, None)]).unwrap_or_else(|log| panic!("{log}"));
     assert_eq!(places(&both), (vec![0], vec![1]));
     both.stop();
 }
