@@ -28,6 +28,8 @@ pub struct Size {
     pub storage: u32,
     /// Devices of each of them.
     pub devices: u32,
+    /// Shards of every host, in place of what the profile says.
+    pub shards: Option<u32>,
     /// Hosts without a device; the first is the edge.
     pub compute: u32,
     /// Size of each device.
@@ -46,6 +48,7 @@ impl Size {
             controllers: 3,
             storage: 3,
             devices: 1,
+            shards: None,
             compute: 1,
             device_mib,
             profile: None,
@@ -88,6 +91,10 @@ impl Region {
         }
         if let Some(profile) = &size.profile {
             arguments.extend(["--profile".as_ref(), profile.as_ref()] as [&std::ffi::OsStr; 2]);
+        }
+        let shards = size.shards.map(|shards| shards.to_string());
+        if let Some(shards) = &shards {
+            arguments.extend(["--shards".as_ref(), shards.as_ref()] as [&std::ffi::OsStr; 2]);
         }
         let scrub_mib = size.scrub_mib.map(|mib| mib.to_string());
         if let Some(mib) = &scrub_mib {

@@ -31,5 +31,6 @@ mod all {
     mod registers;
     mod replica_counts;
     mod rig;
+    mod shards;
     mod skip;
 }

@@ -58,6 +58,12 @@ struct Arguments {
     /// Hardware profile of every host, as `nova dev up --profile` takes it.
     #[arg(long, default_value = "laptop")]
     profile: String,
+    /// Devices of each storage host.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=24))]
+    devices: u32,
+    /// Shards of every host, in place of what the profile says.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=24))]
+    shards: Option<u32>,
     /// Where nova, nova-control, nova-agent and novad are; by default beside this program.
     #[arg(long, value_name = "DIR")]
     bins: Option<PathBuf>,
@@ -99,7 +105,12 @@ fn measure(
     let written_mib = arguments.mib * 2 + arguments.files * 4096 * 2 / (1 << 20);
     let device_mib = written_mib * u64::from(arguments.rounds) + DEVICE_SPARE_MIB;
     let nova = Nova::new(bins, &folder.join("region"), interrupt.clone())?;
-    let size = Size { profile: Some(arguments.profile.clone()), ..Size::standard(device_mib) };
+    let size = Size {
+        profile: Some(arguments.profile.clone()),
+        devices: arguments.devices,
+        shards: arguments.shards,
+        ..Size::standard(device_mib)
+    };
     let region = Region::up(nova, bins, &size, &folder.with_extension("logs"))?;
     region.wait_in_sync(REPLICAS, FORM_TIMEOUT)?;
     let socket = region.processes().host("compute-1").and_then(|host| host.agent_socket.clone());

@@ -1,8 +1,5 @@
 //! The agent's attachment: its commands go to this host's storage and edge, their reports to it.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nova_device::Shard;
@@ -12,11 +9,9 @@ use nova_ring::snapshot::{HostMap, SnapshotError, read_map};
 use nova_ring::{Link, PeerBroken, PushError};
 use nova_units::{BlockId, DeviceId, GroupId, Incarnation};
 
+use crate::common::Common;
 use crate::doorbell::{Bell, Doorbells};
 use crate::tickets::Tickets;
-
-/// Events that may wait for a slow agent; past it the oldest are dropped, because every event is said again.
-const EVENTS_MAX: usize = 4096;
 
 /// What the agent can make this host do.
 pub(crate) trait Ordered {
@@ -43,6 +38,7 @@ pub(crate) trait Ordered {
 }
 
 /// A key as the agent carries it.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct GivenKey {
     pub(crate) domain: u32,
     pub(crate) version: u32,
@@ -51,24 +47,6 @@ pub(crate) struct GivenKey {
     /// For how long from now it may be held.
     pub(crate) held: Duration,
     pub(crate) boxed: [u8; BOXED_KEY_BYTES],
-}
-
-/// Events on their way to the agent; kept while there is none.
-#[derive(Debug, Default)]
-pub(crate) struct Events {
-    waiting: RefCell<VecDeque<AgentEvent>>,
-    added: Notify,
-}
-
-impl Events {
-    pub(crate) fn push(&self, event: AgentEvent) {
-        let mut waiting = self.waiting.borrow_mut();
-        if waiting.len() == EVENTS_MAX {
-            waiting.pop_front();
-        }
-        waiting.push_back(event);
-        self.added.notify_all();
-    }
 }
 
 /// Why the agent was detached.
@@ -86,38 +64,40 @@ pub(crate) enum Detached {
     BadMap(#[from] SnapshotError),
 }
 
-/// Serves an agent until it ends, breaks a rule, or `replaced` says that a newer one is here.
+/// Serves an agent until it ends, breaks a rule, or `replaced` says that a newer one is here. `told` is notified when
+/// there is something to tell it.
 pub(crate) async fn serve<S: Shard + Doorbells>(
     shard: &S,
     mut link: Link,
     orders: &impl Ordered,
-    events: &Rc<Events>,
+    common: &Common,
+    told: &Notify,
     tickets: &Tickets,
     replaced: impl Fn() -> bool,
 ) -> Detached {
     // Nothing is replayed after an attach: the whole picture goes first (design: control 4.3).
-    events.waiting.borrow_mut().clear();
+    common.clear_events();
     for event in orders.full_report() {
-        events.push(event);
+        common.tell(event);
     }
     let mut bell = Bell::new(shard);
     let why = loop {
         if replaced() {
             break Detached::Replaced;
         }
-        match take_commands(&mut link, orders, events, tickets) {
+        match take_commands(&mut link, orders, common, tickets) {
             Err(why) => break why,
             Ok(true) => continue,
             Ok(false) => {}
         }
-        if let Err(broken) = send_events(&mut link, events) {
+        if let Err(broken) = send_events(&mut link, common) {
             break broken.into();
         }
         orders.count_into(&link.counters);
         if bell.is_gone(&link.socket) {
             break Detached::Gone;
         }
-        if let Err(broken) = bell.wait_for_slots(&mut link.receiver, &events.added).await {
+        if let Err(broken) = bell.wait_for_slots(&mut link.receiver, told).await {
             break broken.into();
         }
     };
@@ -128,7 +108,7 @@ pub(crate) async fn serve<S: Shard + Doorbells>(
 fn take_commands(
     link: &mut Link,
     orders: &impl Ordered,
-    events: &Events,
+    common: &Common,
     tickets: &Tickets,
 ) -> Result<bool, Detached> {
     let mut any = false;
@@ -138,7 +118,7 @@ fn take_commands(
             AgentCommand::Configure { version, buffer, bytes } => {
                 let map = read_map(&link.area, buffer, bytes)?;
                 orders.take_map(map);
-                events.push(AgentEvent::Configured { version });
+                common.tell(AgentEvent::Configured { version });
             }
             AgentCommand::AdmitTicket { ticket, uid, valid_ms } => {
                 tickets.admit(ticket, uid, Duration::from_millis(u64::from(valid_ms)), Instant::now());
@@ -164,19 +144,16 @@ fn take_commands(
     Ok(any)
 }
 
-fn send_events(link: &mut Link, events: &Events) -> Result<(), PeerBroken> {
-    let mut waiting = events.waiting.borrow_mut();
+fn send_events(link: &mut Link, common: &Common) -> Result<(), PeerBroken> {
     let mut sent = false;
-    while let Some(event) = waiting.front() {
-        match link.sender.push(event.encode()) {
-            Ok(()) => {
-                waiting.pop_front();
-                sent = true;
-            }
-            Err(PushError::Full(_)) => break,
-            Err(PushError::Broken(broken)) => return Err(broken),
+    common.drain_events(|event| match link.sender.push(event.encode()) {
+        Ok(()) => {
+            sent = true;
+            Ok(true)
         }
-    }
+        Err(PushError::Full(_)) => Ok(false),
+        Err(PushError::Broken(broken)) => Err(broken),
+    })?;
     if sent {
         link.sender.ring();
     }

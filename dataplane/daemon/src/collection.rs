@@ -13,7 +13,7 @@ use nova_ring::abi::{AgentEvent, BlockRun, BlockRuns, HELD_MAX, HeldBlocks};
 use nova_units::{BlockId, GroupId};
 use novafs_member::{Collected, Member};
 
-use crate::attendance::Events;
+use crate::common::Common;
 
 /// Commands to delete that are worked at together; each has a few entries under way.
 const COMMANDS_AT_ONCE: usize = 16;
@@ -48,7 +48,7 @@ impl Collection {
         member: &Rc<Member<S, P>>,
         group: GroupId,
         runs: BlockRuns,
-        events: &Events,
+        common: &Common,
     ) {
         let Ok(_permit) = self.deletes.acquire(1).await else { return };
         let mut gone: Vec<BlockRun> = Vec::new();
@@ -74,7 +74,7 @@ impl Collection {
         }
         if !gone.is_empty() {
             let runs = BlockRuns::new(&gone);
-            events.push(AgentEvent::BlocksDeleted { group, deleted: sum.blocks, bytes: sum.bytes, runs });
+            common.tell(AgentEvent::BlocksDeleted { group, deleted: sum.blocks, bytes: sum.bytes, runs });
         }
     }
 
@@ -86,7 +86,7 @@ impl Collection {
         group: GroupId,
         from: BlockId,
         limit: u16,
-        events: &Events,
+        common: &Common,
     ) {
         let Ok(_permit) = self.lists.acquire(1).await else { return };
         let range = from..=BlockId(u64::MAX);
@@ -100,7 +100,7 @@ impl Collection {
         let parts: Vec<&[BlockId]> = page.blocks.chunks(HELD_MAX).collect();
         let count = parts.len().max(1);
         for (part, index) in (0..=u16::MAX).zip(0..count) {
-            events.push(AgentEvent::BlocksHeld {
+            common.tell(AgentEvent::BlocksHeld {
                 request,
                 part,
                 last: index + 1 == count,

@@ -9,6 +9,8 @@ use nova_units::MIB;
 use novafs_member::ScrubOptions;
 use serde::Deserialize;
 
+use crate::roster::dealt;
+
 /// Devices of one novad.
 pub(crate) const DEVICES_MAX: usize = 24;
 /// Smallest device that holds its superblocks, a WAL and a few slots.
@@ -24,7 +26,7 @@ pub(crate) struct Config {
     pub(crate) name: String,
     /// Unix socket at which the agent and local programs attach.
     pub(crate) socket: PathBuf,
-    /// Where other hosts reach this one's first shard. Loopback only, until NovaBulk has TLS.
+    /// Where other hosts reach this one's first shard; each further one listens a port higher. Loopback only, until NovaBulk has TLS.
     pub(crate) data_listen: SocketAddr,
     /// The hw-profile: cores, memory, spinning.
     pub(crate) profile: PathBuf,
@@ -86,6 +88,9 @@ pub(crate) struct DeviceConfig {
     /// Make the file with this many MiB when it is not there. Without it a missing file is an error.
     #[serde(default)]
     pub(crate) create_mib: Option<u64>,
+    /// The shard that drives it, counted from 0. Without it devices are dealt to the shards one after the other.
+    #[serde(default)]
+    pub(crate) shard: Option<u16>,
 }
 
 /// Why the configuration cannot be used.
@@ -101,6 +106,12 @@ pub(crate) enum ConfigError {
     NotLoopback { given: SocketAddr },
     #[error("create_mib = {given} of device {path} is too small: at least {DEVICE_MIB_MIN} MiB")]
     DeviceTooSmall { path: PathBuf, given: u64 },
+    #[error(
+        "the device {path} has shard = {given}, and shards.count of the hw-profile is {count}: shards are counted from 0"
+    )]
+    NoSuchShard { path: PathBuf, given: u16, count: u16 },
+    #[error("data_listen = {given}: {count} shards need as many ports from there on, and ports end at 65535")]
+    PortsEnd { given: SocketAddr, count: u16 },
     #[error("{given} devices: one novad has at most {DEVICES_MAX}")]
     TooManyDevices { given: usize },
     #[error("the device {path} is named twice: give every [[device]] a path of its own")]
@@ -154,7 +165,7 @@ impl Config {
             return Err(ConfigError::TooManyDevices { given: self.devices.len() });
         }
         let mut seen = BTreeSet::new();
-        for DeviceConfig { path, create_mib } in &self.devices {
+        for DeviceConfig { path, create_mib, .. } in &self.devices {
             if !seen.insert(path) {
                 return Err(ConfigError::DeviceTwice { path: path.clone() });
             }
@@ -163,6 +174,43 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+/// What one shard is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ShardConfig {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// Places of its devices in the configuration, and their paths.
+    pub(crate) devices: Vec<(u8, PathBuf)>,
+}
+
+impl Config {
+    /// What each of `count` shards is told.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoSuchShard`] and [`ConfigError::PortsEnd`].
+    pub(crate) fn deal(&self, count: u16) -> Result<Vec<ShardConfig>, ConfigError> {
+        let mut shards = Vec::with_capacity(usize::from(count));
+        for shard in 0..count {
+            let mut listen = self.data_listen;
+            // Port 0 is whichever is free, for each of them.
+            if listen.port() != 0 {
+                let port = listen.port().checked_add(shard);
+                listen.set_port(port.ok_or(ConfigError::PortsEnd { given: listen, count })?);
+            }
+            shards.push(ShardConfig { listen, devices: Vec::new() });
+        }
+        for (place, device) in self.devices.iter().enumerate() {
+            let given = device.shard.unwrap_or_else(|| dealt(place, count));
+            let path = device.path.clone();
+            let Some(shard) = shards.get_mut(usize::from(given)) else {
+                return Err(ConfigError::NoSuchShard { path, given, count });
+            };
+            shard.devices.push((u8::try_from(place).expect("checked against DEVICES_MAX"), path));
+        }
+        Ok(shards)
     }
 }
 
@@ -184,7 +232,7 @@ pub(crate) const EXPLAINED: &str = "\
 # novad configuration
 name = \"storage-1\"             # the host's name, for messages
 socket = \"/run/nova/novad.sock\" # the agent and local programs attach here; made with mode 0600
-data_listen = \"127.0.0.1:7101\" # NovaBulk; loopback only until it has TLS
+data_listen = \"127.0.0.1:7101\" # NovaBulk, of the first shard; each further one a port higher; loopback only
 profile = \"hw-profiles/laptop.toml\"
 edge = true                     # optional: seals and opens blocks here, with keys that the controllers give it
 # region_key = \"region.key\"    # in place of edge, when the controllers have no root key: the key itself, mode 0600
@@ -193,6 +241,7 @@ path = \"device.nova\"          # a file, or a raw block device such as /dev/dis
 create_mib = 4096               # optional: make the file when it is missing, at least 256
 [[device]]                      # one that is missing or damaged is reported, and the others serve
 path = \"/dev/disk/by-id/nvme-1\"
+shard = 0                       # optional: which shard drives it; else the shards take turns, in this order
 [scrub]                         # optional: how fast everything on each device is verified; these are the defaults
 percent_a_day = 2               # whatever else goes on, of the bytes in use; at least 2
 idle_mib_a_second = 16          # while no client asks for anything; 0 is never faster
@@ -243,6 +292,34 @@ mod tests {
             matches!(with(&["[device]\npath = 'a'\n".into()]), Err(Parsing::Syntax(_))),
             "one is a list too"
         );
+    }
+
+    #[test]
+    fn devices_are_dealt_to_the_shards_in_turn_unless_the_configuration_says_where_they_go() {
+        let device = |path: &str, more: &str| format!("[[device]]\npath = '{path}'\n{more}\n");
+        let devices = [device("a", ""), device("b", "shard = 0"), device("c", ""), device("d", "")].concat();
+        let config = Config::parse(&format!("{GOOD}{devices}")).expect("four devices");
+        let dealt = |count| {
+            let shards = config.deal(count).expect("all shards are there");
+            let places = |it: &ShardConfig| it.devices.iter().map(|(place, _)| *place).collect::<Vec<_>>();
+            shards.iter().map(|it| (it.listen.port(), places(it))).collect::<Vec<_>>()
+        };
+        assert_eq!(dealt(1), [(1, vec![0, 1, 2, 3])]);
+        assert_eq!(dealt(2), [(1, vec![0, 1, 2]), (2, vec![3])]);
+        assert_eq!(dealt(3), [(1, vec![0, 1, 3]), (2, vec![]), (3, vec![2])]);
+    }
+
+    #[test]
+    fn a_shard_that_is_not_there_and_ports_past_the_last_are_refused() {
+        let with = |text: &str, more: &str| Config::parse(&format!("{text}{more}")).expect("sound by itself");
+        let config = with(GOOD, "[[device]]\npath = 'a'\nshard = 2\n");
+        assert!(matches!(config.deal(2), Err(ConfigError::NoSuchShard { given: 2, count: 2, .. })));
+        assert!(config.deal(3).is_ok());
+        let high = with(&GOOD.replace("127.0.0.1:1", "127.0.0.1:65534"), "");
+        assert!(high.deal(2).is_ok());
+        assert!(matches!(high.deal(3), Err(ConfigError::PortsEnd { count: 3, .. })));
+        let any = with(&GOOD.replace("127.0.0.1:1", "127.0.0.1:0"), "").deal(2).expect("the kernel chooses");
+        assert!(any.iter().all(|shard| shard.listen.port() == 0));
     }
 
     #[test]

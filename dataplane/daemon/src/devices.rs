@@ -1,13 +1,13 @@
-//! The devices of this host, and the member that runs on each.
+//! The devices of one shard, and the member that runs on each.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use nova_device::{Shard, sync::oneshot};
+use nova_ring::Counter;
 use nova_ring::abi::{AgentEvent, LostUnits};
 use nova_ring::snapshot::HostMap;
-use nova_ring::{Counter, Counters};
 use nova_shard::RealShard;
 use nova_units::{BootId, DeviceId, GroupId, Incarnation, NodeId, TaskClass};
 use novafs_member::{GroupHealth, Member, MemberOptions};
@@ -16,7 +16,8 @@ use novafs_store::{Opened, StoreError};
 
 use crate::hosts::Hosts;
 use crate::map::confirmed_devices;
-use crate::storage;
+use crate::storage::Placed;
+use crate::tally::Tally;
 
 pub(crate) type RealMember = Member<RealShard, Hosts>;
 
@@ -25,10 +26,6 @@ pub(crate) struct Device {
     /// Its place in the configuration.
     place: u8,
     pub(crate) id: DeviceId,
-    mount_counter: u64,
-    /// The life in which it was mounted.
-    incarnation: Incarnation,
-    bytes_total: u64,
     /// Until the first map says who this host is.
     opened: RefCell<Option<Opened<RealShard>>>,
     /// From then on.
@@ -48,26 +45,21 @@ impl Device {
 /// All of them.
 pub(crate) struct Devices {
     serving: Vec<Device>,
-    /// Places of those that do not serve since this start.
-    broken: Vec<u8>,
     /// Which of `serving` holds each group, by the newest map.
     routes: RefCell<BTreeMap<GroupId, usize>>,
 }
 
 impl Devices {
-    pub(crate) fn new(found: storage::Devices) -> Self {
-        let serving = found.opened.into_iter().map(|(place, opened)| Device {
+    pub(crate) fn new(opened: Vec<Placed>) -> Self {
+        let serving = opened.into_iter().map(|(place, opened)| Device {
             place,
             id: opened.device,
-            mount_counter: opened.mount_counter,
-            incarnation: opened.incarnation,
-            bytes_total: opened.store.usage().bytes_total,
             opened: RefCell::new(Some(opened)),
             member: RefCell::default(),
             told_life: Cell::new(Incarnation(0)),
             told_health: RefCell::default(),
         });
-        Self { serving: serving.collect(), broken: found.broken, routes: RefCell::default() }
+        Self { serving: serving.collect(), routes: RefCell::default() }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Device> {
@@ -127,24 +119,16 @@ impl Devices {
         self.members().find(|member| member.store().group(group).is_some())
     }
 
-    /// What an agent that has just attached has to know.
-    pub(crate) fn full_report(&self) -> Vec<AgentEvent> {
-        let mounted = self.serving.iter().map(|device| AgentEvent::Mounted {
-            device: device.id,
-            mount_counter: device.mount_counter,
-            incarnation: device.incarnation,
-            bytes_total: device.bytes_total,
-            place: device.place,
-        });
-        let broken = self.broken.iter().map(|place| AgentEvent::DeviceBroken { place: *place });
-        let count = |count: usize| u8::try_from(count).expect("a host has at most 24 devices");
-        let told =
-            AgentEvent::DevicesTold { mounted: count(self.serving.len()), broken: count(self.broken.len()) };
+    /// Groups of which some device here has data.
+    pub(crate) fn held(&self) -> BTreeSet<GroupId> {
+        self.members().flat_map(|member| member.store().group_ids()).collect()
+    }
+
+    /// A new agent is told everything again, with the next look.
+    pub(crate) fn forget_told(&self) {
         for device in &self.serving {
-            // A new agent is told everything again, with the next look.
             device.told_health.borrow_mut().clear();
         }
-        mounted.chain(broken).chain([told]).collect()
     }
 
     /// Room on every device, and what is new of the copies there.
@@ -202,13 +186,12 @@ impl Devices {
         all
     }
 
-    /// Sums over all devices; of times the oldest, and of paces the slowest.
-    pub(crate) fn count_into(&self, counters: &Counters) {
-        let mut sums: BTreeMap<Counter, u64> = BTreeMap::new();
+    /// What the members have counted.
+    pub(crate) fn count_into(&self, tally: &mut Tally) {
         for member in self.members() {
             let (store, counted, pace) = (member.store().counters(), member.counters(), member.pace());
             let mark = member.store().scrub_mark();
-            let added = [
+            let values = [
                 (Counter::PagesBad, counted.corrupt_found),
                 (Counter::PagesRepaired, counted.units_repaired),
                 (Counter::Commits, counted.host.entries_committed),
@@ -232,34 +215,17 @@ impl Devices {
                 (Counter::SlotsEmptied, store.slots_emptied),
                 (Counter::CompactedBytes, store.bytes_compacted),
                 (Counter::DeviceBytesRead, counted.bytes_read),
-            ];
-            for (counter, value) in added {
-                *sums.entry(counter).or_default() += value;
-            }
-            let slowest = [
                 (Counter::PaceWindow, pace.window),
                 (Counter::PaceEntries, pace.entries),
                 (Counter::PaceMedianUs, pace.median_us),
                 (Counter::PaceP99Us, pace.p99_us),
-            ];
-            for (counter, value) in slowest {
-                let known = sums.entry(counter).or_default();
-                *known = value.max(*known);
-            }
-            // The pass that runs longest, if one runs; and since when everything was verified, 0 when something never was.
-            let began = sums.entry(Counter::ScrubBeganMs).or_default();
-            *began = [*began, mark.started.0].into_iter().filter(|ms| *ms != 0).min().unwrap_or(0);
-            let oldest = [
+                (Counter::ScrubBeganMs, mark.started.0),
                 (Counter::ScrubLastBeganMs, mark.last_started.0),
                 (Counter::ScrubLastEndedMs, mark.last_ended.0),
             ];
-            for (counter, value) in oldest {
-                let known = sums.entry(counter).or_insert(value);
-                *known = value.min(*known);
+            for (counter, value) in values {
+                tally.add(counter, value);
             }
-        }
-        for (counter, value) in sums {
-            counters.set(counter, value);
         }
     }
 }

@@ -1,14 +1,13 @@
-//! The Unix socket of novad: who may attach, and how an attachment reaches the shard.
+//! The Unix socket of novad: who may attach, and how an attachment reaches its shard.
 
-use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use nova_ring::handshake::{Credentials, Hello};
 use nova_ring::{Admission, CAPACITY_DEFAULT, Kind, Link, SNAPSHOT_BYTES, Terms};
 
+use crate::common::{Common, FRONT, Post};
 use crate::tickets::Tickets;
 
 /// Programs attached at once (design: control 4.2).
@@ -16,80 +15,39 @@ pub(crate) const PROGRAMS_MAX: usize = 128;
 /// Largest arena of one program.
 pub(crate) const ARENA_BYTES_MAX: u64 = 64 << 20;
 
-/// An attachment on its way to the shard.
-#[derive(Debug)]
-pub(crate) enum Arrival {
-    /// The host's agent.
-    Agent(Link),
-    /// A local program.
-    Program(Link),
-}
-
-/// The door's side that the shard sees: arrivals, and an eventfd that says there are some.
+/// Who may attach. Shared between the threads that let them in and the shards.
 #[derive(Debug)]
 pub(crate) struct Door {
     boot: u64,
-    /// True once this host can serve programs.
-    open: AtomicBool,
+    common: Arc<Common>,
     generation: AtomicU64,
     pub(crate) programs: AtomicUsize,
     pub(crate) tickets: Tickets,
-    arrivals: Mutex<VecDeque<Arrival>>,
-    stop: AtomicBool,
-    bell: OwnedFd,
 }
 
 impl Door {
-    pub(crate) fn new(boot: u64) -> std::io::Result<Arc<Self>> {
-        use rustix::event::{EventfdFlags, eventfd};
-        let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Arc::new(Self {
-            boot,
-            open: AtomicBool::new(false),
-            generation: AtomicU64::new(0),
-            programs: AtomicUsize::new(0),
-            tickets: Tickets::default(),
-            arrivals: Mutex::default(),
-            stop: AtomicBool::new(false),
-            bell,
-        }))
+    pub(crate) fn new(boot: u64, common: Arc<Common>) -> Arc<Self> {
+        let (generation, programs, tickets) = (AtomicU64::new(0), AtomicUsize::new(0), Tickets::default());
+        Arc::new(Self { boot, common, generation, programs, tickets })
     }
 
-    /// Lets programs in from now on, or no more.
-    pub(crate) fn set_open(&self, open: bool) {
-        self.open.store(open, Ordering::Release);
+    /// A program left the shard that was its home.
+    pub(crate) fn program_left(&self, shard: usize) {
+        self.common.seats.give_back(shard);
+        self.programs.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Asks the shard to stop.
-    pub(crate) fn ask_stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        self.ring_bell();
-    }
-
-    /// Whether somebody asked.
-    pub(crate) fn stop_asked(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
-    }
-
-    fn ring_bell(&self) {
-        // The counter of an eventfd holds 2^64 - 2 rings before a write would fail.
-        let _ = rustix::io::write(&self.bell, &1u64.to_le_bytes());
-    }
-
-    /// The next arrival, if there is one.
-    pub(crate) fn next(&self) -> Option<Arrival> {
-        self.arrivals.lock().expect("no holder of this lock panics").pop_front()
-    }
-
-    /// Readable while an arrival may be waiting.
-    pub(crate) fn bell(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
-    }
-
-    /// Makes the bell silent until the next arrival. Look for arrivals after this, not before.
-    pub(crate) fn silence_bell(&self) {
-        // Nothing to read means it was silent already.
-        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+    /// A program has its rings: it goes to its home shard. Where there is none any more, its link ends here, and it sees
+    /// that.
+    fn seat(&self, link: Link) {
+        let Some(shard) = self.common.seats.take() else {
+            self.programs.fetch_sub(1, Ordering::AcqRel);
+            return;
+        };
+        if self.common.mailbox(shard).post(Post::Program(link)).is_err() {
+            tracing::error!(shard, "a shard does not take what is left for it: a program is let go");
+            self.program_left(shard);
+        }
     }
 }
 
@@ -104,7 +62,7 @@ impl Admission for Door {
                 2 * u64::from(SNAPSHOT_BYTES)
             }
             Kind::Client => {
-                if !self.open.load(Ordering::Acquire) {
+                if !self.common.seats.are_open() {
                     return Err("this host cannot serve programs yet: try again in a moment".into());
                 }
                 self.tickets.redeem(&hello.ticket, peer.uid, Instant::now()).map_err(str::to_owned)?;
@@ -127,11 +85,13 @@ impl Admission for Door {
     }
 
     fn attached(&self, hello: Hello, _: Credentials, link: Link) {
-        let arrival = match hello.kind {
-            Kind::Agent => Arrival::Agent(link),
-            _ => Arrival::Program(link),
-        };
-        self.arrivals.lock().expect("no holder of this lock panics").push_back(arrival);
-        self.ring_bell();
+        match hello.kind {
+            Kind::Agent => {
+                if self.common.mailbox(FRONT).post(Post::Agent(link)).is_err() {
+                    tracing::error!("the first shard does not take what is left for it: the agent is let go");
+                }
+            }
+            _ => self.seat(link),
+        }
     }
 }

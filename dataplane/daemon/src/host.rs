@@ -1,46 +1,42 @@
-//! A host: its storage, its edge and the link between hosts, brought up by the agent's first map and led by the next.
+//! A host as one of its shards sees it: the devices of the shard, its edge and its link to other hosts, brought up by the
+//! agent's first map and led by the next.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use nova_device::sync::Notify;
 use nova_device::{Clock, Listener, Shard};
-use nova_ring::abi::{AgentEvent, BlockRuns, PEERS_MAX, PeerHeard, PeersHeard};
-use nova_ring::snapshot::HostMap;
-use nova_ring::{Counter, Counters};
 use nova_shard::RealShard;
-use nova_units::{BlockId, BootId, DeviceId, GroupId, Incarnation, NodeId, TaskClass};
+use nova_units::{BootId, NodeId, TaskClass};
 use novabulk_link::{Link, LinkOptions, LocalIdentity};
 use novafs_edge::{Edge, EdgeOptions, Keyring};
 use novafs_member::{MemberOptions, ScrubOptions};
-use novafs_replica::{Configuration, Report};
+use novafs_replica::{Configuration, Message};
 
-use crate::attendance::{self, Events, GivenKey, Ordered};
+use crate::attendance::{self, GivenKey};
 use crate::collection::Collection;
+use crate::common::{Board, Common, FRONT, Order, Post};
 use crate::desk::Desk;
 use crate::devices::Devices;
-use crate::door::{Arrival, Door};
+use crate::door::Door;
 use crate::doorbell::Doorbells;
-use crate::hosts::{Here, Hosts};
+use crate::hosts::{Here, Hosts, Parts};
 use crate::map::configuration_of;
-use crate::{program, storage};
+use crate::neighbours::{Ask, Neighbours};
+use crate::program;
+use crate::roster::Roster;
+use crate::storage::Placed;
 
-/// How often the member's reports are taken to the agent; its own pace is 100 ms.
-const REPORT_EVERY: Duration = Duration::from_millis(20);
-/// How often the agent hears how full the devices are.
-const USAGE_EVERY: Duration = Duration::from_secs(1);
-/// How often keys are looked through for those whose time is over.
-const EXPIRE_KEYS_EVERY: Duration = Duration::from_secs(1);
 /// Pause after an accept that failed for lack of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What runs once the first map has said who this host is.
-struct Up {
-    link: Link<RealShard>,
-    edge: Option<Rc<Edge<RealShard, Hosts>>>,
+pub(crate) struct Up {
+    pub(crate) link: Link<RealShard>,
+    pub(crate) edge: Option<Rc<Edge<RealShard, Hosts>>>,
 }
 
 /// What an edge works with.
@@ -48,47 +44,82 @@ pub(crate) struct Keys {
     /// None on a host that is no edge.
     pub(crate) ring: Option<Keyring>,
     /// None where no keys are to come: the ring has what it needs from a file.
-    pub(crate) desk: Option<Desk>,
+    pub(crate) desk: Option<Arc<Desk>>,
 }
 
-/// The host. One shard for now, so one of these.
+/// What one shard of a host starts with.
+pub(crate) struct Setup {
+    pub(crate) shard: RealShard,
+    /// Its number.
+    pub(crate) own: usize,
+    pub(crate) common: Arc<Common>,
+    pub(crate) door: Arc<Door>,
+    pub(crate) roster: Arc<Roster>,
+    pub(crate) boot: BootId,
+    pub(crate) keys: Keys,
+    /// Those of its devices that serve.
+    pub(crate) devices: Vec<Placed>,
+    pub(crate) scrub: ScrubOptions,
+    /// Port of the first shard; 0 when the kernel chose one for each.
+    pub(crate) port_base: u16,
+}
+
+/// The host. One of these on each shard; the one on the first shard is its front, which has the ring of the agent.
 pub(crate) struct Host {
-    shard: RealShard,
-    door: Arc<Door>,
+    pub(crate) shard: RealShard,
+    pub(crate) own: usize,
+    pub(crate) common: Arc<Common>,
+    pub(crate) door: Arc<Door>,
+    pub(crate) roster: Arc<Roster>,
     boot: BootId,
-    keys: Keys,
+    port_base: u16,
+    pub(crate) keys: Keys,
     scrub: ScrubOptions,
-    devices: Rc<Devices>,
-    up: RefCell<Option<Up>>,
-    map: RefCell<Option<HostMap>>,
-    lease_until: Cell<Duration>,
-    events: Rc<Events>,
+    pub(crate) devices: Rc<Devices>,
+    neighbours: Rc<Neighbours>,
+    pub(crate) here: Rc<Here>,
+    pub(crate) up: RefCell<Option<Up>>,
+    /// What this shard has last read.
+    board: RefCell<Board>,
+    /// There is something for the agent.
+    told: Notify,
+    stopping: Notify,
     /// Which agent attached last; an earlier one is let go.
     agents: Cell<u64>,
-    programs_broken: Cell<u64>,
+    pub(crate) programs_broken: Cell<u64>,
     collection: Rc<Collection>,
 }
 
 impl Host {
-    pub(crate) fn new(
-        shard: RealShard,
-        door: Arc<Door>,
-        boot: BootId,
-        keys: Keys,
-        devices: storage::Devices,
-        scrub: ScrubOptions,
-    ) -> Rc<Self> {
+    pub(crate) fn new(setup: Setup) -> Rc<Self> {
+        let Setup { shard, own, common, door, roster, boot, keys, devices, scrub, port_base } = setup;
+        let devices = Rc::new(Devices::new(devices));
+        let neighbours = Rc::new(Neighbours::new(own, Arc::clone(&common), shard.pool().bytes()));
+        let here = Here::new(Parts {
+            boot,
+            shard: shard.clone(),
+            common: Arc::clone(&common),
+            roster: Arc::clone(&roster),
+            devices: Rc::clone(&devices),
+            neighbours: Rc::clone(&neighbours),
+        });
         Rc::new(Self {
             shard,
+            own,
+            common,
             door,
+            roster,
             boot,
+            port_base,
             keys,
             scrub,
-            devices: Rc::new(Devices::new(devices)),
+            devices,
+            neighbours,
+            here,
             up: RefCell::new(None),
-            map: RefCell::new(None),
-            lease_until: Cell::new(Duration::ZERO),
-            events: Rc::default(),
+            board: RefCell::default(),
+            told: Notify::new(),
+            stopping: Notify::new(),
             agents: Cell::new(0),
             programs_broken: Cell::new(0),
             collection: Rc::default(),
@@ -98,20 +129,13 @@ impl Host {
     /// Serves until somebody asks to stop; then closes the devices in order.
     pub(crate) async fn run(self: Rc<Self>) -> Result<(), novafs_store::StoreError> {
         self.shard.spawn(TaskClass::Control, Rc::clone(&self).report());
-        let bell =
-            self.shard.watch(self.door.bell().try_clone_to_owned().expect("a descriptor for the bell"));
-        while !self.door.stop_asked() {
-            while let Some(arrival) = self.door.next() {
-                self.welcome(arrival);
-            }
-            if bell.readable().await.is_err() {
-                // The bell is ours: this is a lack of resources, and arrivals can wait for a moment.
-                self.pause(ACCEPT_PAUSE).await;
-            }
-            self.door.silence_bell();
+        // Its neighbours are answered while this shard stops, too: they may be waiting to stop.
+        self.shard.spawn(TaskClass::Control, Rc::clone(&self).mind_mailbox());
+        while !self.common.stop_asked() {
+            self.stopping.notified().await;
         }
-        self.door.set_open(false);
-        tracing::info!("stopping: requests end, then the devices are closed");
+        self.common.seats.set_open(self.own, false);
+        tracing::info!(shard = self.own, "stopping: requests end, then the devices are closed");
         let up = self.up.borrow_mut().take();
         if let Some(up) = up {
             up.link.drain();
@@ -119,50 +143,167 @@ impl Host {
         self.devices.stop(&self.shard).await
     }
 
-    async fn pause(&self, pause: Duration) {
+    /// Takes what is left for this shard, and reads the board, as long as the shard lives.
+    async fn mind_mailbox(self: Rc<Self>) {
+        let mailbox = self.common.mailbox(self.own);
+        let bell = self.shard.watch(mailbox.bell().try_clone_to_owned().expect("a descriptor for the bell"));
+        loop {
+            self.read_board();
+            for post in mailbox.take_all() {
+                self.take(post);
+            }
+            if self.own == FRONT && self.common.has_events() {
+                self.told.notify_all();
+            }
+            if self.common.stop_asked() {
+                self.stopping.notify_all();
+            }
+            if bell.readable().await.is_err() {
+                // The bell is ours: this is a lack of resources, and what was left can wait for a moment.
+                self.pause(ACCEPT_PAUSE).await;
+            }
+            mailbox.silence();
+        }
+    }
+
+    pub(crate) async fn pause(&self, pause: Duration) {
         let clock = self.shard.clock();
         clock.sleep_until(clock.now() + pause).await;
     }
 
-    fn welcome(self: &Rc<Self>, arrival: Arrival) {
+    fn take(self: &Rc<Self>, post: Post) {
+        match post {
+            Post::Agent(link) => self.welcome_agent(link),
+            Post::Program(link) => self.welcome_program(link),
+            Post::Ask(ask) => self.serve(ask),
+            Post::Answer { number, given } => self.neighbours.take_answer(number, given),
+            Post::Order(order) => self.carry_out(order),
+        }
+    }
+
+    fn welcome_agent(self: &Rc<Self>, link: nova_ring::Link) {
+        let (host, mine) = (Rc::clone(self), self.agents.get() + 1);
+        self.agents.set(mine);
+        self.shard.spawn(TaskClass::Control, async move {
+            tracing::info!("the agent attached");
+            let (shard, common, tickets) = (&host.shard, &host.common, &host.door.tickets);
+            let replaced = || host.agents.get() != mine;
+            let why = attendance::serve(shard, link, &host, common, &host.told, tickets, replaced).await;
+            tracing::warn!("the agent detached: {why}; serving on the last map");
+        });
+    }
+
+    fn welcome_program(self: &Rc<Self>, link: nova_ring::Link) {
+        let (host, edge) = (Rc::clone(self), self.edge());
+        self.shard.spawn(TaskClass::Client, async move {
+            if let Some(edge) = edge {
+                match program::serve(host.shard.clone(), edge, link).await {
+                    program::Detached::Gone => {}
+                    why => {
+                        host.programs_broken.set(host.programs_broken.get() + 1);
+                        tracing::warn!("detached a program: {why}");
+                    }
+                }
+            }
+            host.door.program_left(host.own);
+        });
+    }
+
+    /// Serves what came to another shard for a device of this one.
+    fn serve(self: &Rc<Self>, ask: Ask) {
         let host = Rc::clone(self);
-        match arrival {
-            Arrival::Agent(link) => {
-                let mine = self.agents.get() + 1;
-                self.agents.set(mine);
-                self.shard.spawn(TaskClass::Control, async move {
-                    tracing::info!("the agent attached");
-                    let (orders, replaced) = (Rc::clone(&host), || host.agents.get() != mine);
-                    let tickets = &host.door.tickets;
-                    let why =
-                        attendance::serve(&host.shard, link, &orders, &host.events, tickets, replaced).await;
-                    tracing::warn!("the agent detached: {why}; serving on the last map");
+        // What is about several groups is short and urgent.
+        let class = match Message::group_of(ask.head()) {
+            Some(_) => TaskClass::Client,
+            None => TaskClass::Control,
+        };
+        self.shard.spawn(class, async move {
+            let from = ask.from;
+            let (request, asker) = ask.unpack(host.shard.pool()).await;
+            let served = host.here.serve_here(from, request).await;
+            host.neighbours.answer(asker, served);
+        });
+    }
+
+    fn carry_out(self: &Rc<Self>, order: Order) {
+        let (common, work) = (Arc::clone(&self.common), Rc::clone(&self.collection));
+        match order {
+            Order::Incarnate { device, incarnation, wipe } => {
+                self.devices.incarnate(device, incarnation, wipe);
+            }
+            Order::TakeKey(given) => self.take_key(&given),
+            Order::DeleteBlocks { group, runs } => {
+                let Some(member) = self.devices.member_of(group) else { return };
+                self.shard.spawn(TaskClass::Background, async move {
+                    work.delete(&member, group, runs, &common).await;
                 });
             }
-            Arrival::Program(link) => {
-                let edge = self.up.borrow().as_ref().and_then(|up| up.edge.clone());
-                self.shard.spawn(TaskClass::Client, async move {
-                    if let Some(edge) = edge {
-                        match program::serve(host.shard.clone(), edge, link).await {
-                            program::Detached::Gone => {}
-                            why => {
-                                host.programs_broken.set(host.programs_broken.get() + 1);
-                                tracing::warn!("detached a program: {why}");
-                            }
-                        }
-                    }
-                    host.door.programs.fetch_sub(1, Ordering::AcqRel);
+            Order::ListBlocks { request, group, from, limit } => {
+                let Some(member) = self.devices.member_of(group) else { return };
+                self.shard.spawn(TaskClass::Background, async move {
+                    work.list(&member, request, group, from, limit, &common).await;
                 });
             }
         }
     }
 
+    fn take_key(&self, given: &GivenKey) {
+        let (Some(ring), Some(desk)) = (&self.keys.ring, &self.keys.desk) else { return };
+        match desk.unpack(given) {
+            Ok(key) => {
+                let (domain, version, current) = (given.domain, given.version, given.current);
+                if ring.find(domain, version).is_err() {
+                    tracing::info!(shard = self.own, domain, version, current, "a key came");
+                }
+                ring.give(key, current, Some(self.shard.clock().now() + given.held));
+            }
+            Err(error) => tracing::error!(domain = given.domain, version = given.version, "{error}"),
+        }
+    }
+
+    fn drop_keys(&self, domain: u32) {
+        match (self.edge(), &self.keys.ring) {
+            (Some(edge), _) => edge.drop_domain(domain),
+            (None, Some(ring)) => ring.drop_domain(domain),
+            (None, None) => {}
+        }
+    }
+
+    /// Does what the board says that it did not say before.
+    pub(crate) fn read_board(self: &Rc<Self>) {
+        let known = self.board.borrow().version;
+        let Some(board) = self.common.read_board(known) else { return };
+        let before = self.board.replace(board.clone());
+        for domain in board.dropped.difference(&before.dropped) {
+            self.drop_keys(*domain);
+        }
+        if board.agents != before.agents {
+            self.tell_all();
+        }
+        let same_map = match (&board.map, &before.map) {
+            (Some(map), Some(known)) => Arc::ptr_eq(map, known),
+            (map, known) => map.is_none() && known.is_none(),
+        };
+        if !same_map || board.lease_until != before.lease_until {
+            self.spread(&board);
+        }
+    }
+
+    /// A new agent has to know what this shard told an earlier one.
+    fn tell_all(&self) {
+        self.devices.forget_told();
+        if let (Some(ring), Some(desk)) = (&self.keys.ring, &self.keys.desk) {
+            self.want_keys(desk, ring.wanted());
+        }
+    }
+
     /// Makes everything that needs to know who this host is.
     fn bring_up(self: &Rc<Self>, node: NodeId) {
-        let options = LinkOptions { port_count: 1, ..LinkOptions::default() };
+        let port_count = u16::try_from(self.common.shards()).expect("a host has at most 24 shards");
+        let options = LinkOptions { port_base: self.port_base, port_count, ..LinkOptions::default() };
         let link = Link::new(self.shard.clone(), LocalIdentity { node, boot: self.boot }, options);
-        let here = Here::new(node, self.boot, self.shard.pool().clone(), Rc::clone(&self.devices));
-        let hosts = Hosts::new(link.clone(), Rc::clone(&here));
+        self.here.set_node(node);
+        let hosts = Hosts::new(link.clone(), Rc::clone(&self.here));
         let options = MemberOptions { scrub: Some(self.scrub), ..MemberOptions::default() };
         self.devices.start(&self.shard, &hosts, node, self.boot, options);
         let devices = self.devices.iter().count();
@@ -172,19 +313,19 @@ impl Host {
             Edge::new(self.shard.clone(), hosts, keys, options)
         });
         let (host, accepting) = (Rc::clone(self), link.clone());
-        self.shard.spawn(TaskClass::Control, async move { host.accept(accepting, here).await });
-        tracing::info!(%node, devices, edge = edge.is_some(), "the controllers have this host");
+        self.shard.spawn(TaskClass::Control, async move { host.accept(accepting).await });
         let is_edge = edge.is_some();
+        tracing::info!(%node, shard = self.own, devices, edge = is_edge, "the controllers have this host");
         self.up.replace(Some(Up { link, edge }));
-        self.door.set_open(is_edge);
+        self.common.seats.set_open(self.own, is_edge);
     }
 
     /// Takes connections of other hosts, for ever.
-    async fn accept(&self, link: Link<RealShard>, here: Rc<Here>) {
+    async fn accept(&self, link: Link<RealShard>) {
         let listener = self.shard.listener().expect("the options asked for one");
         loop {
             match listener.accept().await {
-                Ok((lane, _)) => link.accept(lane, Rc::clone(&here)),
+                Ok((lane, _)) => link.accept(lane, Rc::clone(&self.here)),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection now");
                     self.pause(ACCEPT_PAUSE).await;
@@ -193,11 +334,10 @@ impl Host {
         }
     }
 
-    /// Gives the newest map to everyone.
-    fn spread(self: &Rc<Self>) {
-        let map = self.map.borrow();
-        let Some(map) = map.as_ref() else { return };
-        let configuration = match configuration_of(map, self.lease_until.get()) {
+    /// Gives the newest map to everyone on this shard.
+    fn spread(self: &Rc<Self>, board: &Board) {
+        let Some(map) = board.map.as_deref().filter(|_| !self.common.stop_asked()) else { return };
+        let configuration = match configuration_of(map, board.lease_until) {
             Ok(configuration) => configuration,
             Err(error) => {
                 tracing::error!(%error, "the agent gave a map that cannot be used; serving on the last one");
@@ -210,81 +350,18 @@ impl Host {
         let up = self.up.borrow();
         let up = up.as_ref().expect("just brought up");
         up.link.set_peers(addresses(&configuration));
+        self.here.configure(map, &configuration);
         self.devices.configure(map, &configuration);
+        self.common.publish_held(self.own, self.devices.held());
         if let Some(edge) = &up.edge {
             edge.configure(Rc::new(configuration));
         }
     }
 
-    /// Carries the members' reports and the devices' room to the agent.
-    async fn report(self: Rc<Self>) {
-        let mut usage_at = Duration::ZERO;
-        let mut expire_at = Duration::ZERO;
-        loop {
-            self.pause(REPORT_EVERY).await;
-            self.say_wanted_keys();
-            if self.shard.clock().now() >= expire_at {
-                expire_at = self.shard.clock().now() + EXPIRE_KEYS_EVERY;
-                if let Some(edge) = self.edge() {
-                    edge.expire_keys();
-                }
-            }
-            for device in self.devices.iter() {
-                let Some(member) = device.member() else { continue };
-                for report in member.reports() {
-                    self.tell(device.id, report);
-                }
-            }
-            let now = self.shard.clock().now();
-            if now >= usage_at {
-                usage_at = now + USAGE_EVERY;
-                for event in self.devices.news() {
-                    self.events.push(event);
-                }
-            }
-        }
-    }
-
-    fn tell(&self, device: DeviceId, report: Report) {
-        match report {
-            Report::Silence { peer, boot, device: Some(incarnation), .. } => {
-                let boot = boot.unwrap_or_default();
-                self.events.push(AgentEvent::DeviceSilent { node: peer, boot, incarnation });
-            }
-            Report::Silence { peer, boot, hears, .. } => {
-                let silent = PeerHeard { node: peer, boot, heard: false };
-                let hears = hears.into_iter().map(|node| PeerHeard { node, boot: None, heard: true });
-                let peers: Vec<_> = std::iter::once(silent).chain(hears).take(PEERS_MAX).collect();
-                self.events.push(AgentEvent::Peers { peers: PeersHeard::new(&peers) });
-            }
-            Report::JoinReady { group, epoch, node } => {
-                self.events.push(AgentEvent::JoinReady { group, epoch, node });
-            }
-            Report::DeviceFailed => {
-                self.events.push(AgentEvent::DeviceFailed { device, errno: EIO });
-            }
-            Report::PageRepaired { group, block, unit } => {
-                tracing::warn!(%group, %block, %unit, "found a bad copy and wrote it anew from another member");
-            }
-        }
-    }
-
-    fn edge(&self) -> Option<Rc<Edge<RealShard, Hosts>>> {
+    pub(crate) fn edge(&self) -> Option<Rc<Edge<RealShard, Hosts>>> {
         self.up.borrow().as_ref().and_then(|up| up.edge.clone())
     }
-
-    /// Tells the agent of key domains that were asked for here and are not here.
-    fn say_wanted_keys(&self) {
-        if let (Some(ring), Some(desk)) = (&self.keys.ring, &self.keys.desk) {
-            for domain in ring.take_unsaid() {
-                self.events.push(AgentEvent::KeyWanted { domain, public: desk.public() });
-            }
-        }
-    }
 }
-
-/// What a failed device is reported with: the store keeps the first error in its log.
-const EIO: i32 = 5;
 
 fn addresses(configuration: &Configuration) -> BTreeMap<NodeId, nova_units::PeerAddr> {
     configuration
@@ -293,118 +370,6 @@ fn addresses(configuration: &Configuration) -> BTreeMap<NodeId, nova_units::Peer
         .filter(|(node, _)| **node != configuration.self_node)
         .filter_map(|(node, view)| view.addr.map(|addr| (*node, addr)))
         .collect()
-}
-
-impl Ordered for Rc<Host> {
-    fn take_map(&self, map: HostMap) {
-        let older = self
-            .map
-            .borrow()
-            .as_ref()
-            .is_some_and(|known| (known.term, known.version) > (map.term, map.version));
-        if older {
-            return;
-        }
-        self.map.replace(Some(map));
-        self.spread();
-    }
-
-    fn take_lease(&self, sent: Duration, lease: Duration) {
-        self.lease_until.set(if lease.is_zero() {
-            Duration::ZERO
-        } else {
-            self.lease_until.get().max(sent + lease)
-        });
-        self.spread();
-    }
-
-    fn incarnate(&self, device: DeviceId, incarnation: Incarnation, wipe: bool) {
-        self.devices.incarnate(device, incarnation, wipe);
-    }
-
-    fn delete_blocks(&self, group: GroupId, runs: BlockRuns) {
-        let Some(member) = self.devices.member_of(group) else { return };
-        let (host, work) = (Rc::clone(self), self.collection.clone());
-        self.shard.spawn(TaskClass::Background, async move {
-            work.delete(&member, group, runs, &host.events).await;
-        });
-    }
-
-    fn list_blocks(&self, request: u64, group: GroupId, from: BlockId, limit: u16) {
-        let Some(member) = self.devices.member_of(group) else { return };
-        let (host, work) = (Rc::clone(self), self.collection.clone());
-        self.shard.spawn(TaskClass::Background, async move {
-            work.list(&member, request, group, from, limit, &host.events).await;
-        });
-    }
-
-    fn take_key(&self, given: GivenKey) {
-        let (Some(ring), Some(desk)) = (&self.keys.ring, &self.keys.desk) else {
-            tracing::warn!(domain = given.domain, "a key came to a host that takes none");
-            return;
-        };
-        match desk.unpack(&given) {
-            Ok(key) => {
-                let (domain, version, current) = (given.domain, given.version, given.current);
-                if ring.find(domain, version).is_err() {
-                    tracing::info!(domain, version, current, "a key came");
-                }
-                ring.give(key, current, Some(self.shard.clock().now() + given.held));
-            }
-            Err(error) => tracing::error!(domain = given.domain, version = given.version, "{error}"),
-        }
-    }
-
-    fn drop_keys(&self, domain: u32) {
-        tracing::warn!(domain, "a key domain was dropped: its keys are forgotten, its data erased");
-        match (self.edge(), &self.keys.ring) {
-            (Some(edge), _) => edge.drop_domain(domain),
-            (None, Some(ring)) => ring.drop_domain(domain),
-            (None, None) => {}
-        }
-    }
-
-    fn stop(&self) {
-        self.door.ask_stop();
-    }
-
-    fn full_report(&self) -> Vec<AgentEvent> {
-        let wanted = match (&self.keys.ring, &self.keys.desk) {
-            (Some(ring), Some(desk)) => {
-                let public = desk.public();
-                ring.wanted().into_iter().map(|domain| AgentEvent::KeyWanted { domain, public }).collect()
-            }
-            _ => Vec::new(),
-        };
-        self.devices.full_report().into_iter().chain(wanted).collect()
-    }
-
-    fn count_into(&self, counters: &Counters) {
-        let now = self.shard.clock().now();
-        counters.set(Counter::AliveBoottimeMs, u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
-        counters.set(Counter::ClientsAttached, self.door.programs.load(Ordering::Acquire) as u64);
-        counters.set(Counter::ClientsBroken, self.programs_broken.get());
-        let up = self.up.borrow();
-        let Some(up) = up.as_ref() else { return };
-        let link = up.link.counters();
-        counters.set(Counter::FramesSent, link.frames_sent);
-        counters.set(Counter::FramesReceived, link.frames_received);
-        counters.set(Counter::CrcFailures, link.checksum_failures);
-        counters.set(Counter::PeersRefused, link.violations + link.garbled);
-        if let Some(edge) = &up.edge {
-            let edge = edge.counters();
-            counters.set(Counter::BytesWritten, edge.bytes_written);
-            counters.set(Counter::BytesRead, edge.bytes_read);
-            counters.set(Counter::UnitsSealed, edge.units_sealed);
-            counters.set(Counter::UnitsOpened, edge.units_opened);
-            counters.set(Counter::ReadsRetried, edge.retries);
-            counters.set(Counter::ReadsHedged, edge.reads_hedged);
-            counters.set(Counter::HedgesWon, edge.hedges_won);
-            counters.set(Counter::HedgesHeldBack, edge.hedges_held_back);
-            counters.set(Counter::GroupStallMsMax, edge.write_stall_ms_max);
-        }
-        self.devices.count_into(counters);
-    }
 }
 
 impl Doorbells for RealShard {

@@ -1,21 +1,29 @@
-//! Binary novad: the data plane of a host. Wires NovaFS and NovaBulk onto a shard, and serves the host's agent and
-//! its local programs over shared memory.
+//! Binary novad: the data plane of a host. Wires NovaFS and NovaBulk onto shards, and serves the host's agent and its local
+//! programs over shared memory.
 #![forbid(unsafe_code)]
 
 mod attendance;
 mod cipher;
 mod collection;
+mod common;
 mod config;
 mod desk;
 mod devices;
 mod door;
 mod doorbell;
+mod front;
 mod host;
 mod hosts;
 mod map;
+mod neighbours;
 mod program;
+mod report;
+mod roster;
+mod seats;
 mod signals;
+mod signposts;
 mod storage;
+mod tally;
 mod tickets;
 
 use std::path::{Path, PathBuf};
@@ -29,14 +37,16 @@ use nova_buf::{HugePages, PoolOptions};
 use nova_device::uring::{DiskLimits, IoShares};
 use nova_profile::Profile;
 use nova_ring::Acceptor;
-use nova_shard::{BrokenDisks, ShardOptions};
+use nova_shard::{BrokenDisks, RealShard, ShardOptions};
 use nova_units::BootId;
 use novafs_edge::Keyring;
 use novafs_format::seal::{CipherKind, DomainKey};
 
-use crate::config::Config;
+use crate::common::{Common, FRONT};
+use crate::config::{Config, ShardConfig};
 use crate::desk::Desk;
 use crate::door::Door;
+use crate::roster::{Found, Roster};
 
 /// Permission bits of the socket: the user that runs novad.
 const SOCKET_MODE: u32 = 0o600;
@@ -93,6 +103,18 @@ fn abort_on_panic() {
     }));
 }
 
+/// What the shards of a start have from the same place.
+struct Start {
+    config: Config,
+    boot: BootId,
+    common: Arc<Common>,
+    door: Arc<Door>,
+    /// The region's key, where it comes from a file.
+    region_key: Option<DomainKey>,
+    desk: Option<Arc<Desk>>,
+    is_edge: bool,
+}
+
 fn start(path: &Path) -> anyhow::Result<()> {
     let config = Config::read(path)?;
     let profile = Profile::read(&config.profile).context("read the hw-profile")?;
@@ -100,53 +122,143 @@ fn start(path: &Path) -> anyhow::Result<()> {
     profile
         .check_start(u16::try_from(cores.get()).unwrap_or(u16::MAX))
         .context("this hw-profile on this machine")?;
+    let shards = config.deal(profile.shards.count).context("deal the devices to the shards")?;
     let boot = boot_id()?;
-    let cipher = (config.edge || config.region_key.is_some()).then(choose_cipher);
-    let keys = match (&config.region_key, cipher) {
-        (Some(path), Some(cipher)) => Some(Keyring::of(read_key(path)?.with_cipher(cipher))),
-        (None, Some(_)) => Some(Keyring::empty()),
+    let is_edge = config.edge || config.region_key.is_some();
+    let cipher = is_edge.then(choose_cipher);
+    let region_key = match (&config.region_key, cipher) {
+        (Some(path), Some(cipher)) => Some(read_key(path)?.with_cipher(cipher)),
         _ => None,
     };
     let desk = match cipher.filter(|_| config.edge) {
-        Some(cipher) => Some(Desk::open(boot, cipher).context("make this start's key pair")?),
+        Some(cipher) => Some(Arc::new(Desk::open(boot, cipher).context("make this start's key pair")?)),
         None => None,
     };
     for (place, device) in config.devices.iter().enumerate() {
-        // The shard finds it missing, and goes on with the others.
+        // Its shard finds it missing, and goes on with the others.
         if let Err(error) = storage::create_missing(device) {
             tracing::error!(place, "{error:#}");
         }
     }
-    let door = Door::new(boot.0).context("make the door's bell")?;
-    signals::stop_on_signals(&door).context("take over SIGTERM and SIGINT")?;
-    let options = shard_options(&config, &profile);
-    let (name, socket) = (config.name.clone(), config.socket.clone());
-    let scrub = config.scrub.options();
-    nova_shard::run(options, async move |shard| -> anyhow::Result<()> {
-        tracing::info!(name, %boot, "novad starts");
+    let common = Common::new(profile.shards.count).context("make the mailboxes of the shards")?;
+    let door = Door::new(boot.0, Arc::clone(&common));
+    signals::stop_on_signals(&common).context("take over SIGTERM and SIGINT")?;
+    tracing::info!(name = config.name, %boot, shards = shards.len(), "novad starts");
+    let start = Start { config, boot, common, door, region_key, desk, is_edge };
+    run_all(&start, &profile, &shards)?;
+    tracing::info!("novad ends");
+    Ok(())
+}
+
+/// Runs every shard on a thread of its own, the first one on this, until all have ended.
+fn run_all(start: &Start, profile: &Profile, shards: &[ShardConfig]) -> anyhow::Result<()> {
+    std::thread::scope(|scope| {
+        let begin = |(own, shard)| {
+            let run = move || run_shard(start, profile, shard, own);
+            let name = format!("{}/{own}", start.config.name);
+            let begun = std::thread::Builder::new().name(name).spawn_scoped(scope, run);
+            begun.with_context(|| {
+                start.common.muster(own, Found { failed: true, ..Found::default() });
+                format!("make a thread for shard {own}")
+            })
+        };
+        let others: Vec<_> = shards.iter().enumerate().skip(1).map(begin).collect();
+        let front = run_shard(start, profile, &shards[FRONT], FRONT);
+        // A panic of any of them ends the process.
+        let end =
+            |thread: std::thread::ScopedJoinHandle<'_, _>| thread.join().expect("a panic ends the process");
+        let ended: Vec<anyhow::Result<()>> = others.into_iter().map(|begun| end(begun?)).collect();
+        front.and(ended.into_iter().collect())
+    })
+}
+
+/// Runs one shard until novad ends.
+fn run_shard(start: &Start, profile: &Profile, shard: &ShardConfig, own: usize) -> anyhow::Result<()> {
+    let options = shard_options(&start.config, profile, shard, own);
+    let places: Vec<u8> = shard.devices.iter().map(|(place, _)| *place).collect();
+    let ended = nova_shard::run(options, async |shard| {
         for line in shard.describe() {
             tracing::info!("{line}");
         }
-        let devices = storage::open_all(&shard).await?;
-        let acceptor = Acceptor::listen(&socket, SOCKET_MODE, Arc::clone(&door) as Arc<_>)
-            .with_context(|| format!("listen at {}", socket.display()))?;
-        tracing::info!(socket = %socket.display(), "waiting for the agent");
-        let ended =
-            host::Host::new(shard, Arc::clone(&door), boot, host::Keys { ring: keys, desk }, devices, scrub)
-                .run()
-                .await;
-        drop(acceptor);
-        ended.context("close the device in order")?;
-        tracing::info!("novad ends");
-        Ok(())
-    })
-    .context("start the shard")?
+        tracing::info!("{}: devices at places {places:?} of the configuration", shard.name());
+        serve(start, shard, own, &places).await
+    });
+    let ended = ended.unwrap_or_else(|error| {
+        // The others wait for what it says of its devices, and end with it.
+        start.common.muster(own, Found { failed: true, ..Found::default() });
+        Err(anyhow::Error::new(error).context(format!("start shard {own}")))
+    });
+    if ended.is_err() {
+        // A host has all its shards or none.
+        start.common.ask_stop();
+    }
+    ended
 }
 
-fn shard_options(config: &Config, profile: &Profile) -> ShardOptions {
+async fn serve(start: &Start, shard: RealShard, own: usize, places: &[u8]) -> anyhow::Result<()> {
+    let Start { config, boot, common, door, region_key, desk, is_edge } = start;
+    let (devices, found) = storage::open_all(&shard, places).await;
+    common.muster(own, found);
+    let roster = all_mustered(&shard, common, own).await?;
+    match &roster.refusal {
+        // The shard that failed says why.
+        _ if roster.failed => return Ok(()),
+        Some(why) if own == FRONT => anyhow::bail!("{why}"),
+        // The first shard says it.
+        Some(_) => return Ok(()),
+        None => {}
+    }
+    let ring = match region_key {
+        Some(key) => Some(Keyring::of(key.clone())),
+        None => is_edge.then(Keyring::empty),
+    };
+    let setup = host::Setup {
+        own,
+        common: Arc::clone(common),
+        door: Arc::clone(door),
+        boot: *boot,
+        keys: host::Keys { ring, desk: desk.clone() },
+        devices: storage::serving(devices, &roster),
+        roster,
+        scrub: config.scrub.options(),
+        port_base: config.data_listen.port(),
+        shard,
+    };
+    let host = host::Host::new(setup);
+    let acceptor = match own {
+        FRONT => Some(open_door(config, door)?),
+        _ => None,
+    };
+    let ended = host.run().await;
+    drop(acceptor);
+    ended.context("close the device in order")
+}
+
+/// Waits until every shard has looked at its devices.
+async fn all_mustered(shard: &RealShard, common: &Common, own: usize) -> anyhow::Result<Arc<Roster>> {
+    let mailbox = common.mailbox(own);
+    let bell = shard.watch(mailbox.bell().try_clone_to_owned().context("a descriptor for the bell")?);
+    loop {
+        if let Some(roster) = common.roster() {
+            return Ok(roster);
+        }
+        bell.readable().await.context("wait for the other shards")?;
+        mailbox.silence();
+    }
+}
+
+fn open_door(config: &Config, door: &Arc<Door>) -> anyhow::Result<Acceptor> {
+    let socket = &config.socket;
+    let acceptor = Acceptor::listen(socket, SOCKET_MODE, Arc::clone(door) as Arc<_>)
+        .with_context(|| format!("listen at {}", socket.display()))?;
+    tracing::info!(socket = %socket.display(), "waiting for the agent");
+    Ok(acceptor)
+}
+
+fn shard_options(config: &Config, profile: &Profile, shard: &ShardConfig, own: usize) -> ShardOptions {
     ShardOptions {
-        name: format!("{}/0", config.name),
-        core: profile.shards.cores.first().map(|core| usize::from(*core)),
+        name: format!("{}/{own}", config.name),
+        core: profile.shards.cores.get(own).map(|core| usize::from(*core)),
         spin: Duration::from_micros(u64::from(profile.poll.spin_us)),
         pool: PoolOptions {
             bytes: profile.arena_bytes(),
@@ -155,10 +267,10 @@ fn shard_options(config: &Config, profile: &Profile) -> ShardOptions {
                 nova_profile::HugePages::Never => HugePages::Never,
             },
         },
-        disks: config.devices.iter().map(|device| device.path.clone()).collect(),
+        disks: shard.devices.iter().map(|(_, path)| path.clone()).collect(),
         broken_disks: BrokenDisks::Leave,
         disk_limits: disk_limits(&profile.device),
-        listen: Some(config.data_listen),
+        listen: Some(shard.listen),
     }
 }
 

@@ -1,23 +1,23 @@
-//! SIGTERM and SIGINT ask the shard to stop in order; a second one ends the process as the system would.
+//! SIGTERM and SIGINT ask the shards to stop in order; a second one ends the process as the system would.
 
 use std::sync::Arc;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::door::Door;
+use crate::common::Common;
 
 /// Takes the two signals over, on a thread of their own.
-pub(crate) fn stop_on_signals(door: &Arc<Door>) -> std::io::Result<()> {
+pub(crate) fn stop_on_signals(common: &Arc<Common>) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    let door = Arc::clone(door);
+    let common = Arc::clone(common);
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
-            if door.stop_asked() {
+            if common.stop_asked() {
                 // Only fails for signals that have no default, and these two have.
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             }
-            door.ask_stop();
+            common.ask_stop();
         }
     })?;
     Ok(())

@@ -8,6 +8,7 @@ use nova_units::{DeviceId, DiskIndex, IoClass};
 use novafs_store::{FormatOptions, OpenOptions, Opened, Store, StoreError};
 
 use crate::config::DeviceConfig;
+use crate::roster::{Found, Mounted, Roster};
 
 /// How much of a device must be zeros for it to count as never used.
 const BLANK_BYTES: usize = 64 << 10;
@@ -42,45 +43,50 @@ pub(crate) fn create_missing(device: &DeviceConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The devices of this start.
-#[derive(Default)]
-pub(crate) struct Devices {
-    /// Those that serve, each with its place in the configuration.
-    pub(crate) opened: Vec<(u8, Opened<RealShard>)>,
-    /// Places of those that do not.
-    pub(crate) broken: Vec<u8>,
-}
+/// A device that a shard has opened, with its place in the configuration.
+pub(crate) type Placed = (u8, Opened<RealShard>);
 
-/// Opens the disks of the shard, which are the devices of the configuration in their order.
-///
-/// # Errors
-/// When there are devices and none of them serves, the error of the first: such a start would be of no use.
-pub(crate) async fn open_all(shard: &RealShard) -> anyhow::Result<Devices> {
-    let mut devices = Devices::default();
-    let mut first_error = None;
-    for (place, disk) in (0..).zip(shard.disks()) {
+/// Opens the disks of the shard, which are the devices of the configuration at `places`. Which of them serve is known
+/// when all shards have looked.
+pub(crate) async fn open_all(shard: &RealShard, places: &[u8]) -> (Vec<Placed>, Found) {
+    let (mut devices, mut found) = (Vec::new(), Found::default());
+    for (index, (place, disk)) in (0..).zip(places.iter().zip(shard.disks())) {
         let opened = match disk {
-            Ok(_) => open(shard, DiskIndex(u16::from(place))).await,
+            Ok(_) => open(shard, DiskIndex(index)).await,
             Err(error) => Err(anyhow::anyhow!("{error}")),
         };
-        let known = |id| devices.opened.iter().any(|(_, other)| other.device == id);
         match opened {
-            Ok(opened) if known(opened.device) => {
-                let device = opened.device;
-                tracing::error!(place, %device, "a copy of another device of this host: it does not serve");
-                devices.broken.push(place);
+            Ok(opened) => {
+                found.mounted.push(mounted(*place, &opened));
+                devices.push((*place, opened));
             }
-            Ok(opened) => devices.opened.push((place, opened)),
             Err(error) => {
                 tracing::error!(place, "a device does not serve: {error:#}");
-                first_error.get_or_insert(error);
-                devices.broken.push(place);
+                found.broken.push((*place, format!("{error:#}")));
             }
         }
     }
-    match first_error {
-        Some(error) if devices.opened.is_empty() => Err(error),
-        _ => Ok(devices),
+    (devices, found)
+}
+
+/// Those of the devices that the roster has.
+pub(crate) fn serving(devices: Vec<Placed>, roster: &Roster) -> Vec<Placed> {
+    let (serving, copies): (Vec<_>, Vec<_>) =
+        devices.into_iter().partition(|(place, _)| roster.serves(*place));
+    for (place, opened) in copies {
+        let device = opened.device;
+        tracing::error!(place, %device, "a copy of another device of this host: it does not serve");
+    }
+    serving
+}
+
+fn mounted(place: u8, opened: &Opened<RealShard>) -> Mounted {
+    Mounted {
+        place,
+        id: opened.device,
+        mount_counter: opened.mount_counter,
+        incarnation: opened.incarnation,
+        bytes_total: opened.store.usage().bytes_total,
     }
 }
 

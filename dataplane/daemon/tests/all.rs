@@ -9,4 +9,5 @@ mod all {
     mod devices;
     mod hostile_program;
     mod kit;
+    mod shards;
 }

@@ -8,10 +8,8 @@ use crate::{Profile, ProfileError};
 pub const ARENA_MIB_MIN: u32 = 48;
 /// Largest arena of one shard.
 const ARENA_MIB_MAX: u32 = 1 << 18;
-/// Shards that this build of novad drives. A profile may say more; novad refuses to start with it.
-pub const SHARDS_DRIVEN_MAX: u16 = 1;
-/// Most shards a profile may name.
-const SHARDS_MAX: u16 = 1024;
+/// Most shards of one novad: as many as it has devices, one for each.
+pub const SHARDS_MAX: u16 = 24;
 
 fn range(key: &'static str, given: u64, inside: bool, rule: &'static str) -> Result<(), ProfileError> {
     if inside { Ok(()) } else { Err(ProfileError::Range { key, given, rule }) }
@@ -22,7 +20,7 @@ impl Profile {
     pub(crate) fn check(&self) -> Result<(), ProfileError> {
         let Self { shards, memory, poll, device, .. } = self;
         let count = shards.count;
-        range("shards.count", count.into(), (1..=SHARDS_MAX).contains(&count), "must be 1 to 1024")?;
+        range("shards.count", count.into(), (1..=SHARDS_MAX).contains(&count), "must be 1 to 24")?;
         range(
             "memory.arena_mib",
             memory.arena_mib.into(),
@@ -68,13 +66,14 @@ impl Profile {
         }
     }
 
-    /// Whether this build of novad can be started with the profile on a machine with so many cores.
+    /// Whether novad can be started with the profile on a machine with so many cores.
     ///
     /// # Errors
     /// [`ProfileError::TooManyShards`] or [`ProfileError::NoSuchCore`].
     pub fn check_start(&self, cores_available: u16) -> Result<(), ProfileError> {
-        if self.shards.count > SHARDS_DRIVEN_MAX {
-            return Err(ProfileError::TooManyShards { count: self.shards.count });
+        let count = self.shards.count;
+        if count > cores_available {
+            return Err(ProfileError::TooManyShards { count, available: cores_available });
         }
         match self.shards.cores.iter().find(|&&core| core >= cores_available) {
             Some(&core) => Err(ProfileError::NoSuchCore { core, available: cores_available }),

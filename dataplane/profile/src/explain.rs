@@ -16,8 +16,8 @@ pub(crate) const KEYS: [Key; 13] = [
     },
     Key {
         name: "shards.count",
-        meaning: "shards of novad; this build drives one",
-        source: "one shard serves a small machine; on dedicated hosts one a core (Spec C.1)",
+        meaning: "shards of novad, 1 to 24 and at most one a core: each has a thread, a ring, an arena and a part of the devices",
+        source: "one shard serves a small machine and costs least there; on dedicated hosts one for each device (Spec C.1)",
     },
     Key {
         name: "shards.cores",

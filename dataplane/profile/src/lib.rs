@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use check::{ARENA_MIB_MIN, SHARDS_DRIVEN_MAX};
+pub use check::{ARENA_MIB_MIN, SHARDS_MAX};
 pub use explain::explain;
 
 /// One kind of machine.
@@ -38,7 +38,7 @@ pub struct Profile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Shards {
-    /// How many; at least 1.
+    /// How many; 1 to [`SHARDS_MAX`].
     pub count: u16,
     /// Core of each shard; empty: the kernel places them (shared machines).
     pub cores: Vec<u16>,
@@ -181,13 +181,16 @@ pub enum ProfileError {
         /// Cores that may be used, counted from 0.
         available: u16,
     },
-    /// More shards than the daemon drives.
+    /// More shards than cores.
     #[error(
-        "shards.count = {count}: this build of novad drives {SHARDS_DRIVEN_MAX} shard; set shards.count = 1"
+        "shards.count = {count}, and this machine lets the process use {available} cores: shards that share a core \
+         wait for each other; set shards.count to {available} at most"
     )]
     TooManyShards {
         /// Shards of the profile.
         count: u16,
+        /// Cores that may be used.
+        available: u16,
     },
 }
 

@@ -22,12 +22,13 @@ fn the_profiles_that_come_with_the_program_are_valid() {
 }
 
 #[test]
-fn a_profile_of_twelve_shards_is_valid_and_this_build_refuses_to_start_with_it() {
+fn a_profile_of_twelve_shards_starts_where_there_are_as_many_cores() {
     let storage = Profile::built_in("storage-nvme12-100g").unwrap();
     assert_eq!((storage.shards.count, storage.memory.huge_pages), (12, HugePages::Try));
-    let error = storage.check_start(64).unwrap_err();
-    assert!(matches!(error, ProfileError::TooManyShards { count: 12 }));
-    assert!(error.to_string().contains("drives 1 shard"), "{error}");
+    assert!(storage.check_start(64).is_ok());
+    let error = storage.check_start(8).unwrap_err();
+    assert!(matches!(error, ProfileError::TooManyShards { count: 12, available: 8 }));
+    assert!(error.to_string().contains("set shards.count to 8 at most"), "{error}");
 }
 
 #[test]
@@ -42,6 +43,7 @@ fn errors_name_the_key_and_the_rule() {
     assert!(refused("name='x'\n[memory]\narena_mb=64").contains("arena_mb"));
     assert!(refused("name='x'\n[memory]\narena_mib=47").contains("memory.arena_mib = 47"));
     assert!(refused("name='x'\n[shards]\ncount=0").contains("shards.count = 0"));
+    assert!(refused("name='x'\n[shards]\ncount=25").contains("must be 1 to 24"));
     assert!(refused("name='x'\n[shards]\ncount=2\ncores=[1]").contains("1 cores for 2 shards"));
     assert!(refused("name='x'\n[shards]\ncount=2\ncores=[1,1]").contains("core 1 twice"));
     assert!(refused("name='x'\n[poll]\npreempt_timer_us=1").contains("poll.preempt_timer_us"));

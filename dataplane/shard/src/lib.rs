@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod driver;
+mod mailbox;
 mod queues;
 mod run;
 mod runnable;
@@ -26,6 +27,7 @@ mod shard;
 mod slice;
 mod tasks;
 
+pub use mailbox::{Full, Mailbox};
 pub use run::{BrokenDisks, ShardError, ShardOptions, run};
 pub use shard::{BLOCKING_MAX, RealShard};
 pub use slice::SLICE_MAX;

@@ -33,7 +33,8 @@ pub(crate) struct Inner<S: Shard> {
     pub(crate) tally: Rc<Tally>,
     local: LocalIdentity,
     budget: Rc<Budget>,
-    peers: RefCell<BTreeMap<NodeId, Rc<Peer<S>>>>,
+    /// By host and shard. The first shard of every host is here as long as the host is; others are once they were called.
+    peers: RefCell<BTreeMap<(NodeId, u16), Rc<Peer<S>>>>,
     accepted: RefCell<Vec<Weak<Wire<S>>>>,
 }
 
@@ -65,26 +66,38 @@ impl<S: Shard> Link<S> {
         }
     }
 
-    /// Takes over where every other host listens; the newest configuration snapshot.
+    /// Takes over where the first shard of every other host listens; the newest configuration snapshot.
     ///
     /// Connections to hosts that are gone or have moved take no new calls and end when their last answer has come.
     pub fn set_peers(&self, addresses: BTreeMap<NodeId, PeerAddr>) {
         let mut peers = self.inner.peers.borrow_mut();
-        peers.retain(|node, peer| {
-            let stays = addresses.contains_key(node);
-            if !stays {
-                peer.retire();
+        peers.retain(|(node, shard), peer| {
+            let address = addresses.get(node).and_then(|first| address_of(*first, *shard));
+            match address {
+                Some(address) => peer.move_to(address),
+                None => peer.retire(),
             }
-            stays
+            address.is_some()
         });
         for (node, address) in addresses {
-            match peers.get(&node) {
-                Some(peer) => peer.move_to(address),
-                None => {
-                    peers.insert(node, Peer::new(node, address));
-                }
-            }
+            peers.entry((node, 0)).or_insert_with(|| Peer::new(node, address));
         }
+    }
+
+    /// [`Peers::call`], of a shard of the host that is not the first: it listens as many ports behind that one.
+    ///
+    /// # Errors
+    /// As [`Peers::call`]; [`PeerError::Unreachable`] when nobody listens there.
+    ///
+    /// # Cancel safety
+    /// Safe, like [`Peers::call`].
+    pub async fn call_shard(&self, to: NodeId, shard: u16, request: Request) -> Result<Reply, PeerError> {
+        self.inner.tally.count(|tally| tally.calls += 1);
+        let result = self.carry(to, shard, request).await;
+        if result.is_err() {
+            self.inner.tally.count(|tally| tally.calls_failed += 1);
+        }
+        result
     }
 
     /// Serves a lane that another host opened, each request as a task of its own.
@@ -146,17 +159,17 @@ impl<S: Shard> Link<S> {
         self.inner.tally.read()
     }
 
-    /// Connections to a peer that stand now, both roles.
+    /// Connections to a peer that stand now, to all its shards and in both roles.
     #[must_use]
     pub fn connections(&self, to: NodeId) -> usize {
-        self.inner.peers.borrow().get(&to).map_or(0, |peer| peer.standing())
+        self.inner.peers_at(to).iter().map(|peer| peer.standing()).sum()
     }
 
-    async fn carry(&self, to: NodeId, request: Request) -> Result<Reply, PeerError> {
+    async fn carry(&self, to: NodeId, shard: u16, request: Request) -> Result<Reply, PeerError> {
         let inner = &self.inner;
         let hop = check(&request)?;
         let until = inner.shard.clock().now().saturating_add(request.deadline);
-        let peer = inner.peers.borrow().get(&to).cloned().ok_or(PeerError::Unreachable)?;
+        let peer = inner.peer(to, shard).ok_or(PeerError::Unreachable)?;
         let role = if request.control && request.body.is_none() { LinkRole::Control } else { LinkRole::Bulk };
         let room = self.room(until, request.reply_bytes_max).await?;
         let wire = match peer.pick(role, request.priority, hop) {
@@ -198,16 +211,29 @@ impl<S: Shard> Link<S> {
 
 impl<S: Shard> Peers for Link<S> {
     async fn call(&self, to: NodeId, request: Request) -> Result<Reply, PeerError> {
-        self.inner.tally.count(|tally| tally.calls += 1);
-        let result = self.carry(to, request).await;
-        if result.is_err() {
-            self.inner.tally.count(|tally| tally.calls_failed += 1);
-        }
-        result
+        self.call_shard(to, 0, request).await
     }
 }
 
 impl<S: Shard> Inner<S> {
+    /// A shard of a host; one that was not called before is where its host says that it listens.
+    fn peer(&self, node: NodeId, shard: u16) -> Option<Rc<Peer<S>>> {
+        let mut peers = self.peers.borrow_mut();
+        if let Some(known) = peers.get(&(node, shard)) {
+            return Some(Rc::clone(known));
+        }
+        let address = address_of(peers.get(&(node, 0))?.address(), shard)?;
+        let peer = Peer::new(node, address);
+        peers.insert((node, shard), Rc::clone(&peer));
+        Some(peer)
+    }
+
+    /// Every shard of a host that was called.
+    fn peers_at(&self, node: NodeId) -> Vec<Rc<Peer<S>>> {
+        let peers = self.peers.borrow();
+        peers.range((node, 0)..=(node, u16::MAX)).map(|(_, peer)| Rc::clone(peer)).collect()
+    }
+
     /// What this end says on a connection.
     pub(crate) fn hello(&self, role: LinkRole, grants: [u32; novabulk_frame::HOPS]) -> Hello {
         Hello {
@@ -229,9 +255,7 @@ impl<S: Shard> Inner<S> {
     pub(crate) fn meet(&self, newcomer: &Wire<S>) {
         let Some((node, boot)) = newcomer.peer_boot() else { return };
         let mut wires: Vec<Rc<Wire<S>>> = self.accepted.borrow().iter().filter_map(Weak::upgrade).collect();
-        if let Some(peer) = self.peers.borrow().get(&node) {
-            wires.extend(peer.wires());
-        }
+        wires.extend(self.peers_at(node).iter().flat_map(|peer| peer.wires()));
         for wire in wires {
             if wire.peer_boot().is_some_and(|(other, other_boot)| other == node && other_boot != boot) {
                 wire.on(Input::LaneLost);
@@ -246,6 +270,13 @@ impl<S: Shard> Inner<S> {
             LinkRole::Bulk => TaskClass::Client,
         }
     }
+}
+
+/// Where a shard listens whose host's first one listens at `first`; nowhere when there is no such port.
+fn address_of(first: PeerAddr, shard: u16) -> Option<PeerAddr> {
+    let PeerAddr(mut address) = first;
+    address.set_port(address.port().checked_add(shard)?);
+    Some(PeerAddr(address))
 }
 
 /// What no peer would take, refused before anything is set aside for it.

@@ -1,4 +1,4 @@
-//! One other host: its address and the connections to it.
+//! One shard of another host: its address and the connections to it.
 
 use core::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -21,7 +21,7 @@ use crate::{
 /// A connection more than half full calls for another one.
 const LOADED: usize = REQUESTS_MAX / 2;
 
-/// The pool of connections to one host. Connections are used in the direction they were dialled.
+/// The pool of connections to one shard of a host. Connections are used in the direction they were dialled.
 #[derive(Debug)]
 pub(crate) struct Peer<S: Shard> {
     node: NodeId,
@@ -80,6 +80,10 @@ impl<S: Shard> Peer<S> {
 
     pub(crate) fn standing(&self) -> usize {
         self.control.wires.borrow().len() + self.bulk.wires.borrow().len()
+    }
+
+    pub(crate) fn address(&self) -> PeerAddr {
+        self.address.get()
     }
 
     /// The peer listens somewhere else from now on.

@@ -16,7 +16,7 @@ const VICTIM: &str = "storage-2";
 /// At either end of a device, where all copies of its superblock are.
 const DAMAGED_BYTES: usize = 1 << 20;
 
-fn damage(device: &Path) {
+pub(crate) fn damage(device: &Path) {
     let file = File::options().write(true).open(device).unwrap();
     let end = file.metadata().unwrap().len() - DAMAGED_BYTES as u64;
     for position in [0, end] {
@@ -30,13 +30,13 @@ fn host<'a>(status: &'a Status, name: &str) -> &'a HostStatus {
 }
 
 /// State and groups of the devices of a host, in the order of its configuration; those not mounted come last.
-fn devices(status: &Status, name: &str) -> Vec<(String, usize)> {
+pub(crate) fn devices(status: &Status, name: &str) -> Vec<(String, usize)> {
     host(status, name).devices.iter().map(|device| (device.state.clone(), device.groups)).collect()
 }
 
 /// Waits until the controllers say of the devices of a host what they should: a host that was started a moment ago is
 /// still known as it was before.
-fn wait_for_devices(rig: &Rig, name: &str, states: &[&str], broken: &[usize]) -> Status {
+pub(crate) fn wait_for_devices(rig: &Rig, name: &str, states: &[&str], broken: &[usize]) -> Status {
     let begun = Instant::now();
     loop {
         let status = rig.region.status().unwrap();

@@ -95,7 +95,10 @@ fn describe(plan: &Plan) -> anyhow::Result<Region> {
         .chain(host_names(HostRole::Compute, plan.compute))
         .collect();
     let sockets = socket_folder(&folder, hosts.iter().map(|(name, _)| name.as_str()))?;
-    let ports = free_ports(usize::from(plan.controllers) + hosts.len())?;
+    // Every shard of a host listens, from the host's address on.
+    let shards = shards_of(&plan.profile)?;
+    let runs = std::iter::repeat_n(1, usize::from(plan.controllers));
+    let ports = free_ports(&runs.chain(hosts.iter().map(|_| shards)).collect::<Vec<_>>())?;
     let (controller_ports, host_ports) = ports.split_at(usize::from(plan.controllers));
     let controllers = names("controller", plan.controllers).into_iter().zip(1..).zip(controller_ports).map(
         |((name, id), port)| Controller { name, id, address: loopback(*port).to_string(), control: None },
@@ -399,23 +402,55 @@ const fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
 
-/// Ports of loopback that nobody listens at, all different.
-fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+/// How many shards the hosts of a region have.
+///
+/// # Errors
+/// When its profile cannot be read.
+pub(crate) fn shards(region: &Region) -> anyhow::Result<u16> {
+    let path = profile_path(region);
+    // A region without one is not started: novad says what is missing.
+    if !path.exists() {
+        return Ok(1);
+    }
+    shards_of(&fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?)
+}
+
+fn shards_of(profile: &str) -> anyhow::Result<u16> {
+    let profile = nova_profile::Profile::parse(profile, "profile.toml").context("the hw-profile")?;
+    Ok(profile.shards.count)
+}
+
+/// The first of so many ports of loopback in a row that nobody listens at, for each of `runs`; all are different.
+fn free_ports(runs: &[u16]) -> anyhow::Result<Vec<u16>> {
     // All are held until the last is found, so that none is found twice.
-    let mut held = Vec::with_capacity(count);
+    let (mut held, mut firsts) = (Vec::new(), Vec::with_capacity(runs.len()));
     let last =
         outgoing_ports_first().filter(|first| *first > PORT_FIRST).map_or(PORT_FIRST, |first| first - 1);
     let mut attempts = 0;
-    while held.len() < count {
+    while let Some(count) = runs.get(firsts.len()) {
         let port = if attempts < PORT_ATTEMPTS_MAX { random_port(last)? } else { 0 };
         attempts += 1;
-        match TcpListener::bind(loopback(port)) {
-            Ok(listener) => held.push(listener),
-            Err(_) if port != 0 => {}
+        match hold_ports(port, *count) {
+            Ok((first, mut run)) => {
+                firsts.push(first);
+                held.append(&mut run);
+            }
+            Err(_) if attempts < 2 * PORT_ATTEMPTS_MAX => {}
             Err(error) => return Err(error).context("find a free port on loopback"),
         }
     }
-    held.iter().map(|listener| Ok(listener.local_addr().context("look at a port")?.port())).collect()
+    Ok(firsts)
+}
+
+/// Listens at `count` ports from `first` on, or from where the kernel says when that is 0.
+fn hold_ports(first: u16, count: u16) -> std::io::Result<(u16, Vec<TcpListener>)> {
+    let mut held = vec![TcpListener::bind(loopback(first))?];
+    let first = held[0].local_addr()?.port();
+    for further in 1..count {
+        let port = first.checked_add(further).ok_or(std::io::ErrorKind::AddrNotAvailable)?;
+        held.push(TcpListener::bind(loopback(port))?);
+    }
+    Ok((first, held))
 }
 
 fn random_port(last: u16) -> anyhow::Result<u16> {
@@ -557,9 +592,21 @@ mod tests {
 
     #[test]
     fn ports_are_free_and_all_different() {
-        let ports = free_ports(32).unwrap();
+        let ports = free_ports(&[1; 32]).unwrap();
         assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), 32);
         assert!(ports.iter().all(|port| *port >= PORT_FIRST));
+    }
+
+    #[test]
+    fn every_shard_of_a_host_has_a_port_behind_the_one_before() {
+        let runs = [1, 3, 3, 2];
+        let firsts = free_ports(&runs).unwrap();
+        let all = firsts.iter().zip(runs).flat_map(|(first, count)| *first..first + count);
+        assert_eq!(all.collect::<BTreeSet<_>>().len(), 9);
+        let folder = tempfile::tempdir().unwrap();
+        let profile = "name = 'x'\n[shards]\ncount = 2".to_owned();
+        let region = lay_out(&Plan { profile, ..plan(folder.path()) }).unwrap();
+        assert_eq!(shards(&region).unwrap(), 2);
     }
 
     #[test]

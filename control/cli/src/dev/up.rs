@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use nova_profile::Profile;
+use nova_profile::{Profile, SHARDS_MAX};
 
 use crate::arguments::Global;
 use crate::cluster::{self, Readiness};
@@ -57,6 +57,10 @@ pub(crate) struct Up {
     /// Devices of each storage host. Default: 1.
     #[arg(long, visible_alias = "drives", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=24))]
     devices: Option<u16>,
+    /// Shards of each host's novad, in place of what the profile says: each has memory of its own, and a host takes a run of
+    /// as many ports. At most one for each core of this machine.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(SHARDS_MAX)))]
+    shards: Option<u16>,
     /// Size of each device, in MiB. Default: 4096.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(DEVICE_MIB_MIN..=1 << 24))]
     device_mib: Option<u64>,
@@ -278,6 +282,7 @@ fn reopen(folder: &Path, up: &Up) -> anyhow::Result<Region> {
             region.hosts.iter().any(|host| ![0, usize::from(asked)].contains(&host.devices.len()))
         })
         || up.device_mib.is_some_and(|asked| asked != region.device_mib)
+        || up.shards.is_some()
         || up.scrub_mib.is_some()
         || up.profile.is_some();
     if differs {
@@ -307,12 +312,29 @@ fn reopen(folder: &Path, up: &Up) -> anyhow::Result<Region> {
 fn check_addresses(region: &Region) -> anyhow::Result<()> {
     let controllers = region.controllers.iter().map(|controller| (&controller.name, &controller.address));
     let hosts = region.hosts.iter().map(|host| (&host.name, &host.data_address));
-    for (name, address) in controllers.chain(hosts) {
+    let shards = config::shards(region)?;
+    for (name, address, ports) in controllers
+        .map(|(name, address)| (name, address, 1))
+        .chain(hosts.map(|(name, it)| (name, it, shards)))
+    {
         let parsed: SocketAddr =
             address.parse().with_context(|| format!("the address {address:?} of {name}"))?;
+        check_ports(name, parsed, ports)?;
+    }
+    Ok(())
+}
+
+/// Refuses to start where one of the ports of a process is taken, from its address on.
+fn check_ports(name: &str, first: SocketAddr, ports: u16) -> anyhow::Result<()> {
+    for port in 0..ports {
+        let mut parsed = first;
+        // Port 0 is any.
+        if first.port() != 0 {
+            parsed.set_port(first.port().checked_add(port).context("ports end at 65535")?);
+        }
         TcpListener::bind(parsed).with_context(|| {
             format!(
-                "{name} cannot listen at {address}: `ss -ltnp 'sport = :{}'` shows who does, end that process; or \
+                "{name} cannot listen at {parsed}: `ss -ltnp 'sport = :{}'` shows who does, end that process; or \
                  delete the region with `nova dev down --wipe`, and the next one gets other ports",
                 parsed.port()
             )
@@ -331,7 +353,7 @@ fn lay_out(folder: &Path, up: &Up) -> anyhow::Result<Region> {
         devices: up.devices.unwrap_or(DEVICES_DEFAULT),
         device_mib: up.device_mib.unwrap_or(DEVICE_MIB_DEFAULT),
         scrub_mib: up.scrub_mib,
-        profile: profile_text(up.profile.as_deref().unwrap_or(PROFILE_DEFAULT))?,
+        profile: profile_text(up.profile.as_deref().unwrap_or(PROFILE_DEFAULT), up.shards)?,
         bins: match &up.bins {
             Some(bins) => std::path::absolute(bins)?,
             None => own_folder()?,
@@ -357,16 +379,26 @@ fn lay_out(folder: &Path, up: &Up) -> anyhow::Result<Region> {
     })
 }
 
-fn profile_text(name: &str) -> anyhow::Result<String> {
-    if let Some(text) = Profile::built_in_text(name) {
-        return Ok(text.to_owned());
-    }
-    let path = Path::new(name);
-    if !path.exists() {
-        return Err(Stop::usage(format!("{name:?} is neither a built-in profile (laptop, ci) nor a file")));
-    }
-    Profile::read(path).with_context(|| format!("profile {name}"))?;
-    fs::read_to_string(path).with_context(|| format!("read {name}"))
+/// The profile, with as many shards as were asked for.
+fn profile_text(name: &str, shards: Option<u16>) -> anyhow::Result<String> {
+    let text = match Profile::built_in_text(name) {
+        Some(text) => text.to_owned(),
+        None if Path::new(name).exists() => {
+            fs::read_to_string(name).with_context(|| format!("read {name}"))?
+        }
+        None => {
+            return Err(Stop::usage(format!(
+                "{name:?} is neither a built-in profile (laptop, ci) nor a file"
+            )));
+        }
+    };
+    let mut profile = Profile::parse(&text, name).with_context(|| format!("profile {name}"))?;
+    let Some(count) = shards.filter(|count| *count != profile.shards.count) else { return Ok(text) };
+    profile.shards = nova_profile::Shards { count, cores: Vec::new() };
+    Ok(format!(
+        "# The profile {name:?} with `--shards {count}`.\n{}",
+        toml::to_string(&profile).context("write the profile")?
+    ))
 }
 
 fn own_folder() -> anyhow::Result<PathBuf> {
@@ -482,8 +514,22 @@ mod tests {
     fn missing_programs_and_unknown_profiles_are_named() {
         let folder = tempfile::tempdir().unwrap();
         assert!(check_bins(folder.path()).unwrap_err().to_string().contains("nova-control"));
-        assert!(profile_text("ci").unwrap().contains("arena_mib = 64"));
-        assert_eq!(kind_of(&profile_text("mainframe").unwrap_err()), Kind::Usage);
+        assert!(profile_text("ci", None).unwrap().contains("arena_mib = 64"));
+        assert_eq!(kind_of(&profile_text("mainframe", None).unwrap_err()), Kind::Usage);
+    }
+
+    #[test]
+    fn a_profile_with_other_shards_keeps_everything_else() {
+        let read =
+            |shards| Profile::parse(&profile_text("storage-nvme12-100g", shards).unwrap(), "it").unwrap();
+        let (two, plain) = (read(Some(2)), read(None));
+        assert_eq!(
+            (two.shards.count, two.shards.cores.len()),
+            (2, 0),
+            "cores of twelve are not those of two"
+        );
+        assert_eq!((&two.memory, &two.device), (&plain.memory, &plain.device));
+        assert_eq!(profile_text("ci", Some(1)).unwrap(), profile_text("ci", None).unwrap());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use nova_ring::abi::AgentEvent;
 
 use super::kit::{Novad, folder};
 
-fn device(path: &Path, create_mib: Option<u64>) -> String {
+pub(crate) fn device(path: &Path, create_mib: Option<u64>) -> String {
     let create = create_mib.map_or_else(String::new, |mib| format!("create_mib = {mib}\n"));
     format!("[[device]]\npath = {path:?}\n{create}")
 }

@@ -43,7 +43,7 @@ fn command(request: u64) -> ClientCommand {
     ClientCommand::CloseWriter { request, writer: u64::MAX }
 }
 
-fn ask(program: &mut Link, request: u64) {
+pub(crate) fn ask(program: &mut Link, request: u64) {
     program.sender.push(command(request).encode()).unwrap();
     program.sender.ring();
     let asked = Instant::now();

@@ -29,6 +29,10 @@ pub(crate) fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
+fn ci_profile() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../hw-profiles/ci.toml")
+}
+
 impl Novad {
     /// Starts it and gives it its first map.
     pub(crate) fn start() -> Self {
@@ -37,16 +41,28 @@ impl Novad {
 
     /// The same with more in its configuration; its log when it ends.
     pub(crate) fn start_with(folder: tempfile::TempDir, more: &str) -> Result<Self, String> {
+        Self::start_at(folder, "127.0.0.1:0", 1, more)
+    }
+
+    /// The same with so many shards, the first of which listens at `listen`.
+    pub(crate) fn start_at(
+        folder: tempfile::TempDir,
+        listen: &str,
+        shards: u16,
+        more: &str,
+    ) -> Result<Self, String> {
         let path = |name: &str| folder.path().join(name);
         let key = format!("novaclustr-region-key-1 1 1 {}\n", "ab".repeat(32));
         let mut file =
             fs::File::options().write(true).create_new(true).mode(0o600).open(path("region.key")).unwrap();
         std::io::Write::write_all(&mut file, key.as_bytes()).unwrap();
-        let profile = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../hw-profiles/ci.toml");
+        let profile = fs::read_to_string(ci_profile()).unwrap();
+        let profile = profile.replace("count = 1", &format!("count = {shards}"));
+        fs::write(path("profile.toml"), profile).unwrap();
         let config = format!(
-            "name = \"edge\"\nsocket = {:?}\ndata_listen = \"127.0.0.1:0\"\nprofile = {profile:?}\n\
-             region_key = {:?}\n{more}",
+            "name = \"edge\"\nsocket = {:?}\ndata_listen = {listen:?}\nprofile = {:?}\nregion_key = {:?}\n{more}",
             path("novad.sock"),
+            path("profile.toml"),
             path("region.key")
         );
         fs::write(path("novad.toml"), config).unwrap();
@@ -135,6 +151,21 @@ impl Novad {
         let log = fs::read_to_string(self.folder().join("novad.log")).unwrap();
         assert!(status.success(), "{status}: {log}");
         self.folder.take().expect("there until it is stopped")
+    }
+
+    /// Its log so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder().join("novad.log")).unwrap()
+    }
+
+    /// Ends it by SIGTERM, in order; answers its log.
+    pub(crate) fn terminate(mut self) -> String {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let status = self.child.wait().unwrap();
+        let log = self.log();
+        assert!(status.success(), "{status}: {log}");
+        log
     }
 
     fn folder(&self) -> &Path {

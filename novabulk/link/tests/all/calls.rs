@@ -7,13 +7,13 @@ use std::{
 
 use nova_buf::SharedBuf;
 use nova_device::{
-    Clock, Handler, Incoming, PeerError, Peers, Request, Served, Shard,
+    Clock, Handler, Incoming, Listener, PeerError, Peers, Request, Served, Shard,
     mem::{MemShard, World},
 };
 use nova_units::{NodeId, PageSum, TaskClass};
 use novabulk_link::{BODY_BYTES_MAX, IDLE_TIMEOUT, Link, LinkOptions, refusal};
 
-use super::hosts::{Echo, Host, Slow, pattern, request};
+use super::hosts::{Echo, Host, PORT, Slow, pattern, request};
 
 /// Plenty: a caller that holds bodies while it waits for room for answers needs both at once.
 const POOL: u64 = 256 << 20;
@@ -50,6 +50,48 @@ fn a_thousand_concurrent_calls_each_get_their_own_answer() {
     assert!((2..=16).contains(&caller.link.connections(NodeId(2))));
     assert_eq!(sent.bytes_sent, heard.bytes_received);
     assert_eq!(sent.frames_sent, heard.frames_received);
+}
+
+/// Says which shard it is.
+struct Names(u8);
+
+impl Handler for Names {
+    async fn serve(&self, _from: NodeId, _request: Incoming) -> Served {
+        Served { head: vec![self.0], body: None }
+    }
+}
+
+#[test]
+fn a_shard_of_a_host_is_called_as_many_ports_behind_the_first_as_its_number() {
+    let world = World::new(14);
+    let caller = Host::start(&world, 1, POOL, LinkOptions::default());
+    let server = Host::start(&world, 2, POOL, LinkOptions::default());
+    server.serve(Rc::new(Names(0)));
+    let (second, link) = (server.shard.listen(PORT + 1), server.link.clone());
+    server.shard.spawn(TaskClass::Control, async move {
+        while let Ok((lane, _)) = second.accept().await {
+            link.accept(lane, Rc::new(Names(1)));
+        }
+    });
+    let (host, to) = (caller.clone(), NodeId(2));
+    world.run(&caller.shard, async move {
+        for shard in [1, 0, 1] {
+            let reply = host.link.call_shard(to, shard, request(1, None, 0)).await.unwrap();
+            assert_eq!(reply.head, [u8::try_from(shard).unwrap()]);
+        }
+        assert_eq!(host.link.call(to, request(1, None, 0)).await.unwrap().head, [0]);
+        assert_eq!(host.link.connections(to), 4, "a control and a bulk connection to each");
+        for nobody in [2, u16::MAX] {
+            let refused = host.link.call_shard(to, nobody, request(1, None, 0)).await;
+            assert_eq!(refused.map(|reply| reply.head), Err(PeerError::Unreachable), "{nobody}");
+        }
+        // A host that is gone is gone with all its shards.
+        host.link.set_peers([].into());
+        for shard in [0, 1] {
+            let gone = host.link.call_shard(to, shard, request(1, None, 0)).await;
+            assert_eq!(gone.map(|reply| reply.head), Err(PeerError::Unreachable), "{shard}");
+        }
+    });
 }
 
 #[test]
