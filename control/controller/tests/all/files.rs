@@ -55,10 +55,8 @@ async fn session(region: &Region, client: &mut Client) -> (u64, u64, Vec<u32>) {
         host.mount().await;
         hosts.push(host);
     }
-    for host in &mut hosts {
-        host.heartbeat().await;
-    }
-    Maps::watch(region, "h1").await.until("groups", |map| !map.groups.is_empty()).await;
+    let mut maps = Maps::watch(region, "h1").await;
+    maps.until_with(&mut hosts, "groups", |map| !map.groups.is_empty()).await;
     let opened = client.ask(region, Ask::OpenSession(pb::OpenSession { lease_ms: 60_000 })).await;
     let Told::SessionOpened(opened) = opened else { panic!("{opened:?}") };
     assert_eq!((opened.lease_ms, opened.era), (60_000, 1));
@@ -302,7 +300,7 @@ async fn a_namespace_wants_no_more_copies_than_hosts_and_its_blocks_go_to_groups
         hosts.push(host);
     }
     let mut maps = Maps::watch(&region, "h1").await;
-    maps.until("groups", |map| map.groups.len() == 12).await;
+    maps.until_with(&mut hosts, "groups", |map| map.groups.len() == 12).await;
     let opened = client.ask(&region, Ask::OpenSession(pb::OpenSession { lease_ms: 60_000 })).await;
     let Told::SessionOpened(opened) = opened else { panic!("{opened:?}") };
     let set = |replicas| {
@@ -326,7 +324,7 @@ async fn a_namespace_wants_no_more_copies_than_hosts_and_its_blocks_go_to_groups
             other => assert_eq!(code(&other), Some(Code::NoGroups)),
         }
     };
-    let map = maps.until("groups of two", |map| map.groups.len() == 24).await;
+    let map = maps.until_with(&mut hosts, "groups of two", |map| map.groups.len() == 24).await;
     let of_two = map.groups.iter().filter(|group| group.replicas == 2 && group.members.len() == 2);
     let mut groups = reserved.groups;
     groups.sort_unstable();

@@ -219,6 +219,9 @@ pub(crate) async fn wait<T, F: Future<Output = Option<T>>>(what: &str, mut look:
     }
 }
 
+/// Between two beats of a host, as of an agent.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+
 /// A played agent with its data plane.
 pub(crate) struct Host {
     pub(crate) name: String,
@@ -348,5 +351,27 @@ impl Maps {
             }
         };
         tokio::time::timeout(PATIENCE, look).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+    }
+
+    /// The same while these hosts beat, as agents do: on a busy machine a host that beat once is silent before anything
+    /// is planned for it.
+    pub(crate) async fn until_with(
+        &mut self,
+        hosts: &mut [Host],
+        what: &str,
+        good: impl Fn(&pb::ClusterMap) -> bool,
+    ) -> pb::ClusterMap {
+        let beats = async {
+            loop {
+                for host in &mut *hosts {
+                    host.heartbeat().await;
+                }
+                tokio::time::sleep(BEAT_EVERY).await;
+            }
+        };
+        tokio::select! {
+            map = self.until(what, good) => map,
+            never = beats => never,
+        }
     }
 }
