@@ -15,7 +15,7 @@ use nova_shard::{Full, Mailbox};
 use nova_units::{BlockId, DeviceId, GroupId, Incarnation};
 
 use crate::attendance::GivenKey;
-use crate::neighbours::{Ask, Given};
+use crate::neighbours::{Ask, Given, Unanswered};
 use crate::roster::{Found, Muster, Roster};
 use crate::seats::Seats;
 use crate::tally::Tally;
@@ -118,8 +118,8 @@ impl Common {
     }
 
     /// Leaves a question, when there is room for questions.
-    pub(crate) fn post_question(&self, shard: usize, ask: Ask) -> Result<(), Full<Post>> {
-        self.boxes[shard].post_within(QUESTIONS_MAX, Post::Ask(ask))
+    pub(crate) fn post_question(&self, shard: usize, ask: Ask) -> Result<(), Unanswered> {
+        self.boxes[shard].post_within(QUESTIONS_MAX, Post::Ask(ask)).map_err(|Full(_)| Unanswered::Busy)
     }
 
     /// Leaves an order; one that finds no room is asked again.

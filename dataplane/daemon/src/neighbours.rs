@@ -12,7 +12,6 @@ use std::time::Duration;
 use nova_buf::{DmaBuf, Pool, SharedBuf};
 use nova_device::sync::{Permit, Semaphore, TooManyWaiters, oneshot, timeout_at};
 use nova_device::{Clock, Incoming, PeerError, Served, Shard};
-use nova_shard::Full;
 use nova_units::{MIB, NodeId, PageSum, Priority};
 
 use crate::common::{Common, Post};
@@ -225,7 +224,7 @@ impl Neighbours {
         self.asked.borrow_mut().insert(number, sender);
         let waiting = Waiting { asked: &self.asked, number };
         let ask = Ask { asker: self.own, number, from, head, body, priority, hop };
-        self.common.post_question(to, ask).map_err(|Full(_)| Unanswered::Busy)?;
+        self.common.post_question(to, ask)?;
         Ok((waiting, receiver))
     }
 

@@ -55,7 +55,7 @@ fn the_devices_of_all_shards_are_told_at_once_and_programs_of_all_shards_are_ser
     drop(programs);
     let log = novad.terminate();
     for shard in ["shard=0", "shard=1"] {
-        assert!(log.contains(&format!("{shard}")) && log.contains("novad ends"), "{log}");
+        assert!(log.contains(shard) && log.contains("novad ends"), "{log}");
     }
 }
 
