@@ -9,8 +9,8 @@ use nova_ring::snapshot::{HostMap, SnapshotError, read_map};
 use nova_ring::{Link, PeerBroken, PushError};
 use nova_units::{BlockId, DeviceId, GroupId, Incarnation};
 
-use crate::common::Common;
 use crate::doorbell::{Bell, Doorbells};
+use crate::switchboard::Switchboard;
 use crate::tickets::Tickets;
 
 /// What the agent can make this host do.
@@ -70,27 +70,27 @@ pub(crate) async fn serve<S: Shard + Doorbells>(
     shard: &S,
     mut link: Link,
     orders: &impl Ordered,
-    common: &Common,
+    switchboard: &Switchboard,
     told: &Notify,
     tickets: &Tickets,
     replaced: impl Fn() -> bool,
 ) -> Detached {
     // Nothing is replayed after an attach: the whole picture goes first (design: control 4.3).
-    common.clear_events();
+    switchboard.clear_events();
     for event in orders.full_report() {
-        common.tell(event);
+        switchboard.tell(event);
     }
     let mut bell = Bell::new(shard);
     let why = loop {
         if replaced() {
             break Detached::Replaced;
         }
-        match take_commands(&mut link, orders, common, tickets) {
+        match take_commands(&mut link, orders, switchboard, tickets) {
             Err(why) => break why,
             Ok(true) => continue,
             Ok(false) => {}
         }
-        if let Err(broken) = send_events(&mut link, common) {
+        if let Err(broken) = send_events(&mut link, switchboard) {
             break broken.into();
         }
         orders.count_into(&link.counters);
@@ -108,7 +108,7 @@ pub(crate) async fn serve<S: Shard + Doorbells>(
 fn take_commands(
     link: &mut Link,
     orders: &impl Ordered,
-    common: &Common,
+    switchboard: &Switchboard,
     tickets: &Tickets,
 ) -> Result<bool, Detached> {
     let mut any = false;
@@ -118,7 +118,7 @@ fn take_commands(
             AgentCommand::Configure { version, buffer, bytes } => {
                 let map = read_map(&link.area, buffer, bytes)?;
                 orders.take_map(map);
-                common.tell(AgentEvent::Configured { version });
+                switchboard.tell(AgentEvent::Configured { version });
             }
             AgentCommand::AdmitTicket { ticket, uid, valid_ms } => {
                 tickets.admit(ticket, uid, Duration::from_millis(u64::from(valid_ms)), Instant::now());
@@ -144,9 +144,9 @@ fn take_commands(
     Ok(any)
 }
 
-fn send_events(link: &mut Link, common: &Common) -> Result<(), PeerBroken> {
+fn send_events(link: &mut Link, switchboard: &Switchboard) -> Result<(), PeerBroken> {
     let mut sent = false;
-    common.drain_events(|event| match link.sender.push(event.encode()) {
+    switchboard.drain_events(|event| match link.sender.push(event.encode()) {
         Ok(()) => {
             sent = true;
             Ok(true)

@@ -13,7 +13,7 @@ use nova_ring::abi::{AgentEvent, BlockRun, BlockRuns, HELD_MAX, HeldBlocks};
 use nova_units::{BlockId, GroupId};
 use novafs_member::{Collected, Member};
 
-use crate::common::Common;
+use crate::switchboard::Switchboard;
 
 /// Commands to delete that are worked at together; each has a few entries under way.
 const COMMANDS_AT_ONCE: usize = 16;
@@ -48,7 +48,7 @@ impl Collection {
         member: &Rc<Member<S, P>>,
         group: GroupId,
         runs: BlockRuns,
-        common: &Common,
+        switchboard: &Switchboard,
     ) {
         let Ok(_permit) = self.deletes.acquire(1).await else { return };
         let mut gone: Vec<BlockRun> = Vec::new();
@@ -74,7 +74,12 @@ impl Collection {
         }
         if !gone.is_empty() {
             let runs = BlockRuns::new(&gone);
-            common.tell(AgentEvent::BlocksDeleted { group, deleted: sum.blocks, bytes: sum.bytes, runs });
+            switchboard.tell(AgentEvent::BlocksDeleted {
+                group,
+                deleted: sum.blocks,
+                bytes: sum.bytes,
+                runs,
+            });
         }
     }
 
@@ -86,7 +91,7 @@ impl Collection {
         group: GroupId,
         from: BlockId,
         limit: u16,
-        common: &Common,
+        switchboard: &Switchboard,
     ) {
         let Ok(_permit) = self.lists.acquire(1).await else { return };
         let range = from..=BlockId(u64::MAX);
@@ -100,7 +105,7 @@ impl Collection {
         let parts: Vec<&[BlockId]> = page.blocks.chunks(HELD_MAX).collect();
         let count = parts.len().max(1);
         for (part, index) in (0..=u16::MAX).zip(0..count) {
-            common.tell(AgentEvent::BlocksHeld {
+            switchboard.tell(AgentEvent::BlocksHeld {
                 request,
                 part,
                 last: index + 1 == count,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use nova_ring::handshake::{Credentials, Hello};
 use nova_ring::{Admission, CAPACITY_DEFAULT, Kind, Link, SNAPSHOT_BYTES, Terms};
 
-use crate::common::{Common, FRONT, Post};
+use crate::switchboard::{FRONT, Post, Switchboard};
 use crate::tickets::Tickets;
 
 /// Programs attached at once (design: control 4.2).
@@ -19,32 +19,32 @@ pub(crate) const ARENA_BYTES_MAX: u64 = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct Door {
     boot: u64,
-    common: Arc<Common>,
+    switchboard: Arc<Switchboard>,
     generation: AtomicU64,
     pub(crate) programs: AtomicUsize,
     pub(crate) tickets: Tickets,
 }
 
 impl Door {
-    pub(crate) fn new(boot: u64, common: Arc<Common>) -> Arc<Self> {
+    pub(crate) fn new(boot: u64, switchboard: Arc<Switchboard>) -> Arc<Self> {
         let (generation, programs, tickets) = (AtomicU64::new(0), AtomicUsize::new(0), Tickets::default());
-        Arc::new(Self { boot, common, generation, programs, tickets })
+        Arc::new(Self { boot, switchboard, generation, programs, tickets })
     }
 
     /// A program left the shard that was its home.
     pub(crate) fn program_left(&self, shard: usize) {
-        self.common.seats.give_back(shard);
+        self.switchboard.seats.give_back(shard);
         self.programs.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// A program has its rings: it goes to its home shard. Where there is none any more, its link ends here, and it sees
     /// that.
     fn seat(&self, link: Link) {
-        let Some(shard) = self.common.seats.take() else {
+        let Some(shard) = self.switchboard.seats.take() else {
             self.programs.fetch_sub(1, Ordering::AcqRel);
             return;
         };
-        if self.common.mailbox(shard).post(Post::Program(link)).is_err() {
+        if self.switchboard.mailbox(shard).post(Post::Program(link)).is_err() {
             tracing::error!(shard, "a shard does not take what is left for it: a program is let go");
             self.program_left(shard);
         }
@@ -62,7 +62,7 @@ impl Admission for Door {
                 2 * u64::from(SNAPSHOT_BYTES)
             }
             Kind::Client => {
-                if !self.common.seats.are_open() {
+                if !self.switchboard.seats.are_open() {
                     return Err("this host cannot serve programs yet: try again in a moment".into());
                 }
                 self.tickets.redeem(&hello.ticket, peer.uid, Instant::now()).map_err(str::to_owned)?;
@@ -87,7 +87,7 @@ impl Admission for Door {
     fn attached(&self, hello: Hello, _: Credentials, link: Link) {
         match hello.kind {
             Kind::Agent => {
-                if self.common.mailbox(FRONT).post(Post::Agent(link)).is_err() {
+                if self.switchboard.mailbox(FRONT).post(Post::Agent(link)).is_err() {
                     tracing::error!("the first shard does not take what is left for it: the agent is let go");
                 }
             }

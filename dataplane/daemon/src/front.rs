@@ -12,22 +12,22 @@ use nova_ring::{Counter, Counters};
 use nova_units::{BlockId, DeviceId, GroupId, Incarnation};
 
 use crate::attendance::{GivenKey, Ordered};
-use crate::common::Order;
 use crate::host::Host;
+use crate::switchboard::Order;
 
 impl Ordered for Rc<Host> {
     fn take_map(&self, map: HostMap) {
         let newer = |known: &HostMap| (map.term, map.version) >= (known.term, known.version);
         // Only this shard writes maps, so none comes between.
-        if self.common.map().is_none_or(|known| newer(&known)) {
-            self.common.write_board(|board| board.map = Some(Arc::new(map)));
+        if self.switchboard.map().is_none_or(|known| newer(&known)) {
+            self.switchboard.write_board(|board| board.map = Some(Arc::new(map)));
             // Here at once: an agent that hears that the map was taken lets programs in.
             self.read_board();
         }
     }
 
     fn take_lease(&self, sent: Duration, lease: Duration) {
-        self.common.write_board(|board| {
+        self.switchboard.write_board(|board| {
             let until = if lease.is_zero() { Duration::ZERO } else { board.lease_until.max(sent + lease) };
             board.lease_until = until;
         });
@@ -36,19 +36,19 @@ impl Ordered for Rc<Host> {
 
     fn incarnate(&self, device: DeviceId, incarnation: Incarnation, wipe: bool) {
         if let Some(shard) = self.roster.shard_of(device) {
-            self.common.post_order(shard, Order::Incarnate { device, incarnation, wipe });
+            self.switchboard.post_order(shard, Order::Incarnate { device, incarnation, wipe });
         }
     }
 
     fn delete_blocks(&self, group: GroupId, runs: BlockRuns) {
         if let Some(shard) = self.here.shard_of(group) {
-            self.common.post_order(shard, Order::DeleteBlocks { group, runs });
+            self.switchboard.post_order(shard, Order::DeleteBlocks { group, runs });
         }
     }
 
     fn list_blocks(&self, request: u64, group: GroupId, from: BlockId, limit: u16) {
         if let Some(shard) = self.here.shard_of(group) {
-            self.common.post_order(shard, Order::ListBlocks { request, group, from, limit });
+            self.switchboard.post_order(shard, Order::ListBlocks { request, group, from, limit });
         }
     }
 
@@ -57,30 +57,30 @@ impl Ordered for Rc<Host> {
             tracing::warn!(domain = given.domain, "a key came to a host that takes none");
             return;
         }
-        for shard in 0..self.common.shards() {
-            self.common.post_order(shard, Order::TakeKey(given));
+        for shard in 0..self.switchboard.shards() {
+            self.switchboard.post_order(shard, Order::TakeKey(given));
         }
     }
 
     fn drop_keys(&self, domain: u32) {
         tracing::warn!(domain, "a key domain was dropped: its keys are forgotten, its data erased");
-        self.common.write_board(|board| {
+        self.switchboard.write_board(|board| {
             board.dropped.insert(domain);
         });
     }
 
     fn stop(&self) {
-        self.common.ask_stop();
+        self.switchboard.ask_stop();
     }
 
     fn full_report(&self) -> Vec<AgentEvent> {
-        self.common.write_board(|board| board.agents += 1);
+        self.switchboard.write_board(|board| board.agents += 1);
         self.roster.report()
     }
 
     fn count_into(&self, counters: &Counters) {
         self.publish_tally();
-        self.common.tally().write(counters);
+        self.switchboard.tally().write(counters);
         let now = self.shard.clock().now();
         counters.set(Counter::AliveBoottimeMs, u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
         counters.set(Counter::ClientsAttached, self.door.programs.load(Ordering::Acquire) as u64);

@@ -18,7 +18,6 @@ use novafs_replica::{Configuration, Message};
 
 use crate::attendance::{self, GivenKey};
 use crate::collection::Collection;
-use crate::common::{Board, Common, FRONT, Order, Post};
 use crate::desk::Desk;
 use crate::devices::Devices;
 use crate::door::Door;
@@ -29,6 +28,7 @@ use crate::neighbours::{Ask, Neighbours};
 use crate::program;
 use crate::roster::Roster;
 use crate::storage::Placed;
+use crate::switchboard::{Board, FRONT, Order, Post, Switchboard};
 
 /// Pause after an accept that failed for lack of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -52,7 +52,7 @@ pub(crate) struct Setup {
     pub(crate) shard: RealShard,
     /// Its number.
     pub(crate) own: usize,
-    pub(crate) common: Arc<Common>,
+    pub(crate) switchboard: Arc<Switchboard>,
     pub(crate) door: Arc<Door>,
     pub(crate) roster: Arc<Roster>,
     pub(crate) boot: BootId,
@@ -68,7 +68,7 @@ pub(crate) struct Setup {
 pub(crate) struct Host {
     pub(crate) shard: RealShard,
     pub(crate) own: usize,
-    pub(crate) common: Arc<Common>,
+    pub(crate) switchboard: Arc<Switchboard>,
     pub(crate) door: Arc<Door>,
     pub(crate) roster: Arc<Roster>,
     boot: BootId,
@@ -92,13 +92,13 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new(setup: Setup) -> Rc<Self> {
-        let Setup { shard, own, common, door, roster, boot, keys, devices, scrub, port_base } = setup;
+        let Setup { shard, own, switchboard, door, roster, boot, keys, devices, scrub, port_base } = setup;
         let devices = Rc::new(Devices::new(devices));
-        let neighbours = Rc::new(Neighbours::new(own, Arc::clone(&common), shard.pool().bytes()));
+        let neighbours = Rc::new(Neighbours::new(own, Arc::clone(&switchboard), shard.pool().bytes()));
         let here = Here::new(Parts {
             boot,
             shard: shard.clone(),
-            common: Arc::clone(&common),
+            switchboard: Arc::clone(&switchboard),
             roster: Arc::clone(&roster),
             devices: Rc::clone(&devices),
             neighbours: Rc::clone(&neighbours),
@@ -106,7 +106,7 @@ impl Host {
         Rc::new(Self {
             shard,
             own,
-            common,
+            switchboard,
             door,
             roster,
             boot,
@@ -131,10 +131,10 @@ impl Host {
         self.shard.spawn(TaskClass::Control, Rc::clone(&self).report());
         // Its neighbours are answered while this shard stops, too: they may be waiting to stop.
         self.shard.spawn(TaskClass::Control, Rc::clone(&self).mind_mailbox());
-        while !self.common.stop_asked() {
+        while !self.switchboard.stop_asked() {
             self.stopping.notified().await;
         }
-        self.common.seats.set_open(self.own, false);
+        self.switchboard.seats.set_open(self.own, false);
         tracing::info!(shard = self.own, "stopping: requests end, then the devices are closed");
         let up = self.up.borrow_mut().take();
         if let Some(up) = up {
@@ -145,17 +145,17 @@ impl Host {
 
     /// Takes what is left for this shard, and reads the board, as long as the shard lives.
     async fn mind_mailbox(self: Rc<Self>) {
-        let mailbox = self.common.mailbox(self.own);
+        let mailbox = self.switchboard.mailbox(self.own);
         let bell = self.shard.watch(mailbox.bell().try_clone_to_owned().expect("a descriptor for the bell"));
         loop {
             self.read_board();
             for post in mailbox.take_all() {
                 self.take(post);
             }
-            if self.own == FRONT && self.common.has_events() {
+            if self.own == FRONT && self.switchboard.has_events() {
                 self.told.notify_all();
             }
-            if self.common.stop_asked() {
+            if self.switchboard.stop_asked() {
                 self.stopping.notify_all();
             }
             if bell.readable().await.is_err() {
@@ -186,9 +186,9 @@ impl Host {
         self.agents.set(mine);
         self.shard.spawn(TaskClass::Control, async move {
             tracing::info!("the agent attached");
-            let (shard, common, tickets) = (&host.shard, &host.common, &host.door.tickets);
+            let (shard, switchboard, tickets) = (&host.shard, &host.switchboard, &host.door.tickets);
             let replaced = || host.agents.get() != mine;
-            let why = attendance::serve(shard, link, &host, common, &host.told, tickets, replaced).await;
+            let why = attendance::serve(shard, link, &host, switchboard, &host.told, tickets, replaced).await;
             tracing::warn!("the agent detached: {why}; serving on the last map");
         });
     }
@@ -226,7 +226,7 @@ impl Host {
     }
 
     fn carry_out(self: &Rc<Self>, order: Order) {
-        let (common, work) = (Arc::clone(&self.common), Rc::clone(&self.collection));
+        let (switchboard, work) = (Arc::clone(&self.switchboard), Rc::clone(&self.collection));
         match order {
             Order::Incarnate { device, incarnation, wipe } => {
                 self.devices.incarnate(device, incarnation, wipe);
@@ -235,13 +235,13 @@ impl Host {
             Order::DeleteBlocks { group, runs } => {
                 let Some(member) = self.devices.member_of(group) else { return };
                 self.shard.spawn(TaskClass::Background, async move {
-                    work.delete(&member, group, runs, &common).await;
+                    work.delete(&member, group, runs, &switchboard).await;
                 });
             }
             Order::ListBlocks { request, group, from, limit } => {
                 let Some(member) = self.devices.member_of(group) else { return };
                 self.shard.spawn(TaskClass::Background, async move {
-                    work.list(&member, request, group, from, limit, &common).await;
+                    work.list(&member, request, group, from, limit, &switchboard).await;
                 });
             }
         }
@@ -272,7 +272,7 @@ impl Host {
     /// Does what the board says that it did not say before.
     pub(crate) fn read_board(self: &Rc<Self>) {
         let known = self.board.borrow().version;
-        let Some(board) = self.common.read_board(known) else { return };
+        let Some(board) = self.switchboard.read_board(known) else { return };
         let before = self.board.replace(board.clone());
         for domain in board.dropped.difference(&before.dropped) {
             self.drop_keys(*domain);
@@ -299,7 +299,7 @@ impl Host {
 
     /// Makes everything that needs to know who this host is.
     fn bring_up(self: &Rc<Self>, node: NodeId) {
-        let port_count = u16::try_from(self.common.shards()).expect("a host has at most 24 shards");
+        let port_count = u16::try_from(self.switchboard.shards()).expect("a host has at most 24 shards");
         let options = LinkOptions { port_base: self.port_base, port_count, ..LinkOptions::default() };
         let link = Link::new(self.shard.clone(), LocalIdentity { node, boot: self.boot }, options);
         self.here.set_node(node);
@@ -317,7 +317,7 @@ impl Host {
         let is_edge = edge.is_some();
         tracing::info!(%node, shard = self.own, devices, edge = is_edge, "the controllers have this host");
         self.up.replace(Some(Up { link, edge }));
-        self.common.seats.set_open(self.own, is_edge);
+        self.switchboard.seats.set_open(self.own, is_edge);
     }
 
     /// Takes connections of other hosts, for ever.
@@ -336,7 +336,7 @@ impl Host {
 
     /// Gives the newest map to everyone on this shard.
     fn spread(self: &Rc<Self>, board: &Board) {
-        let Some(map) = board.map.as_deref().filter(|_| !self.common.stop_asked()) else { return };
+        let Some(map) = board.map.as_deref().filter(|_| !self.switchboard.stop_asked()) else { return };
         let configuration = match configuration_of(map, board.lease_until) {
             Ok(configuration) => configuration,
             Err(error) => {
@@ -352,7 +352,7 @@ impl Host {
         up.link.set_peers(addresses(&configuration));
         self.here.configure(map, &configuration);
         self.devices.configure(map, &configuration);
-        self.common.publish_held(self.own, self.devices.held());
+        self.switchboard.publish_held(self.own, self.devices.held());
         if let Some(edge) = &up.edge {
             edge.configure(Rc::new(configuration));
         }

@@ -17,12 +17,12 @@ use novabulk_link::Link;
 use novafs_member::Service;
 use novafs_replica::{Answer, Configuration, Message, Pulse};
 
-use crate::common::Common;
 use crate::devices::Devices;
 use crate::map::confirmed_devices;
 use crate::neighbours::{Given, Neighbours, Packed, Question, Unanswered};
 use crate::roster::Roster;
 use crate::signposts::{self, FIRST, Signposts};
+use crate::switchboard::Switchboard;
 
 /// How long a shard may take for what another host asked of it; no host waits that long for an answer.
 const ASK_WITHIN: Duration = Duration::from_secs(10);
@@ -54,7 +54,7 @@ pub(crate) struct Here {
     node: Cell<NodeId>,
     boot: BootId,
     shard: RealShard,
-    common: Arc<Common>,
+    switchboard: Arc<Switchboard>,
     roster: Arc<Roster>,
     devices: Rc<Devices>,
     neighbours: Rc<Neighbours>,
@@ -66,7 +66,7 @@ pub(crate) struct Here {
 pub(crate) struct Parts {
     pub(crate) boot: BootId,
     pub(crate) shard: RealShard,
-    pub(crate) common: Arc<Common>,
+    pub(crate) switchboard: Arc<Switchboard>,
     pub(crate) roster: Arc<Roster>,
     pub(crate) devices: Rc<Devices>,
     pub(crate) neighbours: Rc<Neighbours>,
@@ -74,9 +74,9 @@ pub(crate) struct Parts {
 
 impl Here {
     pub(crate) fn new(parts: Parts) -> Rc<Self> {
-        let Parts { boot, shard, common, roster, devices, neighbours } = parts;
+        let Parts { boot, shard, switchboard, roster, devices, neighbours } = parts;
         let (node, routes) = (Cell::default(), RefCell::default());
-        Rc::new(Self { node, boot, shard, common, roster, devices, neighbours, routes })
+        Rc::new(Self { node, boot, shard, switchboard, roster, devices, neighbours, routes })
     }
 
     /// Which host this is.
@@ -105,7 +105,7 @@ impl Here {
         }
         match self.devices.member_of(group) {
             Some(_) => Some(self.neighbours.own()),
-            None => self.common.holder_of(group),
+            None => self.switchboard.holder_of(group),
         }
     }
 

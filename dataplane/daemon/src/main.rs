@@ -5,7 +5,6 @@
 mod attendance;
 mod cipher;
 mod collection;
-mod common;
 mod config;
 mod desk;
 mod devices;
@@ -23,6 +22,7 @@ mod seats;
 mod signals;
 mod signposts;
 mod storage;
+mod switchboard;
 mod tally;
 mod tickets;
 
@@ -42,11 +42,11 @@ use nova_units::BootId;
 use novafs_edge::Keyring;
 use novafs_format::seal::{CipherKind, DomainKey};
 
-use crate::common::{Common, FRONT};
 use crate::config::{Config, ShardConfig};
 use crate::desk::Desk;
 use crate::door::Door;
 use crate::roster::{Found, Roster};
+use crate::switchboard::{FRONT, Switchboard};
 
 /// Permission bits of the socket: the user that runs novad.
 const SOCKET_MODE: u32 = 0o600;
@@ -107,7 +107,7 @@ fn abort_on_panic() {
 struct Start {
     config: Config,
     boot: BootId,
-    common: Arc<Common>,
+    switchboard: Arc<Switchboard>,
     door: Arc<Door>,
     /// The region's key, where it comes from a file.
     region_key: Option<DomainKey>,
@@ -140,11 +140,11 @@ fn start(path: &Path) -> anyhow::Result<()> {
             tracing::error!(place, "{error:#}");
         }
     }
-    let common = Common::new(profile.shards.count).context("make the mailboxes of the shards")?;
-    let door = Door::new(boot.0, Arc::clone(&common));
-    signals::stop_on_signals(&common).context("take over SIGTERM and SIGINT")?;
+    let switchboard = Switchboard::new(profile.shards.count).context("make the mailboxes of the shards")?;
+    let door = Door::new(boot.0, Arc::clone(&switchboard));
+    signals::stop_on_signals(&switchboard).context("take over SIGTERM and SIGINT")?;
     tracing::info!(name = config.name, %boot, shards = shards.len(), "novad starts");
-    let start = Start { config, boot, common, door, region_key, desk, is_edge };
+    let start = Start { config, boot, switchboard, door, region_key, desk, is_edge };
     run_all(&start, &profile, &shards)?;
     tracing::info!("novad ends");
     Ok(())
@@ -158,7 +158,7 @@ fn run_all(start: &Start, profile: &Profile, shards: &[ShardConfig]) -> anyhow::
             let name = format!("{}/{own}", start.config.name);
             let begun = std::thread::Builder::new().name(name).spawn_scoped(scope, run);
             begun.with_context(|| {
-                start.common.muster(own, Found { failed: true, ..Found::default() });
+                start.switchboard.muster(own, Found { failed: true, ..Found::default() });
                 format!("make a thread for shard {own}")
             })
         };
@@ -185,21 +185,21 @@ fn run_shard(start: &Start, profile: &Profile, shard: &ShardConfig, own: usize) 
     });
     let ended = ended.unwrap_or_else(|error| {
         // The others wait for what it says of its devices, and end with it.
-        start.common.muster(own, Found { failed: true, ..Found::default() });
+        start.switchboard.muster(own, Found { failed: true, ..Found::default() });
         Err(anyhow::Error::new(error).context(format!("start shard {own}")))
     });
     if ended.is_err() {
         // A host has all its shards or none.
-        start.common.ask_stop();
+        start.switchboard.ask_stop();
     }
     ended
 }
 
 async fn serve(start: &Start, shard: RealShard, own: usize, places: &[u8]) -> anyhow::Result<()> {
-    let Start { config, boot, common, door, region_key, desk, is_edge } = start;
+    let Start { config, boot, switchboard, door, region_key, desk, is_edge } = start;
     let (devices, found) = storage::open_all(&shard, places).await;
-    common.muster(own, found);
-    let roster = all_mustered(&shard, common, own).await?;
+    switchboard.muster(own, found);
+    let roster = all_mustered(&shard, switchboard, own).await?;
     match &roster.refusal {
         // The shard that failed says why.
         _ if roster.failed => return Ok(()),
@@ -214,7 +214,7 @@ async fn serve(start: &Start, shard: RealShard, own: usize, places: &[u8]) -> an
     };
     let setup = host::Setup {
         own,
-        common: Arc::clone(common),
+        switchboard: Arc::clone(switchboard),
         door: Arc::clone(door),
         boot: *boot,
         keys: host::Keys { ring, desk: desk.clone() },
@@ -235,11 +235,15 @@ async fn serve(start: &Start, shard: RealShard, own: usize, places: &[u8]) -> an
 }
 
 /// Waits until every shard has looked at its devices.
-async fn all_mustered(shard: &RealShard, common: &Common, own: usize) -> anyhow::Result<Arc<Roster>> {
-    let mailbox = common.mailbox(own);
+async fn all_mustered(
+    shard: &RealShard,
+    switchboard: &Switchboard,
+    own: usize,
+) -> anyhow::Result<Arc<Roster>> {
+    let mailbox = switchboard.mailbox(own);
     let bell = shard.watch(mailbox.bell().try_clone_to_owned().context("a descriptor for the bell")?);
     loop {
-        if let Some(roster) = common.roster() {
+        if let Some(roster) = switchboard.roster() {
             return Ok(roster);
         }
         bell.readable().await.context("wait for the other shards")?;

@@ -14,7 +14,7 @@ use nova_device::sync::{Permit, Semaphore, TooManyWaiters, oneshot, timeout_at};
 use nova_device::{Clock, Incoming, PeerError, Served, Shard};
 use nova_units::{MIB, NodeId, PageSum, Priority};
 
-use crate::common::{Common, Post};
+use crate::switchboard::{Post, Switchboard};
 
 /// Questions of one shard to another under way, for each hop; more wait.
 const ASKED_MAX: usize = 256;
@@ -137,7 +137,7 @@ impl From<Unanswered> for PeerError {
 #[derive(Debug)]
 pub(crate) struct Neighbours {
     own: usize,
-    common: Arc<Common>,
+    switchboard: Arc<Switchboard>,
     others: Vec<Neighbour>,
     asked: RefCell<BTreeMap<u64, oneshot::Sender<Given>>>,
     numbers: Cell<u64>,
@@ -153,8 +153,8 @@ struct Neighbour {
 
 impl Neighbours {
     /// Those of shard `own`, whose arena has `arena_bytes`.
-    pub(crate) fn new(own: usize, common: Arc<Common>, arena_bytes: u64) -> Self {
-        let shards = common.shards();
+    pub(crate) fn new(own: usize, switchboard: Arc<Switchboard>, arena_bytes: u64) -> Self {
+        let shards = switchboard.shards();
         let parts = BODIES_PART * (shards * HOPS) as u64;
         let bytes = usize::try_from((arena_bytes / parts).max(BODIES_BYTES_MIN)).unwrap_or(usize::MAX);
         let neighbour = || Neighbour {
@@ -163,7 +163,7 @@ impl Neighbours {
             late: Cell::new(false),
         };
         let others = (0..shards).map(|_| neighbour()).collect();
-        Self { own, common, others, asked: RefCell::default(), numbers: Cell::new(0) }
+        Self { own, switchboard, others, asked: RefCell::default(), numbers: Cell::new(0) }
     }
 
     /// The shard that these are the neighbours of.
@@ -224,7 +224,7 @@ impl Neighbours {
         self.asked.borrow_mut().insert(number, sender);
         let waiting = Waiting { asked: &self.asked, number };
         let ask = Ask { asker: self.own, number, from, head, body, priority, hop };
-        self.common.post_question(to, ask)?;
+        self.switchboard.post_question(to, ask)?;
         Ok((waiting, receiver))
     }
 
@@ -233,7 +233,7 @@ impl Neighbours {
         let Served { head, body } = served;
         let body = body.map(|body| Packed::of(&body, body.page_sums()));
         let post = Post::Answer { number: to.number, given: Given { head, body } };
-        if self.common.mailbox(to.asker).post(post).is_err() {
+        if self.switchboard.mailbox(to.asker).post(post).is_err() {
             tracing::warn!(shard = to.asker, "an answer to a shard is lost: its mailbox is full");
         }
     }

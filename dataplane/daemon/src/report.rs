@@ -51,9 +51,9 @@ impl Host {
             }
             if now >= usage_at {
                 usage_at = now + USAGE_EVERY;
-                self.common.publish_held(self.own, self.devices.held());
+                self.switchboard.publish_held(self.own, self.devices.held());
                 for event in self.devices.news() {
-                    self.common.tell(event);
+                    self.switchboard.tell(event);
                 }
             }
         }
@@ -63,19 +63,19 @@ impl Host {
         match report {
             Report::Silence { peer, boot, device: Some(incarnation), .. } => {
                 let boot = boot.unwrap_or_default();
-                self.common.tell(AgentEvent::DeviceSilent { node: peer, boot, incarnation });
+                self.switchboard.tell(AgentEvent::DeviceSilent { node: peer, boot, incarnation });
             }
             Report::Silence { peer, boot, hears, .. } => {
                 let silent = PeerHeard { node: peer, boot, heard: false };
                 let hears = hears.into_iter().map(|node| PeerHeard { node, boot: None, heard: true });
                 let peers: Vec<_> = std::iter::once(silent).chain(hears).take(PEERS_MAX).collect();
-                self.common.tell(AgentEvent::Peers { peers: PeersHeard::new(&peers) });
+                self.switchboard.tell(AgentEvent::Peers { peers: PeersHeard::new(&peers) });
             }
             Report::JoinReady { group, epoch, node } => {
-                self.common.tell(AgentEvent::JoinReady { group, epoch, node });
+                self.switchboard.tell(AgentEvent::JoinReady { group, epoch, node });
             }
             Report::DeviceFailed => {
-                self.common.tell(AgentEvent::DeviceFailed { device, errno: EIO });
+                self.switchboard.tell(AgentEvent::DeviceFailed { device, errno: EIO });
             }
             Report::PageRepaired { group, block, unit } => {
                 tracing::warn!(%group, %block, %unit, "found a bad copy and wrote it anew from another member");
@@ -92,7 +92,7 @@ impl Host {
 
     pub(crate) fn want_keys(&self, desk: &Desk, domains: Vec<u32>) {
         for domain in domains {
-            self.common.tell(AgentEvent::KeyWanted { domain, public: desk.public() });
+            self.switchboard.tell(AgentEvent::KeyWanted { domain, public: desk.public() });
         }
     }
 
@@ -104,7 +104,7 @@ impl Host {
             up.count_into(&mut tally);
             self.devices.count_into(&mut tally);
         }
-        self.common.publish_tally(self.own, tally);
+        self.switchboard.publish_tally(self.own, tally);
     }
 }
 

@@ -5,19 +5,19 @@ use std::sync::Arc;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::common::Common;
+use crate::switchboard::Switchboard;
 
 /// Takes the two signals over, on a thread of their own.
-pub(crate) fn stop_on_signals(common: &Arc<Common>) -> std::io::Result<()> {
+pub(crate) fn stop_on_signals(switchboard: &Arc<Switchboard>) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    let common = Arc::clone(common);
+    let switchboard = Arc::clone(switchboard);
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
-            if common.stop_asked() {
+            if switchboard.stop_asked() {
                 // Only fails for signals that have no default, and these two have.
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             }
-            common.ask_stop();
+            switchboard.ask_stop();
         }
     })?;
     Ok(())

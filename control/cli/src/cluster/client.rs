@@ -210,7 +210,7 @@ mod tests {
             devices: 1,
             device_mib: 256,
             scrub_mib: None,
-            profile: String::new(),
+            profile: nova_profile::Profile::built_in_text("ci").unwrap().into(),
             bins: "/opt/nova".into(),
         };
         let region = lay_out(&plan).unwrap();

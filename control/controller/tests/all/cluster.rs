@@ -19,11 +19,8 @@ async fn with_groups(region: &Region) -> (Vec<Host>, Maps, pb::ClusterMap) {
         hosts.push(host);
     }
     // Hosts that are heard get groups.
-    for host in &mut hosts {
-        host.heartbeat().await;
-    }
     let mut maps = Maps::watch(region, "h1").await;
-    let map = maps.until("12 groups", |map| map.groups.len() == 12).await;
+    let map = maps.until_with(&mut hosts, "12 groups", |map| map.groups.len() == 12).await;
     (hosts, maps, map)
 }
 

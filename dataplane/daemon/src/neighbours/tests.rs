@@ -18,8 +18,8 @@ fn question(head: &[u8], body: Option<SharedBuf>) -> Question {
 
 /// Takes what comes to shard `own`, and answers questions: head and body come back, each with one byte changed. A head that
 /// begins with `!` is not answered.
-async fn mind(shard: RealShard, common: Arc<Common>, neighbours: Rc<Neighbours>) {
-    let mailbox = common.mailbox(neighbours.own());
+async fn mind(shard: RealShard, switchboard: Arc<Switchboard>, neighbours: Rc<Neighbours>) {
+    let mailbox = switchboard.mailbox(neighbours.own());
     let bell = shard.watch(mailbox.bell().try_clone_to_owned().unwrap());
     loop {
         for post in mailbox.take_all() {
@@ -52,28 +52,29 @@ async fn mind(shard: RealShard, common: Arc<Common>, neighbours: Rc<Neighbours>)
 
 /// Two shards. The second one answers until the first has done what it wants to.
 fn beside_a_neighbour(asks: impl AsyncFnOnce(RealShard, Rc<Neighbours>)) {
-    let common = Common::new(2).unwrap();
-    let other = neighbour(Arc::clone(&common));
+    let switchboard = Switchboard::new(2).unwrap();
+    let other = neighbour(Arc::clone(&switchboard));
     let options = ShardOptions { name: "asks".into(), ..ShardOptions::default() };
     run(options, async move |shard| {
-        let neighbours = Rc::new(Neighbours::new(0, Arc::clone(&common), shard.pool().bytes()));
-        shard.spawn(TaskClass::Control, mind(shard.clone(), Arc::clone(&common), Rc::clone(&neighbours)));
+        let neighbours = Rc::new(Neighbours::new(0, Arc::clone(&switchboard), shard.pool().bytes()));
+        shard
+            .spawn(TaskClass::Control, mind(shard.clone(), Arc::clone(&switchboard), Rc::clone(&neighbours)));
         asks(shard, neighbours).await;
-        common.ask_stop();
+        switchboard.ask_stop();
     })
     .unwrap();
     other.join().unwrap();
 }
 
-fn neighbour(common: Arc<Common>) -> JoinHandle<()> {
+fn neighbour(switchboard: Arc<Switchboard>) -> JoinHandle<()> {
     let (up, is_up) = mpsc::channel();
     let thread = thread::spawn(move || {
         let options = ShardOptions { name: "answers".into(), ..ShardOptions::default() };
         run(options, async move |shard| {
-            let neighbours = Rc::new(Neighbours::new(1, Arc::clone(&common), shard.pool().bytes()));
-            shard.spawn(TaskClass::Control, mind(shard.clone(), Arc::clone(&common), neighbours));
+            let neighbours = Rc::new(Neighbours::new(1, Arc::clone(&switchboard), shard.pool().bytes()));
+            shard.spawn(TaskClass::Control, mind(shard.clone(), Arc::clone(&switchboard), neighbours));
             up.send(()).unwrap();
-            while !common.stop_asked() {
+            while !switchboard.stop_asked() {
                 let clock = shard.clock();
                 clock.sleep_until(clock.now() + Duration::from_millis(5)).await;
             }
@@ -125,9 +126,9 @@ fn a_shard_that_does_not_answer_is_late_until_it_answers_again() {
 #[test]
 fn questions_to_a_shard_that_hangs_are_bounded_and_take_nothing_from_another_hop() {
     // Nobody reads the mailbox of the second shard.
-    let common = Common::new(2).unwrap();
+    let switchboard = Switchboard::new(2).unwrap();
     run(ShardOptions::default(), async move |shard| {
-        let neighbours = Neighbours::new(0, Arc::clone(&common), shard.pool().bytes());
+        let neighbours = Neighbours::new(0, Arc::clone(&switchboard), shard.pool().bytes());
         let within = Duration::from_millis(200);
         // Those that find no room wait for it less long than those that have it.
         let asking = (0..ASKED_MAX + 50).map(|number| {
@@ -137,7 +138,7 @@ fn questions_to_a_shard_that_hangs_are_bounded_and_take_nothing_from_another_hop
         let ended = join_all(asking).await;
         let count = |why| ended.iter().filter(|it| it.as_ref().is_err_and(|it| *it == why)).count();
         assert_eq!((count(Unanswered::TimedOut), count(Unanswered::Busy)), (ASKED_MAX, 50));
-        assert_eq!(common.mailbox(1).take_all().len(), ASKED_MAX);
+        assert_eq!(switchboard.mailbox(1).take_all().len(), ASKED_MAX);
         // The room for bodies of one hop is full; that of the next is not.
         let bytes = usize::try_from(shard.pool().bytes()).unwrap() / (8 * 2 * HOPS);
         let full = body(&shard, bytes / PAGE / 4, 1).await;

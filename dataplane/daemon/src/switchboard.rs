@@ -1,4 +1,4 @@
-//! What the shards of one `novad` have in common: a mailbox each, the board of what all must know, and what each tells.
+//! What the shards of one `novad` have inswitchboard: a mailbox each, the board of what all must know, and what each tells.
 //!
 //! A shard locks nothing of another for longer than it takes to copy a few values. What must not be lost stands on the
 //! board, which a shard reads when its bell rings; what may be asked again is left in a mailbox.
@@ -68,7 +68,7 @@ pub(crate) struct Board {
 
 /// All of it. One for a process, shared by the threads of its shards, the door and the signals.
 #[derive(Debug)]
-pub(crate) struct Common {
+pub(crate) struct Switchboard {
     boxes: Vec<Mailbox<Post>>,
     stop: AtomicBool,
     board: Mutex<Board>,
@@ -85,7 +85,7 @@ fn locked<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
     what.lock().expect("no holder of this lock panics")
 }
 
-impl Common {
+impl Switchboard {
     /// For `shards` shards.
     ///
     /// # Errors
@@ -239,23 +239,23 @@ mod tests {
 
     #[test]
     fn what_stands_on_the_board_reaches_a_shard_that_looks_late_and_only_once() {
-        let common = Common::new(2).unwrap();
-        assert!(common.read_board(0).is_none(), "nothing was written");
-        common.write_board(|board| board.lease_until = Duration::from_secs(1));
-        common.write_board(|board| {
+        let switchboard = Switchboard::new(2).unwrap();
+        assert!(switchboard.read_board(0).is_none(), "nothing was written");
+        switchboard.write_board(|board| board.lease_until = Duration::from_secs(1));
+        switchboard.write_board(|board| {
             board.dropped.insert(7);
         });
-        let board = common.read_board(0).expect("it was written twice");
+        let board = switchboard.read_board(0).expect("it was written twice");
         assert_eq!((board.version, board.lease_until), (2, Duration::from_secs(1)));
         assert!(board.dropped.contains(&7));
-        assert!(common.read_board(board.version).is_none());
+        assert!(switchboard.read_board(board.version).is_none());
     }
 
     #[test]
     fn events_past_the_limit_push_out_the_oldest_and_stay_until_they_are_taken() {
-        let common = Common::new(1).unwrap();
+        let switchboard = Switchboard::new(1).unwrap();
         for place in 0..=EVENTS_MAX {
-            common.tell(AgentEvent::DeviceBroken { place: u8::try_from(place % 256).unwrap() });
+            switchboard.tell(AgentEvent::DeviceBroken { place: u8::try_from(place % 256).unwrap() });
         }
         let mut taken = Vec::new();
         let room_for_two = |event: &AgentEvent| {
@@ -265,26 +265,26 @@ mod tests {
             }
             Ok::<_, ()>(room)
         };
-        common.drain_events(room_for_two).unwrap();
+        switchboard.drain_events(room_for_two).unwrap();
         let place = |place| AgentEvent::DeviceBroken { place };
         assert_eq!(taken, [place(1), place(2)]);
         let mut next = None;
-        common
+        switchboard
             .drain_events(|event| {
                 next = Some(*event);
                 Err(())
             })
             .unwrap_err();
         assert_eq!(next, Some(place(3)));
-        assert!(common.has_events(), "one that was not taken comes again");
+        assert!(switchboard.has_events(), "one that was not taken comes again");
     }
 
     #[test]
     fn a_group_is_found_where_its_data_are() {
-        let common = Common::new(3).unwrap();
-        common.publish_held(2, [GroupId(5)].into());
-        assert_eq!((common.holder_of(GroupId(5)), common.holder_of(GroupId(6))), (Some(2), None));
-        common.publish_held(2, BTreeSet::new());
-        assert_eq!(common.holder_of(GroupId(5)), None);
+        let switchboard = Switchboard::new(3).unwrap();
+        switchboard.publish_held(2, [GroupId(5)].into());
+        assert_eq!((switchboard.holder_of(GroupId(5)), switchboard.holder_of(GroupId(6))), (Some(2), None));
+        switchboard.publish_held(2, BTreeSet::new());
+        assert_eq!(switchboard.holder_of(GroupId(5)), None);
     }
 }
