@@ -1,5 +1,6 @@
 //! The devices of the host: dealt to its shards, looked at by each, and judged together.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -87,11 +88,14 @@ impl Roster {
         let mut places: BTreeSet<u8> = broken.keys().copied().collect();
         for (shard, device) in mounted {
             // Of a device and its copies the first place serves, whichever shard was quicker.
-            if roster.shards.contains_key(&device.id) {
-                places.insert(device.place);
-            } else {
-                roster.shards.insert(device.id, shard);
-                roster.serving.push((shard, device));
+            match roster.shards.entry(device.id) {
+                Entry::Occupied(_) => {
+                    places.insert(device.place);
+                }
+                Entry::Vacant(first) => {
+                    first.insert(shard);
+                    roster.serving.push((shard, device));
+                }
             }
         }
         roster.refusal = broken.into_values().next().filter(|_| roster.serving.is_empty());

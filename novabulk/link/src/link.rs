@@ -26,6 +26,9 @@ pub struct Link<S: Shard> {
     pub(crate) inner: Rc<Inner<S>>,
 }
 
+/// By host and shard. The first shard of every host is here as long as the host is; others are once they were called.
+type PeersByShard<S> = BTreeMap<(NodeId, u16), Rc<Peer<S>>>;
+
 #[derive(Debug)]
 pub(crate) struct Inner<S: Shard> {
     pub(crate) shard: S,
@@ -33,8 +36,7 @@ pub(crate) struct Inner<S: Shard> {
     pub(crate) tally: Rc<Tally>,
     local: LocalIdentity,
     budget: Rc<Budget>,
-    /// By host and shard. The first shard of every host is here as long as the host is; others are once they were called.
-    peers: RefCell<BTreeMap<(NodeId, u16), Rc<Peer<S>>>>,
+    peers: RefCell<PeersByShard<S>>,
     accepted: RefCell<Vec<Weak<Wire<S>>>>,
 }
 
