@@ -27,6 +27,22 @@ prepare_packages() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
 }
 
+# The same, and no service of theirs is started: Debian asks this program before it starts one.
+prepare_packages_without_services() {
+    local policy=/usr/sbin/policy-rc.d
+    if [[ $(id -u) -eq 0 && ! -e $policy ]]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        # shellcheck disable=SC2064 # the name is meant as it is now
+        trap "rm -f '$policy'" EXIT
+    fi
+    prepare_packages
+    if [[ -n $(trap -p EXIT) ]]; then
+        rm -f "$policy"
+        trap - EXIT
+    fi
+}
+
 # Stops with an instruction unless rustc is at least the rust-version of the root manifest.
 prepare_rust() {
     local wanted found

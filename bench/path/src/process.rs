@@ -29,6 +29,35 @@ fn stat_ticks(text: &str) -> Option<u64> {
     Some(user + system)
 }
 
+/// A process and all that run below it. Empty when there is no such process.
+///
+/// # Errors
+/// When the processes of this machine cannot be listed.
+pub fn family(pid: i32) -> io::Result<Vec<i32>> {
+    let mut parents = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        // One that ended since it was listed has no parent to tell of.
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        parents.extend(stat_parent(&text).map(|parent| (pid, parent)));
+    }
+    let mut found: Vec<i32> = parents.iter().map(|&(known, _)| known).filter(|&known| known == pid).collect();
+    let mut looked_at = 0;
+    while let Some(&parent) = found.get(looked_at) {
+        found.extend(parents.iter().filter(|&&(_, above)| above == parent).map(|&(child, _)| child));
+        looked_at += 1;
+    }
+    Ok(found)
+}
+
+/// Field 4.
+fn stat_parent(text: &str) -> Option<i32> {
+    let (_, after_name) = text.rsplit_once(") ")?;
+    after_name.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
 /// Whether a process exists and has not ended; a zombie has ended.
 #[must_use]
 pub fn is_alive(pid: i32) -> bool {
@@ -132,6 +161,29 @@ mod tests {
         let text = "12 (a) b (c)) S 1 12 12 0 -1 4194560 100 0 0 0 25 17 0 0 20 0 1 0 100 1000 100 1844";
         assert_eq!(stat_ticks(text), Some(42));
         assert_eq!(stat_ticks("12 (short) S 1"), None);
+    }
+
+    #[test]
+    fn a_process_is_found_with_what_it_started_and_what_that_started() {
+        let mut shell = std::process::Command::new("sh");
+        let script = shell.args(["-c", "(sleep 60; :) & echo; wait"]).stdout(std::process::Stdio::piped());
+        let mut child = script.spawn().unwrap();
+        // The shell has started what is below it once it says a line.
+        io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let until = std::time::Instant::now() + Duration::from_secs(20);
+        let mut found = family(pid).unwrap();
+        while found.len() < 3 && std::time::Instant::now() < until {
+            std::thread::yield_now();
+            found = family(pid).unwrap();
+        }
+        for &pid in found.iter().rev() {
+            let pid = rustix::process::Pid::from_raw(pid).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        }
+        child.wait().unwrap();
+        assert_eq!((found.len(), found[0]), (3, pid));
+        assert!(family(-1).unwrap().is_empty());
     }
 
     #[test]

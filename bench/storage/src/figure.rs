@@ -115,8 +115,9 @@ impl Table {
         self.raw.push(rates);
     }
 
-    /// A line for each row, medians over the rounds.
-    pub(crate) fn print(&self) {
+    /// A line for each row and system, medians over the rounds.
+    pub(crate) fn lines(&self) -> Vec<serde_json::Value> {
+        let mut lines = Vec::new();
         for (name, (bar, works)) in &self.rows {
             let over = |pick: &dyn Fn(&Work) -> f64| median(works.iter().map(pick));
             let share = |pick: fn(&RawRates) -> f64, copies: f64| {
@@ -156,12 +157,53 @@ impl Table {
                     line["wanted"] = json!({"operations_per_server_cpu_s": per_server_cpu_s});
                 }
             }
-            println!("{line}");
+            lines.push(line);
         }
         for ((peer, beside), works) in &self.peers {
             let ours = self.rows.get(beside).map(|(_, works)| works.as_slice()).unwrap_or_default();
-            println!("{}", peer_line(peer, beside, works, ours));
+            lines.push(peer_line(peer, beside, works, ours));
         }
+        lines
+    }
+}
+
+/// The lines for people: a block for each row of work. A ratio is ours by the peer's, so more is better for us.
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = self.lines();
+        for name in self.rows.keys() {
+            writeln!(f, "{name}")?;
+            writeln!(
+                f,
+                "  {:<8} {:>8} {:>9} {:>10} {:>12} {:>11} {:>12} {:>16}",
+                "", "MB/s", "op/s", "CPU-s/GB", "MB/CPU-s", "op/CPU-s", "ours by it", "and by CPU-s",
+            )?;
+            for line in lines.iter().filter(|line| line["bench"] == *name) {
+                let number = |key: &str| line[key].as_f64().unwrap_or(f64::NAN);
+                let ratio = |key: &str| {
+                    line["ours_by_peer"][key].as_f64().map_or_else(String::new, |ratio| format!("{ratio:.2}"))
+                };
+                writeln!(
+                    f,
+                    "  {:<8} {:>8.0} {:>9.0} {:>10.2} {:>12.0} {:>11.0} {:>12} {:>16}",
+                    line["peer"].as_str().unwrap_or("novafs"),
+                    number("mb_per_s"),
+                    number("operations_per_s"),
+                    number("server_cpu_s_per_gb"),
+                    number("mb_per_server_cpu_s"),
+                    number("operations_per_server_cpu_s"),
+                    ratio("bytes_per_s"),
+                    ratio("bytes_per_server_cpu_s"),
+                )?;
+            }
+        }
+        let raw = |pick: fn(&RawRates) -> f64| median(self.raw.iter().map(pick)) / 1e6;
+        writeln!(
+            f,
+            "raw device: write {:.0} MB/s, read {:.0} MB/s",
+            raw(|raw| raw.write),
+            raw(|raw| raw.read)
+        )
     }
 }
 
@@ -237,6 +279,27 @@ mod tests {
         assert_eq!(line["ours_by_peer"]["bytes_per_s"], 3.0);
         assert_eq!(line["ours_by_peer"]["bytes_per_server_cpu_s"], 6.0);
         assert_eq!(line["operations_per_server_cpu_s"], 50.0);
+    }
+
+    #[test]
+    fn a_table_has_every_system_of_a_row_and_its_ratio() {
+        let second = Duration::from_secs(1);
+        let work = |bytes| Work {
+            bytes,
+            operations: 1,
+            took: second,
+            servers: second,
+            roles: Roles::default(),
+            client: second,
+        };
+        let mut table = Table::default();
+        table.note(crate::rows::ROWS[3], work(500_000_000));
+        table.note_peer("other", crate::rows::CREATE, work(250_000_000));
+        let text = table.to_string();
+        let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(rows[0].join(" "), crate::rows::CREATE);
+        assert_eq!(rows[2], ["novafs", "500", "1", "2.00", "500", "1"]);
+        assert_eq!(rows[3], ["other", "250", "1", "4.00", "250", "1", "2.00", "2.00"]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! NovaFS as programs use it, on a region of this machine, beside the raw device in the same run: three replicas,
-//! checksums, SHA-256, sealing, everything on. A JSON line for each row.
+//! checksums, SHA-256, sealing, everything on. With `--peer`, other file systems do the same in the same rounds.
 //!
 //! A figure of a shared machine means something only beside another one of the same minute: so every round measures the
 //! raw device, then each row, and the lines carry medians of ratios, and bytes or operations per second of processor.
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use nova_path::interrupt::Interrupt;
 use nova_path::nova::Nova;
@@ -22,7 +22,7 @@ use nova_path::region::{Region, Size};
 use novafs_client::Client;
 
 use crate::figure::Table;
-use crate::peer::Peer;
+use crate::peer::{Peer, Recipe};
 use crate::rows::{ROWS, Stage};
 
 /// Copies of everything.
@@ -37,7 +37,8 @@ const DEVICE_SPARE_MIB: u64 = 2048;
 #[command(
     name = "storage",
     version,
-    after_help = "Example:\n  storage --folder /var/tmp --mib 512 --rounds 3"
+    after_help = "Example:\n  storage --folder /var/tmp --mib 512 --rounds 3\n\
+                  storage --mib 128 --files 500 --rounds 1 --peer moosefs,gluster,ceph,rados --json"
 )]
 struct Arguments {
     /// A folder on the disk to be measured; the region goes there, and goes away.
@@ -67,9 +68,12 @@ struct Arguments {
     /// Where nova, nova-control, nova-agent and novad are; by default beside this program.
     #[arg(long, value_name = "DIR")]
     bins: Option<PathBuf>,
-    /// Another file system that does the same rows in the same rounds; scripts/bench-peers installs it. As root.
-    #[arg(long, value_enum)]
-    peer: Option<peer::Kind>,
+    /// Other file systems that do the same rows in the same rounds; scripts/bench-peers installs them. As root.
+    #[arg(long = "peer", value_name = "NAME,...", value_enum, value_delimiter = ',')]
+    peers: Vec<peer::Kind>,
+    /// A JSON line for each row and system, and for how each peer was set up, instead of tables.
+    #[arg(long)]
+    json: bool,
 }
 
 fn main() -> ExitCode {
@@ -103,7 +107,9 @@ fn measure(
     interrupt: &Interrupt,
 ) -> Result<()> {
     let written_mib = arguments.mib * 2 + arguments.files * 4096 * 2 / (1 << 20);
-    let device_mib = written_mib * u64::from(arguments.rounds) + DEVICE_SPARE_MIB;
+    let written_mib = written_mib * u64::from(arguments.rounds);
+    let device_mib = written_mib + DEVICE_SPARE_MIB;
+    check_room(arguments, folder, device_mib, written_mib)?;
     let nova = Nova::new(bins, &folder.join("region"), interrupt.clone())?;
     let size = Size {
         profile: Some(arguments.profile.clone()),
@@ -117,32 +123,88 @@ fn measure(
     let client =
         Client::connect(&socket.context("the region has no compute host")?).context("attach to the agent")?;
     client.mkdir("/hot/bench", 0o755, true)?;
-    let peer = arguments.peer.map(|kind| Peer::up(kind, &folder.join("peer"))).transpose()?;
+    let peers = arguments.peers.iter().map(|&kind| Peer::up(kind, folder, written_mib, interrupt));
+    let mut peers = peers.collect::<Result<Vec<_>>>()?;
     let mut table = Table::default();
     let stage = Stage::prepare(folder, arguments.mib, arguments.files, arguments.seconds)?;
+    let systems = 1 + peers.len();
     for round in 0..arguments.rounds {
         let before = raw::measure(folder, arguments.mib << 20, interrupt)?;
-        for row in ROWS {
-            interrupt.check()?;
-            let work = (row.run)(&stage, &client, &region, round)
-                .with_context(|| format!("measure {}", row.name))?;
-            eprintln!("round {}: {}: {work}", round + 1, row.name);
-            table.note(row, work);
-        }
-        if let Some(peer) = &peer {
-            for row in peer::ROWS {
-                interrupt.check()?;
-                peer.forget_cached()?;
-                let work = peer.measure(row, &stage, round);
-                let work = work.with_context(|| format!("measure {} of {}", row.beside, peer.name))?;
-                eprintln!("round {}: {}: {}: {work}", round + 1, peer.name, row.beside);
-                table.note_peer(peer.name, row.beside, work);
+        for turn in 0..systems {
+            // Each begins a round in its turn: what is left over of the one before hits all alike.
+            match (turn + usize::try_from(round)?) % systems {
+                0 => measure_ours(&mut table, &stage, &client, &region, round, interrupt)?,
+                number => measure_peer(&mut table, &stage, &mut peers[number - 1], round, interrupt)?,
             }
         }
         table.note_raw(before.mean(raw::measure(folder, arguments.mib << 20, interrupt)?));
     }
-    table.print();
-    peer.map_or(Ok(()), Peer::down)?;
+    let recipes: Vec<&Recipe> = peers.iter().map(Peer::recipe).collect();
+    if arguments.json {
+        let recipes = recipes.into_iter().map(Recipe::line);
+        table.lines().into_iter().chain(recipes).for_each(|line| println!("{line}"));
+    } else {
+        print!("{table}");
+        recipes.into_iter().for_each(|recipe| print!("\n{recipe}"));
+    }
+    peers.into_iter().try_for_each(Peer::down)?;
     drop(client);
     region.down()
+}
+
+/// Stops before anything is started when the disk is too small for the region, its peers and the inputs.
+fn check_room(
+    arguments: &Arguments,
+    folder: &std::path::Path,
+    device_mib: u64,
+    written_mib: u64,
+) -> Result<()> {
+    let peers = u64::try_from(arguments.peers.len())? * peer::Kind::room_mib(written_mib);
+    let needed = device_mib * u64::try_from(REPLICAS)? + peers + arguments.mib * 2;
+    let stat = rustix::fs::statvfs(folder).with_context(|| format!("look at {}", folder.display()))?;
+    let free = (stat.f_bavail * stat.f_frsize) >> 20;
+    ensure!(
+        needed <= free,
+        "{} has {free} MiB free and this needs {needed} MiB: take less with --mib, --rounds or fewer peers, or \
+         another place with --folder",
+        folder.display()
+    );
+    Ok(())
+}
+
+fn measure_ours(
+    table: &mut Table,
+    stage: &Stage,
+    client: &Client,
+    region: &Region,
+    round: u32,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    for row in ROWS {
+        interrupt.check()?;
+        let work =
+            (row.run)(stage, client, region, round).with_context(|| format!("measure {}", row.name))?;
+        eprintln!("round {}: {}: {work}", round + 1, row.name);
+        table.note(row, work);
+    }
+    Ok(())
+}
+
+fn measure_peer(
+    table: &mut Table,
+    stage: &Stage,
+    peer: &mut Peer,
+    round: u32,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    for row in peer::ROWS {
+        interrupt.check()?;
+        peer.prepare(row, stage, round)
+            .with_context(|| format!("prepare {} for {}", peer.name, row.beside))?;
+        let work = peer.measure(row, stage, round);
+        let work = work.with_context(|| format!("measure {} of {}", row.beside, peer.name))?;
+        eprintln!("round {}: {}: {}: {work}", round + 1, peer.name, row.beside);
+        table.note_peer(peer.name, row.beside, work);
+    }
+    Ok(())
 }

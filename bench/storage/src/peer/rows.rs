@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use nova_path::aligned::AlignedBytes;
 use nova_path::raw;
 use rustix::fs::{Advice, fadvise};
 
-use super::{Peer, Row};
+use super::Row;
 use crate::rows::{CREATE, LARGE_FILES, RANDOM, READ, READERS, SMALL_BYTES, Stage, WRITE};
 
 /// Bytes of one read or write of a large file.
@@ -29,8 +29,8 @@ pub(crate) const ROWS: [Row; 4] = [
     Row { beside: CREATE, run: create_small },
 ];
 
-fn large(peer: &Peer, round: u32, file: usize) -> PathBuf {
-    peer.folder().join(format!("large-{round}-{file}"))
+fn large(folder: &Path, round: u32, file: usize) -> PathBuf {
+    folder.join(format!("large-{round}-{file}"))
 }
 
 /// Does `work` for each of `0..count` at once; the first error.
@@ -48,10 +48,10 @@ fn at_once(count: usize, work: impl Fn(usize) -> Result<()> + Sync) -> Result<()
     })
 }
 
-fn write_large(peer: &Peer, stage: &Stage, round: u32) -> Result<(u64, u64)> {
+fn write_large(folder: &Path, stage: &Stage, round: u32) -> Result<(u64, u64)> {
     at_once(stage.large.len(), |file| {
         let mut source = File::open(&stage.large[file])?;
-        let mut target = File::create(large(peer, round, file))?;
+        let mut target = File::create(large(folder, round, file))?;
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {
             match source.read(&mut chunk)? {
@@ -64,10 +64,10 @@ fn write_large(peer: &Peer, stage: &Stage, round: u32) -> Result<(u64, u64)> {
     Ok((stage.large_bytes * LARGE_FILES, LARGE_FILES))
 }
 
-fn read_large(peer: &Peer, stage: &Stage, round: u32) -> Result<(u64, u64)> {
+fn read_large(folder: &Path, stage: &Stage, round: u32) -> Result<(u64, u64)> {
     let total = AtomicU64::new(0);
     at_once(stage.large.len(), |file| {
-        let mut source = File::open(large(peer, round, file))?;
+        let mut source = File::open(large(folder, round, file))?;
         fadvise(&source, 0, None, Advice::DontNeed)?;
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {
@@ -82,8 +82,8 @@ fn read_large(peer: &Peer, stage: &Stage, round: u32) -> Result<(u64, u64)> {
     Ok((bytes, bytes >> 20))
 }
 
-fn read_random(peer: &Peer, stage: &Stage, round: u32) -> Result<(u64, u64)> {
-    let file = raw::direct(&large(peer, round, 0), false).context("open a large file for direct I/O")?;
+fn read_random(folder: &Path, stage: &Stage, round: u32) -> Result<(u64, u64)> {
+    let file = raw::direct(&large(folder, round, 0), false).context("open a large file for direct I/O")?;
     let slots = stage.large_bytes / SMALL_BYTES;
     let (done, until) = (AtomicU64::new(0), Instant::now() + Duration::from_secs(stage.seconds));
     at_once(usize::try_from(READERS).context("readers")?, |reader| {
@@ -99,8 +99,8 @@ fn read_random(peer: &Peer, stage: &Stage, round: u32) -> Result<(u64, u64)> {
     Ok((done * SMALL_BYTES, done))
 }
 
-fn create_small(peer: &Peer, stage: &Stage, round: u32) -> Result<(u64, u64)> {
-    let folder = peer.folder().join(format!("small-{round}"));
+fn create_small(folder: &Path, stage: &Stage, round: u32) -> Result<(u64, u64)> {
+    let folder = folder.join(format!("small-{round}"));
     fs::create_dir(&folder)?;
     let next = AtomicUsize::new(0);
     at_once(CREATORS, |_| {
