@@ -410,8 +410,10 @@ mod tests {
     #[test]
     fn a_joining_member_is_not_in_sync() {
         let member = |role: &str| format!(r#"{{"node":1,"role":"{role}"}}"#);
-        let group =
-            |roles: [&str; 3]| format!(r#"[{{"group":1,"replicas":3,"members":[{}]}}]"#, roles.map(member).join(","));
+        let group = |roles: [&str; 3]| {
+            let (whole, members) = (roles == ["in_sync"; 3], roles.map(member).join(","));
+            format!(r#"[{{"group":1,"replicas":3,"in_sync":{whole},"members":[{members}]}}]"#)
+        };
         assert!(status(&group(["in_sync"; 3]), 1, 1).all_in_sync(3));
         assert!(!status(&group(["in_sync", "in_sync", "joining"]), 1, 1).all_in_sync(3));
         assert!(!status(&group(["in_sync"; 3]), 0, 1).all_in_sync(3));
