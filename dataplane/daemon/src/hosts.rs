@@ -30,7 +30,7 @@ const ASK_WITHIN: Duration = Duration::from_secs(10);
 /// length count.
 const PART_WITHIN: Duration = Duration::from_millis(150);
 /// The same for a shard that did not answer the last one in time: the other shards shall not be late with it.
-const LATE_PART_WITHIN: Duration = Duration::from_millis(5);
+const LATE_PART_WITHIN: Duration = Duration::from_millis(20);
 /// When to ask again after this host had no room.
 const BUSY_RETRY_MS: u32 = 10;
 
@@ -147,7 +147,7 @@ impl Here {
         question: Question,
         within: Duration,
     ) -> Result<(Vec<u8>, Option<DmaBuf>), Unanswered> {
-        let Given { head, body } = self.neighbours.ask(&self.shard, other, question, within).await?;
+        let Given { head, body, .. } = self.neighbours.ask(&self.shard, other, question, within).await?;
         Ok((head, unpacked(body, self.shard.pool()).await))
     }
 

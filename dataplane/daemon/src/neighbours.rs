@@ -110,6 +110,8 @@ pub(crate) struct Asker {
 /// An answer in a mailbox.
 #[derive(Debug)]
 pub(crate) struct Given {
+    /// The shard that gives it.
+    by: usize,
     pub(crate) head: Vec<u8>,
     pub(crate) body: Option<Packed>,
 }
@@ -206,7 +208,9 @@ impl Neighbours {
         let (waiting, answer) = self.post(to, question)?;
         let answered = timeout_at(shard.clock(), until, answer).await;
         drop(waiting);
-        neighbour.late.set(answered.is_err());
+        if answered.is_err() {
+            neighbour.late.set(true);
+        }
         // Nobody drops the other end before it is taken off the list.
         answered.map_err(|_| Unanswered::TimedOut)?.map_err(|_| Unanswered::TimedOut)
     }
@@ -232,14 +236,15 @@ impl Neighbours {
     pub(crate) fn answer(&self, to: Asker, served: Served) {
         let Served { head, body } = served;
         let body = body.map(|body| Packed::of(&body, body.page_sums()));
-        let post = Post::Answer { number: to.number, given: Given { head, body } };
+        let post = Post::Answer { number: to.number, given: Given { by: self.own, head, body } };
         if self.switchboard.mailbox(to.asker).post(post).is_err() {
             tracing::warn!(shard = to.asker, "an answer to a shard is lost: its mailbox is full");
         }
     }
 
-    /// An answer came. Nobody may be waiting any more.
+    /// An answer came. Nobody may be waiting any more; its shard is there again all the same.
     pub(crate) fn take_answer(&self, number: u64, given: Given) {
+        self.others[given.by].late.set(false);
         if let Some(asker) = self.asked.borrow_mut().remove(&number) {
             let _ = asker.send(given);
         }

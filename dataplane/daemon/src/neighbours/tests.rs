@@ -16,8 +16,11 @@ fn question(head: &[u8], body: Option<SharedBuf>) -> Question {
     Question { from: NodeId(3), head: head.to_vec(), body, priority: Priority::P1, hop: 1 }
 }
 
-/// Takes what comes to shard `own`, and answers questions: head and body come back, each with one byte changed. A head that
-/// begins with `!` is not answered.
+/// How long a head that begins with `~` waits for its answer.
+const SLOW: Duration = Duration::from_millis(100);
+
+/// Takes what comes to a shard, and answers questions: the head comes back reversed, the body with one byte changed. A head
+/// that begins with `!` is not answered.
 async fn mind(shard: RealShard, switchboard: Arc<Switchboard>, neighbours: Rc<Neighbours>) {
     let mailbox = switchboard.mailbox(neighbours.own());
     let bell = shard.watch(mailbox.bell().try_clone_to_owned().unwrap());
@@ -28,9 +31,13 @@ async fn mind(shard: RealShard, switchboard: Arc<Switchboard>, neighbours: Rc<Ne
                 Post::Ask(ask) if ask.head().first() == Some(&b'!') => {}
                 Post::Ask(ask) => {
                     let (from, neighbours, pool) = (ask.from, Rc::clone(&neighbours), shard.pool().clone());
+                    let clock = shard.clock().clone();
                     assert_eq!(from, NodeId(3));
                     shard.spawn(TaskClass::Client, async move {
                         let (Incoming { mut head, body, priority, hop }, asker) = ask.unpack(&pool).await;
+                        if head.first() == Some(&b'~') {
+                            clock.sleep_until(clock.now() + SLOW).await;
+                        }
                         assert_eq!((priority, hop), (Priority::P1, 1));
                         head.reverse();
                         let kept_sums = body.as_ref().is_none_or(|body| body.page_sums().is_some());
@@ -99,7 +106,7 @@ fn questions_and_their_bodies_cross_to_a_shard_and_back() {
             let body = body(&shard, 1 + usize::from(number) % 256, number).await;
             let bytes = body.len();
             let asked = neighbours.ask(&shard, 1, question(&[b'n', number], Some(body)), PATIENCE);
-            let Given { head, body } = asked.await.unwrap();
+            let Given { head, body, .. } = asked.await.unwrap();
             assert_eq!(head, [number, b'n']);
             let body = body.unwrap().unpack(shard.pool()).await;
             assert_eq!((body.len(), body[0], body[bytes - 1]), (bytes, number ^ 1, number));
@@ -120,6 +127,20 @@ fn a_shard_that_does_not_answer_is_late_until_it_answers_again() {
         assert!(neighbours.is_late(1) && neighbours.asked.borrow().is_empty());
         neighbours.ask(&shard, 1, question(b"a", None), PATIENCE).await.unwrap();
         assert!(!neighbours.is_late(1));
+    });
+}
+
+#[test]
+fn a_shard_whose_answer_comes_too_late_is_not_late_for_ever() {
+    beside_a_neighbour(async |shard, neighbours| {
+        let asked = neighbours.ask(&shard, 1, question(b"~", None), SLOW / 4).await;
+        assert_eq!(asked.map(|given| given.head), Err(Unanswered::TimedOut));
+        assert!(neighbours.is_late(1));
+        let begun = shard.clock().now();
+        while neighbours.is_late(1) {
+            assert!(shard.clock().now() < begun + PATIENCE, "its answer came, and nobody took note");
+            shard.clock().sleep_until(shard.clock().now() + SLOW / 10).await;
+        }
     });
 }
 
