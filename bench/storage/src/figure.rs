@@ -293,7 +293,7 @@ mod tests {
             client: second,
         };
         let mut table = Table::default();
-        table.note(crate::rows::ROWS[3], work(500_000_000));
+        table.note(crate::rows::ROWS[5], work(500_000_000));
         table.note_peer("other", crate::rows::CREATE, work(250_000_000));
         let text = table.to_string();
         let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();

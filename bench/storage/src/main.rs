@@ -23,7 +23,7 @@ use novafs_client::Client;
 
 use crate::figure::Table;
 use crate::peer::{Peer, Recipe};
-use crate::rows::{ROWS, Stage};
+use crate::rows::{Amount, Place, ROWS, Stage};
 
 /// Copies of everything.
 const REPLICAS: usize = 3;
@@ -44,15 +44,8 @@ struct Arguments {
     /// A folder on the disk to be measured; the region goes there, and goes away.
     #[arg(long, default_value = "/var/tmp")]
     folder: PathBuf,
-    /// MiB that the sequential rows move in each round.
-    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(16..=65_536))]
-    mib: u64,
-    /// Files that the row of creates makes in each round.
-    #[arg(long, default_value_t = 4000, value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
-    files: u64,
-    /// Seconds of the rows that have no end of their own, in each round.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
-    seconds: u64,
+    #[command(flatten)]
+    amount: Amount,
     /// Rounds.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
@@ -106,7 +99,7 @@ fn measure(
     folder: &std::path::Path,
     interrupt: &Interrupt,
 ) -> Result<()> {
-    let written_mib = arguments.mib * 2 + arguments.files * 4096 * 2 / (1 << 20);
+    let written_mib = arguments.amount.mib * 2 + arguments.amount.files * 4096 * 2 / (1 << 20);
     let written_mib = written_mib * u64::from(arguments.rounds);
     let device_mib = written_mib + DEVICE_SPARE_MIB;
     check_room(arguments, folder, device_mib, written_mib)?;
@@ -119,25 +112,23 @@ fn measure(
     };
     let region = Region::up(nova, bins, &size, &folder.with_extension("logs"))?;
     region.wait_in_sync(REPLICAS, FORM_TIMEOUT)?;
-    let socket = region.processes().host("compute-1").and_then(|host| host.agent_socket.clone());
-    let client =
-        Client::connect(&socket.context("the region has no compute host")?).context("attach to the agent")?;
-    client.mkdir("/hot/bench", 0o755, true)?;
+    let clients = Clients { compute: attach(&region, "compute-1")?, storage: attach(&region, "storage-1")? };
+    clients.compute.mkdir("/hot/bench", 0o755, true)?;
     let peers = arguments.peers.iter().map(|&kind| Peer::up(kind, folder, written_mib, interrupt));
     let mut peers = peers.collect::<Result<Vec<_>>>()?;
     let mut table = Table::default();
-    let stage = Stage::prepare(folder, arguments.mib, arguments.files, arguments.seconds)?;
+    let stage = Stage::prepare(folder, &arguments.amount)?;
     let systems = 1 + peers.len();
     for round in 0..arguments.rounds {
-        let before = raw::measure(folder, arguments.mib << 20, interrupt)?;
+        let before = raw::measure(folder, arguments.amount.mib << 20, interrupt)?;
         for turn in 0..systems {
             // Each begins a round in its turn: what is left over of the one before hits all alike.
             match (turn + usize::try_from(round)?) % systems {
-                0 => measure_ours(&mut table, &stage, &client, &region, round, interrupt)?,
+                0 => measure_ours(&mut table, &stage, &clients, &region, round, interrupt)?,
                 number => measure_peer(&mut table, &stage, &mut peers[number - 1], round, interrupt)?,
             }
         }
-        table.note_raw(before.mean(raw::measure(folder, arguments.mib << 20, interrupt)?));
+        table.note_raw(before.mean(raw::measure(folder, arguments.amount.mib << 20, interrupt)?));
     }
     let recipes: Vec<&Recipe> = peers.iter().map(Peer::recipe).collect();
     if arguments.json {
@@ -148,8 +139,20 @@ fn measure(
         recipes.into_iter().for_each(|recipe| print!("\n{recipe}"));
     }
     peers.into_iter().try_for_each(Peer::down)?;
-    drop(client);
+    drop(clients);
     region.down()
+}
+
+/// The program that asks, attached to a host of each kind.
+struct Clients {
+    compute: Client,
+    storage: Client,
+}
+
+fn attach(region: &Region, host: &str) -> Result<Client> {
+    let socket = region.processes().host(host).and_then(|it| it.agent_socket.clone());
+    let socket = socket.with_context(|| format!("the region has no {host}"))?;
+    Client::connect(&socket).with_context(|| format!("attach to the agent of {host}"))
 }
 
 /// Stops before anything is started when the disk is too small for the region, its peers and the inputs.
@@ -160,7 +163,7 @@ fn check_room(
     written_mib: u64,
 ) -> Result<()> {
     let peers = u64::try_from(arguments.peers.len())? * peer::Kind::room_mib(written_mib);
-    let needed = device_mib * u64::try_from(REPLICAS)? + peers + arguments.mib * 2;
+    let needed = device_mib * u64::try_from(REPLICAS)? + peers + arguments.amount.mib * 2;
     let stat = rustix::fs::statvfs(folder).with_context(|| format!("look at {}", folder.display()))?;
     let free = (stat.f_bavail * stat.f_frsize) >> 20;
     ensure!(
@@ -175,13 +178,17 @@ fn check_room(
 fn measure_ours(
     table: &mut Table,
     stage: &Stage,
-    client: &Client,
+    clients: &Clients,
     region: &Region,
     round: u32,
     interrupt: &Interrupt,
 ) -> Result<()> {
     for row in ROWS {
         interrupt.check()?;
+        let client = match row.place {
+            Place::Compute => &clients.compute,
+            Place::Storage => &clients.storage,
+        };
         let work =
             (row.run)(stage, client, region, round).with_context(|| format!("measure {}", row.name))?;
         eprintln!("round {}: {}: {work}", round + 1, row.name);

@@ -18,6 +18,13 @@ const GIVEN_UP_FACTOR: u32 = 8;
 
 /// How rarely the nearest host is passed over.
 const EXPLORE_ONE_IN: u64 = 16;
+/// How rarely for the host that the edge is on.
+const EXPLORE_OWN_ONE_IN: u64 = 128;
+/// A read of the edge's own host passes no socket, and costs half the processor time or less. So another host is nearer
+/// only when it would answer in less than this part of the time.
+const OWN_ADVANTAGE: u32 = 8;
+/// A drive works on so many reads at a time as on one: fewer on their way to the own host are no queue there.
+const OWN_DEPTH: u32 = 16;
 /// How rarely for a host that is an outlier: fewer requests than one in a hundred may suffer from it.
 const EXPLORE_OUTLIER_ONE_IN: u64 = 512;
 /// A host that answers so many times later than the nearest is an outlier.
@@ -115,12 +122,13 @@ impl Default for Nearest {
 }
 
 impl Nearest {
-    /// Sorts `hosts` by expected wait: smoothed latency times one more than what is in flight there.
+    /// Sorts `hosts` by expected wait: smoothed latency times one more than what is in flight there. The edge's `own` host
+    /// comes first unless another would be far quicker ([`OWN_ADVANTAGE`]).
     ///
     /// One request in [`EXPLORE_ONE_IN`] begins elsewhere, by `chance`: a host that was slow once is seen to be quick
     /// again, and no replica goes unread for ever, where its rot would wait for the scrub. An outlier, such as a host
     /// whose device is about to fail, is tried one time in [`EXPLORE_OUTLIER_ONE_IN`].
-    pub(crate) fn sort(&self, hosts: &mut [NodeId], chance: u64) {
+    pub(crate) fn sort(&self, hosts: &mut [NodeId], own: NodeId, chance: u64) {
         let seen = self.seen.borrow();
         let latency = |host: &NodeId| {
             let latency = seen.get(host).map_or(Duration::ZERO, |seen| seen.latency);
@@ -128,15 +136,20 @@ impl Nearest {
         };
         hosts.sort_by_key(|host| {
             let in_flight = seen.get(host).map_or(0, |seen| seen.in_flight);
-            (latency(host) * (in_flight + 1), *host)
+            let wait = match *host == own {
+                true => latency(host) * (in_flight / OWN_DEPTH + 1) / OWN_ADVANTAGE,
+                false => latency(host) * (in_flight + 1),
+            };
+            (wait, *host)
         });
-        if hosts.len() > 1 && chance.is_multiple_of(EXPLORE_ONE_IN) {
+        let one_in = if hosts.first() == Some(&own) { EXPLORE_OWN_ONE_IN } else { EXPLORE_ONE_IN };
+        if hosts.len() > 1 && chance.is_multiple_of(one_in) {
             let others = hosts.len() as u64 - 1;
-            let other = usize::try_from(chance / EXPLORE_ONE_IN % others).expect("below the count of hosts");
+            let other = usize::try_from(chance / one_in % others).expect("below the count of hosts");
             let (nearest, explored) = (latency(&hosts[0]), latency(&hosts[1 + other]));
             let outlier = explored >= OUTLIER_MIN && explored >= nearest * OUTLIER_FACTOR;
-            let turn = chance / EXPLORE_ONE_IN / others;
-            if !outlier || turn.is_multiple_of(EXPLORE_OUTLIER_ONE_IN / EXPLORE_ONE_IN) {
+            let turn = chance / one_in / others;
+            if !outlier || turn.is_multiple_of(EXPLORE_OUTLIER_ONE_IN / one_in) {
                 hosts.swap(0, 1 + other);
             }
         }
@@ -188,6 +201,8 @@ mod tests {
 
     const QUICK: NodeId = NodeId(1);
     const SLOW: NodeId = NodeId(2);
+    /// The edge is on a host that has no replica.
+    const ELSEWHERE: NodeId = NodeId(9);
 
     fn answer(nearest: &Nearest, host: NodeId, micros: u64, bytes: u32) {
         nearest.begin(host);
@@ -202,14 +217,39 @@ mod tests {
             nearest.end(host, Duration::from_millis(1), ended, 4096);
         }
         let mut hosts = [SLOW, QUICK];
-        nearest.sort(&mut hosts, 1);
+        nearest.sort(&mut hosts, ELSEWHERE, 1);
         assert_eq!(hosts, [QUICK, SLOW]);
 
         for _ in 0..2000 {
             nearest.begin(QUICK);
         }
-        nearest.sort(&mut hosts, 1);
+        nearest.sort(&mut hosts, ELSEWHERE, 1);
         assert_eq!(hosts, [SLOW, QUICK], "a long queue at the quick host makes the other one nearer");
+    }
+
+    #[test]
+    fn the_own_host_is_asked_unless_another_is_far_quicker() {
+        let nearest = Nearest::default();
+        let first = |chance| {
+            let mut hosts = [QUICK, SLOW];
+            nearest.sort(&mut hosts, SLOW, chance);
+            hosts[0]
+        };
+        for _ in 0..100 {
+            answer(&nearest, QUICK, 100, 4096);
+            answer(&nearest, SLOW, 700, 4096);
+        }
+        assert_eq!(first(1), SLOW);
+        let explored = (0..16_384).filter(|chance| first(*chance) == QUICK).count();
+        assert_eq!(explored, 128, "one in 128: rot elsewhere is still met");
+        for _ in 0..OWN_DEPTH {
+            nearest.begin(SLOW);
+        }
+        assert_eq!(
+            first(1),
+            QUICK,
+            "a queue that is twice as deep as the drive: 1,400 us by 8 are longer than 100"
+        );
     }
 
     #[test]
@@ -223,7 +263,7 @@ mod tests {
         }
         let first = |chance: &u64| {
             let mut hosts = [QUICK, SLOW];
-            nearest.sort(&mut hosts, *chance);
+            nearest.sort(&mut hosts, ELSEWHERE, *chance);
             hosts[0] == SLOW
         };
         assert_eq!((0..16_384).filter(first).count(), 32);
@@ -241,7 +281,7 @@ mod tests {
         let firsts = |of: u64| {
             let first = |chance: &u64| {
                 let mut hosts = [NodeId(1), NodeId(2), NodeId(3)];
-                nearest.sort(&mut hosts, *chance);
+                nearest.sort(&mut hosts, ELSEWHERE, *chance);
                 hosts[0] == NodeId(of)
             };
             (0..16_384).filter(first).count()
@@ -256,7 +296,7 @@ mod tests {
         let firsts: std::collections::BTreeSet<NodeId> = (0..64)
             .map(|chance| {
                 let mut hosts = [NodeId(1), NodeId(2), NodeId(3)];
-                nearest.sort(&mut hosts, chance);
+                nearest.sort(&mut hosts, ELSEWHERE, chance);
                 hosts[0]
             })
             .collect();

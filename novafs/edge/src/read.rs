@@ -244,7 +244,7 @@ impl<S: Shard, P: Peers> Edge<S, P> {
             let map = self.map();
             if let Some(view) = map.group(units.group) {
                 let mut hosts: Vec<NodeId> = view.in_sync().collect();
-                self.nearest.sort(&mut hosts, self.shard.random());
+                self.nearest.sort(&mut hosts, map.self_node, self.shard.random());
                 for index in 0..hosts.len() {
                     asked += 1;
                     match self.read_from(&mut hosts[index..], view, units, &mut keys, give).await {

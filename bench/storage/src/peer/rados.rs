@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::ceph;
 use super::rig::Rig;
-use crate::rows::{CREATE, RANDOM, READ, READERS, SMALL_BYTES, Stage, WRITE};
+use crate::rows::{CREATE, RANDOM, READ, SMALL_BYTES, Stage, WRITE};
 
 /// Programs it consists of.
 pub(super) const PROGRAMS: &[&str] = &["ceph", "ceph-mon", "ceph-mgr", "ceph-osd", "monmaptool", "rados"];
@@ -28,7 +28,7 @@ pub(super) fn up(rig: &mut Rig, written_mib: u64) -> Result<()> {
 pub(super) fn prepare(rig: &mut Rig, beside: &str, stage: &Stage, round: u32) -> Result<()> {
     if beside == RANDOM {
         let objects = stage.large_bytes / SMALL_BYTES;
-        bench(rig, "write", &random(round), Some((SMALL_BYTES, objects)), READERS * 4, SECONDS_MAX)?;
+        bench(rig, "write", &random(round), Some((SMALL_BYTES, objects)), stage.readers * 4, SECONDS_MAX)?;
     }
     Ok(())
 }
@@ -47,7 +47,7 @@ pub(super) fn run(rig: &mut Rig, beside: &str, stage: &Stage, round: u32) -> Res
             (objects, OBJECT_BYTES, bench(rig, "write", &large, sizes, many, SECONDS_MAX)?)
         }
         READ => (objects, OBJECT_BYTES, bench(rig, "seq", &large, None, many, SECONDS_MAX)?),
-        RANDOM => (1, SMALL_BYTES, bench(rig, "rand", &random(round), None, READERS, stage.seconds)?),
+        RANDOM => (1, SMALL_BYTES, bench(rig, "rand", &random(round), None, stage.readers, stage.seconds)?),
         CREATE => {
             let sizes = Some((SMALL_BYTES, files));
             (files, SMALL_BYTES, bench(rig, "write", &small, sizes, IN_FLIGHT, SECONDS_MAX)?)

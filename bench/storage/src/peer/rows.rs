@@ -14,7 +14,7 @@ use nova_path::raw;
 use rustix::fs::{Advice, fadvise};
 
 use super::Row;
-use crate::rows::{CREATE, LARGE_FILES, RANDOM, READ, READERS, SMALL_BYTES, Stage, WRITE};
+use crate::rows::{CREATE, LARGE_FILES, RANDOM, READ, SMALL_BYTES, Stage, WRITE};
 
 /// Bytes of one read or write of a large file.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -86,8 +86,8 @@ fn read_random(folder: &Path, stage: &Stage, round: u32) -> Result<(u64, u64)> {
     let file = raw::direct(&large(folder, round, 0), false).context("open a large file for direct I/O")?;
     let slots = stage.large_bytes / SMALL_BYTES;
     let (done, until) = (AtomicU64::new(0), Instant::now() + Duration::from_secs(stage.seconds));
-    at_once(usize::try_from(READERS).context("readers")?, |reader| {
-        let mut rng = fastrand::Rng::with_seed(u64::from(round) * READERS + reader as u64);
+    at_once(usize::try_from(stage.readers).context("readers")?, |reader| {
+        let mut rng = fastrand::Rng::with_seed(u64::from(round) * stage.readers + reader as u64);
         let mut page = AlignedBytes::zeroed(usize::try_from(SMALL_BYTES).context("a page")?);
         while Instant::now() < until {
             file.read_exact_at(&mut page, rng.u64(..slots) * SMALL_BYTES)?;
