@@ -33,6 +33,10 @@ pub struct Counters {
     pub accepted: u64,
     /// Lanes dropped because too many were accepted already.
     pub accept_refusals: u64,
+    /// Connections that were not made secure: certificates that are not ours, other protocols, handshakes that did not end.
+    pub handshake_failures: u64,
+    /// Connections of hosts that called themselves by a number that is not that of their certificate; each was closed.
+    pub impostors: u64,
     /// Calls begun.
     pub calls: u64,
     /// Calls that ended without an answer.

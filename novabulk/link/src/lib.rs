@@ -16,6 +16,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod admission;
 mod backoff;
 mod budget;
 mod counters;
@@ -24,6 +25,7 @@ mod options;
 mod peer;
 mod wire;
 
+pub use admission::Admitted;
 pub use counters::Counters;
 pub use link::Link;
 pub use options::{

@@ -10,9 +10,11 @@ use nova_buf::DmaBuf;
 use nova_device::{Clock, Handler, Incoming, PeerError, Peers, Reply, Request, Shard, sync::timeout_at};
 use nova_units::{NodeId, PeerAddr, TaskClass};
 use novabulk_frame::{HEAD_BYTES_MAX, Hello, Hop, LinkRole};
+use novabulk_tls::{Tls, TlsConfig, TlsError, TlsLane};
 use novabulk_transfer::{Config, Inbound, Input, Side};
 
 use crate::{
+    admission::{Admission, Admitted},
     budget::Budget,
     counters::{Counters, Tally},
     options::{BODY_BYTES_MAX, LinkOptions, LocalIdentity},
@@ -35,6 +37,10 @@ pub(crate) struct Inner<S: Shard> {
     pub(crate) options: LinkOptions,
     pub(crate) tally: Rc<Tally>,
     local: LocalIdentity,
+    pub(crate) tls: Tls,
+    pub(crate) admission: Rc<Admission>,
+    /// The newest reason why a connection was not secure.
+    refusal: RefCell<Option<String>>,
     budget: Rc<Budget>,
     peers: RefCell<PeersByShard<S>>,
     accepted: RefCell<Vec<Weak<Wire<S>>>>,
@@ -47,12 +53,12 @@ impl<S: Shard> Clone for Link<S> {
 }
 
 impl<S: Shard> Link<S> {
-    /// A link without peers.
+    /// A link without peers, all of whose connections are under `tls`.
     ///
     /// # Panics
     /// When the options are out of range; the configuration was checked at start.
     #[must_use]
-    pub fn new(shard: S, local: LocalIdentity, options: LinkOptions) -> Self {
+    pub fn new(shard: S, local: LocalIdentity, options: LinkOptions, tls: Tls) -> Self {
         options.check();
         let budget = Budget::new(options.receive_bytes.unwrap_or(shard.pool().bytes() / 2));
         Self {
@@ -61,6 +67,9 @@ impl<S: Shard> Link<S> {
                 options,
                 tally: Rc::default(),
                 local,
+                tls,
+                admission: Rc::default(),
+                refusal: RefCell::default(),
                 budget,
                 peers: RefCell::default(),
                 accepted: RefCell::default(),
@@ -86,6 +95,24 @@ impl<S: Shard> Link<S> {
         }
     }
 
+    /// Who may call itself which host, by its certificate. Until this is said, nobody may.
+    ///
+    /// Connections that stand are not looked at again.
+    pub fn admit(&self, admitted: Admitted) {
+        self.inner.admission.replace(admitted);
+    }
+
+    /// Shows another certificate, and trusts other CAs, from the next connection on. Those that stand go on.
+    pub fn replace_certificates(&self, config: TlsConfig) {
+        self.inner.tls.replace(config);
+    }
+
+    /// Why a connection was not made secure, the newest of those since this was last asked; for a log.
+    #[must_use]
+    pub fn take_refusal(&self) -> Option<String> {
+        self.inner.refusal.take()
+    }
+
     /// [`Peers::call`], of a shard of the host that is not the first: it listens as many ports behind that one.
     ///
     /// # Errors
@@ -102,10 +129,20 @@ impl<S: Shard> Link<S> {
         result
     }
 
-    /// Serves a lane that another host opened, each request as a task of its own.
+    /// Secures and serves a lane that `from` opened, each request as a task of its own.
     ///
-    /// Drops the lane when [`crate::ACCEPTED_MAX`] are served already.
-    pub fn accept<H: Handler>(&self, lane: S::Lane, handler: Rc<H>) {
+    /// Drops the lane when [`crate::ACCEPTED_MAX`] are served already, and when its other end does not prove who it is.
+    pub fn accept<H: Handler>(&self, lane: S::Lane, from: PeerAddr, handler: Rc<H>) {
+        let link = self.clone();
+        self.inner.shard.spawn(TaskClass::Control, async move {
+            match link.inner.tls.accept(lane, link.inner.shard.clock()).await {
+                Ok(lane) => link.serve(lane, handler).await,
+                Err(error) => link.inner.note_refusal(from, &error),
+            }
+        });
+    }
+
+    async fn serve<H: Handler>(&self, lane: TlsLane<S::Lane>, handler: Rc<H>) {
         let inner = &self.inner;
         let Some(lease) = inner.budget.lease(inner.options.grants) else {
             inner.tally.count(|tally| tally.accept_refusals += 1);
@@ -137,12 +174,9 @@ impl<S: Shard> Link<S> {
             accepted.retain(|wire| wire.strong_count() > 0);
             accepted.push(Rc::downgrade(&wire));
         }
-        let inner = Rc::clone(inner);
-        wire.shard().clone().spawn(TaskClass::Control, async move {
-            if wire.opened().await {
-                inner.meet(&wire);
-            }
-        });
+        if wire.opened().await {
+            inner.meet(&wire);
+        }
     }
 
     /// Takes no new work in either direction; what is under way ends, and every connection closes within 30 s.
@@ -263,6 +297,12 @@ impl<S: Shard> Inner<S> {
                 wire.on(Input::LaneLost);
             }
         }
+    }
+
+    /// A connection with `address` was not made secure.
+    pub(crate) fn note_refusal(&self, address: PeerAddr, error: &TlsError) {
+        self.tally.count(|tally| tally.handshake_failures += 1);
+        self.refusal.replace(Some(format!("{address}: {error}")));
     }
 
     /// Short and urgent tasks for control, the rest among clients.

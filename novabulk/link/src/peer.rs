@@ -9,6 +9,7 @@ use nova_device::{
 };
 use nova_units::{NodeId, PeerAddr, Priority};
 use novabulk_frame::{HOPS, Hop, LinkRole, ResetReason};
+use novabulk_tls::TlsError;
 use novabulk_transfer::{Config, Input, REQUESTS_MAX, Side};
 
 use crate::{
@@ -220,6 +221,14 @@ impl<S: Shard> Peer<S> {
         let until = clock.now() + ESTABLISH_TIMEOUT;
         let address = self.address.get();
         let lane = timeout_at(clock, until, inner.shard.connect(address)).await.ok()?.ok()?;
+        let securing = inner.tls.connect(lane, clock);
+        let lane = match timeout_at(clock, until, securing).await.unwrap_or(Err(TlsError::TimedOut)) {
+            Ok(lane) => lane,
+            Err(error) => {
+                inner.note_refusal(address, &error);
+                return None;
+            }
+        };
         let config = Config { side: Side::Dialer, hello: inner.hello(role, [0; HOPS]) };
         // The peer has connections of its own for what it asks.
         let wire = Wire::start(inner, config, lane, None, |wire, inbound, _body| {

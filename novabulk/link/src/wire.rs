@@ -23,7 +23,10 @@ use novabulk_transfer::{
     Body, CloseReason, Config, Connection, Effect, Failure, Inbound, Input, Outgoing, Request, Side, Ticket,
 };
 
+use novabulk_tls::{PeerName, TlsLane};
+
 use crate::{
+    admission::Admission,
     budget::Lease,
     counters::Tally,
     link::Inner,
@@ -105,6 +108,9 @@ pub(crate) struct Wire<S: Shard> {
     last_heard: Cell<Duration>,
     /// When the first of the requests that are under way was made.
     busy_since: Cell<Duration>,
+    /// Whose certificate the other end has.
+    peer: PeerName,
+    admission: Rc<Admission>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +132,7 @@ impl<S: Shard> Wire<S> {
     pub(crate) fn start(
         inner: &Inner<S>,
         config: Config,
-        lane: S::Lane,
+        lane: TlsLane<S::Lane>,
         lease: Option<Lease>,
         serve: impl Fn(&Rc<Self>, Inbound, Option<DmaBuf>) + 'static,
     ) -> Rc<Self> {
@@ -154,6 +160,8 @@ impl<S: Shard> Wire<S> {
             last_used: Cell::new(now),
             last_heard: Cell::new(now),
             busy_since: Cell::new(now),
+            peer: lane.peer().clone(),
+            admission: Rc::clone(&inner.admission),
         });
         let class = Inner::<S>::class_of(config.hello.role);
         let lane = Rc::new(lane);
@@ -300,6 +308,10 @@ impl<S: Shard> Wire<S> {
         let mut tables = self.tables.borrow_mut();
         match effect {
             Effect::Opened(hello) => {
+                if !self.admission.admits(hello.node, &self.peer) {
+                    self.tally.count(|tally| tally.impostors += 1);
+                    return true;
+                }
                 if let (LinkRole::Control, Some(lease)) = (hello.role, self.lease.borrow_mut().as_mut()) {
                     lease.give_back_bytes();
                 }

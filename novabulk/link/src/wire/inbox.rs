@@ -25,9 +25,9 @@ const LARGE_BYTES: usize = 16 << 10;
 const SHORT_BODY_BYTES_MAX: usize = LARGE_BYTES / 2;
 
 /// Receives ahead, so that a short message costs one receive and not one for each of its parts.
-pub(super) struct Inbox<'wire, S: Shard> {
+pub(super) struct Inbox<'wire, S: Shard, L> {
     wire: &'wire Wire<S>,
-    lane: &'wire S::Lane,
+    lane: &'wire L,
     /// Not here while the lane fills it.
     buffer: Option<DmaBuf>,
     room: usize,
@@ -36,8 +36,8 @@ pub(super) struct Inbox<'wire, S: Shard> {
     ahead: bool,
 }
 
-impl<'wire, S: Shard> Inbox<'wire, S> {
-    pub(super) async fn new(wire: &'wire Wire<S>, lane: &'wire S::Lane) -> Self {
+impl<'wire, S: Shard, L: Lane> Inbox<'wire, S, L> {
+    pub(super) async fn new(wire: &'wire Wire<S>, lane: &'wire L) -> Self {
         let buffer = Some(wire.shard.pool().take(SMALL_BYTES).await);
         Self { wire, lane, buffer, room: SMALL_BYTES, start: 0, end: 0, ahead: true }
     }
@@ -133,7 +133,7 @@ impl<'wire, S: Shard> Inbox<'wire, S> {
 /// Receives at least `min` bytes behind the first `filled`, unless the connection closes first.
 async fn receive<S: Shard>(
     wire: &Wire<S>,
-    lane: &S::Lane,
+    lane: &impl Lane,
     closed: Pin<&mut impl Future<Output = ()>>,
     into: DmaBuf,
     filled: usize,

@@ -7,7 +7,7 @@ use core::{
 use std::rc::Rc;
 
 use nova_buf::DmaBuf;
-use nova_device::{Clock, Shard};
+use nova_device::{Clock, Lane, Shard};
 use novabulk_frame::{Control, FrameError, FrameKind, HEADER_BYTES, Received, decode, page_sums};
 use novabulk_transfer::{Body, Inbound, Input, Place};
 
@@ -21,15 +21,15 @@ pub(super) struct Over;
 
 pub(super) async fn read<S: Shard>(
     wire: Rc<Wire<S>>,
-    lane: Rc<S::Lane>,
+    lane: Rc<impl Lane>,
     serve: impl Fn(&Rc<Wire<S>>, Inbound, Option<DmaBuf>) + 'static,
 ) {
-    let _ = receive_all(&wire, &lane, serve).await;
+    let _ = receive_all(&wire, &*lane, serve).await;
 }
 
 async fn receive_all<S: Shard>(
     wire: &Rc<Wire<S>>,
-    lane: &S::Lane,
+    lane: &impl Lane,
     serve: impl Fn(&Rc<Wire<S>>, Inbound, Option<DmaBuf>),
 ) -> Result<(), Over> {
     let mut closed = pin!(wire.closed());

@@ -18,7 +18,7 @@ const COPIED_BYTES_MAX: usize = 16 << 10;
 /// A send that has gathered this much leaves.
 const GATHERED_BYTES_MAX: usize = 64 << 10;
 
-pub(super) async fn write<S: Shard>(wire: Rc<Wire<S>>, lane: Rc<S::Lane>) {
+pub(super) async fn write<S: Shard>(wire: Rc<Wire<S>>, lane: Rc<impl Lane>) {
     let mut head = Vec::with_capacity(HEAD_BYTES);
     loop {
         if wire.is_closed() {

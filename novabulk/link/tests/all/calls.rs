@@ -69,8 +69,8 @@ fn a_shard_of_a_host_is_called_as_many_ports_behind_the_first_as_its_number() {
     server.serve(Rc::new(Names(0)));
     let (second, link) = (server.shard.listen(PORT + 1), server.link.clone());
     server.shard.spawn(TaskClass::Control, async move {
-        while let Ok((lane, _)) = second.accept().await {
-            link.accept(lane, Rc::new(Names(1)));
+        while let Ok((lane, from)) = second.accept().await {
+            link.accept(lane, from, Rc::new(Names(1)));
         }
     });
     let (host, to) = (caller.clone(), NodeId(2));

@@ -111,7 +111,7 @@ fn a_host_that_lost_its_power_is_known_to_have_restarted_as_soon_as_one_ping_get
 
 #[test]
 fn without_pings_a_silent_bulk_connection_is_given_up_after_ten_seconds() {
-    let world = World::new(27);
+    let world = World::new(28);
     let caller = Host::start(&world, 1, POOL, LinkOptions::default());
     let server = Host::start(&world, 2, POOL, LinkOptions::default());
     server.serve(Rc::new(Echo::default()));

@@ -1,5 +1,5 @@
 //! Strangers on the port.
-use std::{rc::Rc, time::Duration};
+use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
 use nova_device::{
     Lane, Peers, Shard,
@@ -7,7 +7,8 @@ use nova_device::{
 };
 use nova_units::{BootId, NodeId, TaskClass};
 use novabulk_frame::{Control, FrameHeader, FrameKind, HEADER_BYTES, HOPS, Hello, LinkRole, StreamId};
-use novabulk_link::{ACCEPTED_MAX, ESTABLISH_TIMEOUT, LinkOptions};
+use novabulk_link::{ACCEPTED_MAX, Admitted, ESTABLISH_TIMEOUT, LinkOptions};
+use novabulk_tls::HANDSHAKES_MAX;
 
 use super::hosts::{Echo, Host, address, request};
 
@@ -50,9 +51,20 @@ fn hello() -> Control {
     })
 }
 
-/// Sends these bytes on a fresh lane and keeps it open until the other side ends it.
-async fn attack(stranger: &Host, bytes: &[u8]) {
+/// Sends these bytes on a fresh lane, without TLS, and keeps it open until the other side ends it.
+async fn attack_below(stranger: &Host, bytes: &[u8]) {
     let lane: MemLane = stranger.shard.connect(address(2)).await.unwrap();
+    stay(stranger, &lane, bytes).await;
+}
+
+/// The same as somebody who has a certificate.
+async fn attack(stranger: &Host, bytes: &[u8]) {
+    let lane = stranger.shard.connect(address(2)).await.unwrap();
+    let lane = stranger.tls.connect(lane, stranger.shard.clock()).await.unwrap();
+    stay(stranger, &lane, bytes).await;
+}
+
+async fn stay(stranger: &Host, lane: &impl Lane, bytes: &[u8]) {
     let _ = lane.send(bytes, None).await;
     loop {
         let into = stranger.shard.pool().take(4096).await;
@@ -91,6 +103,62 @@ fn garbage_is_refused_without_growth() {
 }
 
 #[test]
+fn whoever_does_not_speak_tls_is_refused_and_the_log_says_who() {
+    let world = World::new(35);
+    let server = server(&world);
+    let stranger = Host::start(&world, 1, POOL, LinkOptions::default());
+    let before = server.free_bytes();
+    let host = stranger.clone();
+    world.run(&stranger.shard, async move {
+        attack_below(&host, &frame(&hello(), 0)).await;
+        attack_below(&host, b"GET / HTTP/1.1\r\nHost: storage\r\n\r\n").await;
+    });
+    let counters = server.link.counters();
+    assert_eq!((counters.handshake_failures, counters.accepted, counters.served), (2, 0, 0));
+    let refusal = server.link.take_refusal().unwrap();
+    assert!(refusal.starts_with("10.0.0.1:"), "{refusal}");
+    assert_eq!(server.link.take_refusal(), None, "told once");
+    assert_eq!(server.free_bytes(), before);
+    still_serves(&world, &stranger);
+}
+
+#[test]
+fn a_host_may_only_be_who_its_certificate_says() {
+    let world = World::new(36);
+    let server = server(&world);
+    let hosts: BTreeMap<_, _> = [(NodeId(1), "one".to_owned()), (NodeId(66), "two".to_owned())].into();
+    let named = |service| Admitted::Named { service, hosts: hosts.clone() };
+    server.link.admit(named("novad"));
+    let caller = Host::start(&world, 1, POOL, LinkOptions::default());
+    caller.link.admit(Admitted::Named { service: "novad", hosts: [(NodeId(2), "two".to_owned())].into() });
+    still_serves(&world, &caller);
+    assert_eq!(server.link.counters().impostors, 0);
+
+    // Host one calls itself 66, which is the number of another; and 3, which nobody has.
+    for number in [66, 3] {
+        let host = caller.clone();
+        let mut hello = hello();
+        if let Control::Hello(hello) = &mut hello {
+            hello.node = NodeId(number);
+        }
+        world.run(&caller.shard, async move { attack(&host, &frame(&hello, 0)).await });
+    }
+    assert_eq!(server.link.counters().impostors, 2);
+
+    server.link.admit(Admitted::Anyone);
+    // Neither does a caller believe a host by its address: node 2 is there, with a certificate of another name.
+    let doubting = Host::start(&world, 3, POOL, LinkOptions::default());
+    doubting
+        .link
+        .admit(Admitted::Named { service: "novad", hosts: [(NodeId(2), "three".to_owned())].into() });
+    let host = doubting.clone();
+    let refused = world
+        .run(&doubting.shard, async move { host.link.call(NodeId(2), request(1, None, 0)).await.is_err() });
+    assert!(refused);
+    assert_eq!(doubting.link.counters().impostors, 2, "one connection for control, one for bulk");
+}
+
+#[test]
 fn a_bad_checksum_closes_and_counts() {
     let world = World::new(32);
     let server = server(&world);
@@ -126,6 +194,17 @@ fn silent_strangers_are_put_out_after_five_seconds_and_only_so_many_are_let_in()
     assert_eq!(server.link.counters().accept_refusals, 20);
     assert!(before - server.free_bytes() <= u64::try_from(ACCEPTED_MAX).unwrap() * 4096);
     world.run_for(ESTABLISH_TIMEOUT + Duration::from_secs(1));
+    assert_eq!(server.free_bytes(), before);
+
+    // Those who do not even shake hands are fewer.
+    for _ in 0..HANDSHAKES_MAX + 20 {
+        let host = stranger.clone();
+        stranger.shard.spawn(TaskClass::Client, async move { attack_below(&host, &[22]).await });
+        world.run_for(Duration::from_millis(5));
+    }
+    assert_eq!(server.link.counters().handshake_failures, 20);
+    world.run_for(ESTABLISH_TIMEOUT + Duration::from_secs(1));
+    assert_eq!(server.link.counters().handshake_failures, 20 + HANDSHAKES_MAX as u64);
     assert_eq!(server.free_bytes(), before);
     still_serves(&world, &stranger);
 }

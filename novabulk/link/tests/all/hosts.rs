@@ -7,14 +7,15 @@ use std::{
     time::Duration,
 };
 
-use nova_buf::SharedBuf;
+use nova_buf::{HugePages, Pool, PoolOptions, SharedBuf};
 use nova_device::{
     Clock, Handler, Incoming, Listener, Request, Served, Shard,
     mem::{HostOptions, MemShard, World},
     sync::Notify,
 };
 use nova_units::{BootId, NodeId, PeerAddr, Priority, TaskClass};
-use novabulk_link::{Link, LinkOptions, LocalIdentity};
+use novabulk_link::{Admitted, Link, LinkOptions, LocalIdentity};
+use novabulk_tls::{Tls, TlsConfig, TlsOptions};
 
 pub(crate) const PORT: u16 = 7400;
 
@@ -30,11 +31,24 @@ pub(crate) fn addresses(nodes: u8) -> BTreeMap<NodeId, PeerAddr> {
     (1..=nodes).map(|node| (NodeId(node.into()), address(node))).collect()
 }
 
-/// A shard and its link; node `n` listens at 10.0.0.n.
+/// TLS with the certificate of this name of the tests of `novabulk/tls`.
+pub(crate) fn tls(name: &str) -> Tls {
+    let read = |file: String| {
+        let path = format!("{}/../tls/testdata/{file}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    };
+    let (certificate, key) = (read(format!("{name}.pem")), read(format!("{name}.key")));
+    let config = TlsConfig::from_pem(&read("ca.pem".to_owned()), &certificate, &key).unwrap();
+    let memory = Pool::new(PoolOptions { bytes: 32 << 20, huge: HugePages::Never }).unwrap();
+    Tls::new(config, TlsOptions::default(), memory)
+}
+
+/// A shard and its link; node `n` listens at 10.0.0.n. Node 2 has the certificate of host `two`, all others that of `one`.
 #[derive(Clone)]
 pub(crate) struct Host {
     pub(crate) shard: MemShard,
     pub(crate) link: Link<MemShard>,
+    pub(crate) tls: Tls,
 }
 
 impl Host {
@@ -42,9 +56,11 @@ impl Host {
         let host = HostOptions { address: ip(node), pool_bytes, ..HostOptions::default() };
         let shard = world.add_host(host);
         let local = LocalIdentity { node: NodeId(node.into()), boot: BootId(shard.random()) };
-        let link = Link::new(shard.clone(), local, options);
+        let tls = tls(if node == 2 { "two" } else { "one" });
+        let link = Link::new(shard.clone(), local, options, tls.clone());
         link.set_peers(addresses(9));
-        Self { shard, link }
+        link.admit(Admitted::Anyone);
+        Self { shard, link, tls }
     }
 
     /// Hands every accepted lane to the link.
@@ -52,8 +68,8 @@ impl Host {
         let listener = self.shard.listen(PORT);
         let link = self.link.clone();
         self.shard.spawn(TaskClass::Control, async move {
-            while let Ok((lane, _)) = listener.accept().await {
-                link.accept(lane, Rc::clone(&handler));
+            while let Ok((lane, from)) = listener.accept().await {
+                link.accept(lane, from, Rc::clone(&handler));
             }
         });
     }

@@ -16,9 +16,9 @@ use nova_device::{
     uring::{Reactor, RealClock, TcpLane, TcpListener},
 };
 use nova_units::{BootId, DiskIndex, NodeId, PeerAddr, TaskClass};
-use novabulk_link::{BODY_BYTES_MAX, Link, LinkOptions, LocalIdentity};
+use novabulk_link::{Admitted, BODY_BYTES_MAX, Link, LinkOptions, LocalIdentity};
 
-use super::hosts::{Echo, pattern, request};
+use super::hosts::{Echo, pattern, request, tls};
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -112,15 +112,17 @@ fn blocks_cross_the_kernel_unchanged() {
     let options = LinkOptions { connections_max: 3, ..LinkOptions::default() };
     let link = |node| {
         let local = LocalIdentity { node: NodeId(node), boot: BootId(node) };
-        Link::new(shard.clone(), local, options)
+        let link = Link::new(shard.clone(), local, options, tls(if node == 2 { "two" } else { "one" }));
+        link.admit(Admitted::Anyone);
+        link
     };
     let (caller, server) = (link(1), link(2));
     caller.set_peers([(NodeId(2), address)].into());
     let serving = server.clone();
     shard.spawn(TaskClass::Control, async move {
         let echo = Rc::new(Echo::default());
-        while let Ok((lane, _)) = listener.accept().await {
-            serving.accept(lane, Rc::clone(&echo));
+        while let Ok((lane, from)) = listener.accept().await {
+            serving.accept(lane, from, Rc::clone(&echo));
         }
     });
     let blocks = 48;

@@ -1,0 +1,191 @@
+//! The way in: sealed bytes are staged, and every record is opened to where its payload belongs.
+
+use core::ops::Range;
+
+use nova_buf::{DmaBuf, Exhausted, Pool};
+use nova_device::{Lane, LaneError};
+
+use crate::record::{Content, HEADER_BYTES, RecordKey, record_bytes};
+use crate::{KEY_UPDATES_MAX, RECORD_PLAIN_BYTES_MAX};
+
+use super::Shared;
+
+/// Stage of a connection on which only short records come.
+const STAGE_SMALL_BYTES: usize = 4 << 10;
+/// Stage of one on which payload comes: four records.
+const STAGE_BYTES: usize = 64 << 10;
+/// `close_notify` (RFC 8446, 6.1).
+const CLOSE_NOTIFY: u8 = 0;
+/// Handshake message that replaces the peer's key.
+const KEY_UPDATE: u8 = 24;
+
+pub(super) struct Receiver {
+    key: RecordKey,
+    /// Not here while the lane fills it.
+    stage: Option<DmaBuf>,
+    /// Sealed bytes in the stage.
+    sealed: Range<usize>,
+    /// Opened bytes in the stage, before the sealed ones, that did not fit where they belonged.
+    opened: Range<usize>,
+    /// Plaintext that came with the handshake.
+    early: Vec<u8>,
+    updates: u32,
+    closed: bool,
+}
+
+impl Receiver {
+    pub(super) fn new(key: RecordKey, memory: &Pool, early: &[u8], rest: &[u8]) -> Result<Self, Exhausted> {
+        let room = if rest.len() <= STAGE_SMALL_BYTES { STAGE_SMALL_BYTES } else { STAGE_BYTES };
+        let mut stage = memory.try_take(room)?;
+        let Some(front) = stage.get_mut(..rest.len()) else { return Err(Exhausted { bytes: rest.len() }) };
+        front.copy_from_slice(rest);
+        Ok(Self {
+            key,
+            stage: Some(stage),
+            sealed: 0..rest.len(),
+            opened: 0..0,
+            early: early.to_vec(),
+            updates: 0,
+            closed: false,
+        })
+    }
+
+    /// Receives at least `min` bytes into the front of `into`, and what else is here and fits.
+    pub(super) async fn receive(
+        &mut self,
+        lane: &impl Lane,
+        shared: &Shared,
+        into: &mut [u8],
+        min: usize,
+    ) -> Result<usize, LaneError> {
+        let mut filled = self.take_early(into);
+        loop {
+            filled += self.take_opened(&mut into[filled..]);
+            if filled == into.len() {
+                return Ok(filled);
+            }
+            if self.closed {
+                return if filled >= min { Ok(filled) } else { Err(LaneError::Closed) };
+            }
+            let sealed = self.sealed.clone();
+            match record_bytes(&self.stage()[sealed.clone()]).transpose()? {
+                Some(bytes) if bytes <= sealed.len() => {
+                    filled += self.open(shared, bytes, &mut into[filled..])?;
+                }
+                _ if filled >= min => return Ok(filled),
+                bytes => self.fill(lane, shared, bytes.unwrap_or(HEADER_BYTES)).await?,
+            }
+        }
+    }
+
+    fn stage(&mut self) -> &mut DmaBuf {
+        self.stage.as_mut().expect("back after every receive")
+    }
+
+    fn take_early(&mut self, into: &mut [u8]) -> usize {
+        let bytes = self.early.len().min(into.len());
+        into[..bytes].copy_from_slice(&self.early[..bytes]);
+        self.early.drain(..bytes);
+        bytes
+    }
+
+    fn take_opened(&mut self, into: &mut [u8]) -> usize {
+        let bytes = self.opened.len().min(into.len());
+        let from = self.opened.start..self.opened.start + bytes;
+        self.opened.start = from.end;
+        into[..bytes].copy_from_slice(&self.stage()[from]);
+        bytes
+    }
+
+    /// Opens the next record, which is here as a whole: to `into` when that has room for all that was sealed, else where
+    /// it lies. Answers how many bytes of `into` it filled.
+    fn open(&mut self, shared: &Shared, bytes: usize, into: &mut [u8]) -> Result<usize, LaneError> {
+        let record = self.sealed.start..self.sealed.start + bytes;
+        self.sealed.start = record.end;
+        let stage = self.stage.as_mut().expect("back after every receive");
+        if into.len() >= RecordKey::opened_bytes(bytes) {
+            let (content, plain) = self.key.open_to(&stage[record], into)?;
+            if content == Content::Data {
+                self.updates = 0;
+                return Ok(plain);
+            }
+            let message: [u8; 5] = short(&into[..plain]);
+            self.heed(shared, content, message, plain)?;
+            return Ok(0);
+        }
+        let begin = record.start + HEADER_BYTES;
+        let (content, plain) = self.key.open_here(&mut stage[record])?;
+        if content == Content::Data {
+            self.updates = 0;
+            self.opened = begin..begin + plain;
+        } else {
+            let message: [u8; 5] = short(&stage[begin..begin + plain]);
+            self.heed(shared, content, message, plain)?;
+        }
+        Ok(0)
+    }
+
+    /// Does what a record that carries no data asks for.
+    fn heed(
+        &mut self,
+        shared: &Shared,
+        content: Content,
+        message: [u8; 5],
+        bytes: usize,
+    ) -> Result<(), LaneError> {
+        match (content, message, bytes) {
+            (Content::Alert, [_, CLOSE_NOTIFY, ..], 2) => self.closed = true,
+            (Content::Handshake, [KEY_UPDATE, 0, 0, 1, asked @ (0 | 1)], 5) => {
+                self.updates += 1;
+                if self.updates > KEY_UPDATES_MAX {
+                    return Err(LaneError::Forged);
+                }
+                self.key = shared.next_to_receive()?;
+                if asked == 1 {
+                    shared.update_owed.set(true);
+                }
+            }
+            // Alerts are fatal (RFC 8446, 6.2), and nothing else of a handshake is wanted after it.
+            _ => return Err(LaneError::Forged),
+        }
+        Ok(())
+    }
+
+    /// Receives until `bytes` sealed ones are here.
+    async fn fill(&mut self, lane: &impl Lane, shared: &Shared, bytes: usize) -> Result<(), LaneError> {
+        let here = self.sealed.len();
+        let mut stage = self.stage.take().expect("back after every receive");
+        if bytes > STAGE_SMALL_BYTES && stage.capacity() < STAGE_BYTES {
+            // Who holds such memory waits for the network only: it comes.
+            let mut larger = shared.memory.take(STAGE_BYTES).await;
+            larger[..here].copy_from_slice(&stage[self.sealed.clone()]);
+            stage = larger;
+        } else {
+            stage.copy_within(self.sealed.clone(), 0);
+        }
+        self.opened = 0..0;
+        self.sealed = 0..here;
+        let (received, stage) = lane.recv_behind(stage, here, bytes - here).await;
+        self.stage = Some(stage);
+        match received {
+            Ok(received) => self.sealed.end += received,
+            // An end that nobody announced may be somebody else's (RFC 8446, 6.1).
+            Err(LaneError::Closed) => return Err(LaneError::Broken { errno: TRUNCATED }),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// `ECONNRESET`.
+const TRUNCATED: i32 = 104;
+
+const _: () = assert!(STAGE_BYTES >= 3 * RECORD_PLAIN_BYTES_MAX);
+
+/// The front of a message; zeros where it is shorter.
+fn short(message: &[u8]) -> [u8; 5] {
+    let mut front = [0; 5];
+    let bytes = message.len().min(5);
+    front[..bytes].copy_from_slice(&message[..bytes]);
+    front
+}
