@@ -2,7 +2,7 @@
 # Sourced by the scripts beside it: makes a fresh Debian machine able to build, or says exactly what it lacks.
 
 # Debian packages, each with the command that shows it is there.
-NOVA_PACKAGES=(build-essential:cc build-essential:make pkg-config:pkg-config git:git ca-certificates:update-ca-certificates)
+NOVA_PACKAGES=(build-essential:cc build-essential:make pkg-config:pkg-config git:git openssl:openssl ca-certificates:update-ca-certificates)
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 

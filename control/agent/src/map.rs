@@ -28,6 +28,7 @@ pub(crate) fn host_map(
             .map(|node| HostNode {
                 node: node.node,
                 addr: node.data_addr.clone(),
+                name: node.name.clone(),
                 boot: node.boot,
                 state: u32::try_from(node.state).unwrap_or(0),
             })
@@ -83,6 +84,7 @@ mod tests {
             nodes: vec![Node {
                 node: 4,
                 data_addr: "127.0.0.1:5".into(),
+                name: "storage-4".into(),
                 devices: vec![device(7, 3), device(6, 5)],
                 boot: 8,
                 ..Node::default()
@@ -116,7 +118,7 @@ mod tests {
             [false, true]
         );
         assert_eq!((&host.groups[0].former[..], host.groups[0].replicas), (&[6][..], 2));
-        assert_eq!(host.nodes[0].addr, "127.0.0.1:5");
+        assert_eq!((host.nodes[0].addr.as_str(), host.nodes[0].name.as_str()), ("127.0.0.1:5", "storage-4"));
         assert_eq!(confirmed(8, &[mount(6, 2), mount(7, 2)]), [(7, 3), (6, 5)]);
         assert_eq!(confirmed(8, &[mount(6, 2), mount(7, 3)]), [(6, 5)], "the other is of another mount");
         assert_eq!(confirmed(9, &[mount(7, 2)]), [], "of another start");

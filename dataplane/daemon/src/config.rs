@@ -9,6 +9,7 @@ use nova_units::MIB;
 use novafs_member::ScrubOptions;
 use serde::Deserialize;
 
+use crate::certificates::CertificateFiles;
 use crate::roster::dealt;
 
 /// Devices of one novad.
@@ -26,8 +27,10 @@ pub(crate) struct Config {
     pub(crate) name: String,
     /// Unix socket at which the agent and local programs attach.
     pub(crate) socket: PathBuf,
-    /// Where other hosts reach this one's first shard; each further one listens a port higher. Loopback only, until NovaBulk has TLS.
+    /// Where other hosts reach this one's first shard; each further one listens a port higher.
     pub(crate) data_listen: SocketAddr,
+    /// What this host shows to others, and whom it trusts.
+    pub(crate) tls: CertificateFiles,
     /// The hw-profile: cores, memory, spinning.
     pub(crate) profile: PathBuf,
     /// Whether this host seals and opens blocks for local programs, with keys that the controllers give it.
@@ -100,10 +103,6 @@ pub(crate) enum ConfigError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("{path} is not a valid novad configuration: {source}\nrun `novad --explain` for every key")]
     Parse { path: PathBuf, source: Box<toml::de::Error> },
-    #[error(
-        "data_listen = {given}: NovaBulk has no TLS yet, so its listener binds loopback only (127.0.0.0/8 or ::1)"
-    )]
-    NotLoopback { given: SocketAddr },
     #[error("create_mib = {given} of device {path} is too small: at least {DEVICE_MIB_MIN} MiB")]
     DeviceTooSmall { path: PathBuf, given: u64 },
     #[error(
@@ -149,9 +148,6 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        if !self.data_listen.ip().is_loopback() {
-            return Err(ConfigError::NotLoopback { given: self.data_listen });
-        }
         if self.edge && self.region_key.is_some() {
             return Err(ConfigError::TwoKeySources);
         }
@@ -232,7 +228,7 @@ pub(crate) const EXPLAINED: &str = "\
 # novad configuration
 name = \"storage-1\"             # the host's name, for messages
 socket = \"/run/nova/novad.sock\" # the agent and local programs attach here; made with mode 0600
-data_listen = \"127.0.0.1:7101\" # NovaBulk, of the first shard; each further one a port higher; loopback only
+data_listen = \"127.0.0.1:7101\" # NovaBulk, of the first shard; each further one a port higher; always TLS 1.3
 profile = \"hw-profiles/laptop.toml\"
 edge = true                     # optional: seals and opens blocks here, with keys that the controllers give it
 # region_key = \"region.key\"    # in place of edge, when the controllers have no root key: the key itself, mode 0600
@@ -242,6 +238,10 @@ create_mib = 4096               # optional: make the file when it is missing, at
 [[device]]                      # one that is missing or damaged is reported, and the others serve
 path = \"/dev/disk/by-id/nvme-1\"
 shard = 0                       # optional: which shard drives it; else the shards take turns, in this order
+[tls]                           # what this host shows to others; files that change are read again within 5 s
+ca = \"/etc/nova/ca.pem\"        # the region's CA; several while it is replaced
+certificate = \"/etc/nova/novad.pem\" # of spiffe://<region>.nova/<zone>/novad/<name>
+key = \"/etc/nova/novad.key\"    # mode 0600
 [scrub]                         # optional: how fast everything on each device is verified; these are the defaults
 percent_a_day = 2               # whatever else goes on, of the bytes in use; at least 2
 idle_mib_a_second = 16          # while no client asks for anything; 0 is never faster
@@ -252,8 +252,8 @@ pass_every_seconds = 86400      # a pass begins no sooner than this after the on
 mod tests {
     use super::*;
 
-    const GOOD: &str =
-        "name = 'a'\nsocket = '/s'\ndata_listen = '127.0.0.1:1'\nprofile = 'p'\nregion_key = 'k'\n";
+    const GOOD: &str = "name = 'a'\nsocket = '/s'\ndata_listen = '127.0.0.1:1'\nprofile = 'p'\nregion_key = 'k'\n\
+         tls = { ca = 'ca', certificate = 'c', key = 'k' }\n";
 
     #[test]
     fn the_explained_configuration_is_a_valid_one() {
@@ -323,9 +323,11 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_beyond_loopback_is_refused() {
-        let text = GOOD.replace("127.0.0.1:1", "0.0.0.0:1");
-        assert!(matches!(Config::parse(&text), Err(Parsing::Meaning(ConfigError::NotLoopback { .. }))));
+    fn a_host_without_certificates_is_refused() {
+        let text = GOOD.replace("tls = ", "# tls = ");
+        assert!(
+            matches!(Config::parse(&text), Err(Parsing::Syntax(error)) if error.message().contains("tls"))
+        );
     }
 
     #[test]

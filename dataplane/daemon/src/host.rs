@@ -11,12 +11,14 @@ use nova_device::sync::Notify;
 use nova_device::{Clock, Listener, Shard};
 use nova_shard::RealShard;
 use nova_units::{BootId, NodeId, TaskClass};
-use novabulk_link::{Link, LinkOptions, LocalIdentity};
+use novabulk_link::{Admitted, Link, LinkOptions, LocalIdentity};
+use novabulk_tls::Tls;
 use novafs_edge::{Edge, EdgeOptions, Keyring};
 use novafs_member::{MemberOptions, ScrubOptions};
 use novafs_replica::{Configuration, Message};
 
 use crate::attendance::{self, GivenKey};
+use crate::certificates::SERVICE;
 use crate::collection::Collection;
 use crate::desk::Desk;
 use crate::devices::Devices;
@@ -62,6 +64,7 @@ pub(crate) struct Setup {
     pub(crate) scrub: ScrubOptions,
     /// Port of the first shard; 0 when the kernel chose one for each.
     pub(crate) port_base: u16,
+    pub(crate) tls: Tls,
 }
 
 /// The host. One of these on each shard; the one on the first shard is its front, which has the ring of the agent.
@@ -73,6 +76,7 @@ pub(crate) struct Host {
     pub(crate) roster: Arc<Roster>,
     boot: BootId,
     port_base: u16,
+    tls: Tls,
     pub(crate) keys: Keys,
     scrub: ScrubOptions,
     pub(crate) devices: Rc<Devices>,
@@ -92,7 +96,8 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new(setup: Setup) -> Rc<Self> {
-        let Setup { shard, own, switchboard, door, roster, boot, keys, devices, scrub, port_base } = setup;
+        let Setup { shard, own, switchboard, door, roster, boot, keys, devices, scrub, port_base, tls } =
+            setup;
         let devices = Rc::new(Devices::new(devices));
         let neighbours = Rc::new(Neighbours::new(own, Arc::clone(&switchboard), shard.pool().bytes()));
         let here = Here::new(Parts {
@@ -111,6 +116,7 @@ impl Host {
             roster,
             boot,
             port_base,
+            tls,
             keys,
             scrub,
             devices,
@@ -277,6 +283,11 @@ impl Host {
         for domain in board.dropped.difference(&before.dropped) {
             self.drop_keys(*domain);
         }
+        if board.certificates != before.certificates
+            && let Some(certificates) = &board.certificates
+        {
+            self.tls.replace(certificates.clone());
+        }
         if board.agents != before.agents {
             self.tell_all();
         }
@@ -301,7 +312,8 @@ impl Host {
     fn bring_up(self: &Rc<Self>, node: NodeId) {
         let port_count = u16::try_from(self.switchboard.shards()).expect("a host has at most 24 shards");
         let options = LinkOptions { port_base: self.port_base, port_count, ..LinkOptions::default() };
-        let link = Link::new(self.shard.clone(), LocalIdentity { node, boot: self.boot }, options);
+        let local = LocalIdentity { node, boot: self.boot };
+        let link = Link::new(self.shard.clone(), local, options, self.tls.clone());
         self.here.set_node(node);
         let hosts = Hosts::new(link.clone(), Rc::clone(&self.here));
         let options = MemberOptions { scrub: Some(self.scrub), ..MemberOptions::default() };
@@ -325,7 +337,7 @@ impl Host {
         let listener = self.shard.listener().expect("the options asked for one");
         loop {
             match listener.accept().await {
-                Ok((lane, _)) => link.accept(lane, Rc::clone(&self.here)),
+                Ok((lane, from)) => link.accept(lane, from, Rc::clone(&self.here)),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection now");
                     self.pause(ACCEPT_PAUSE).await;
@@ -350,6 +362,8 @@ impl Host {
         let up = self.up.borrow();
         let up = up.as_ref().expect("just brought up");
         up.link.set_peers(addresses(&configuration));
+        let hosts = map.nodes.iter().map(|host| (NodeId(host.node), host.name.clone())).collect();
+        up.link.admit(Admitted::Named { service: SERVICE, hosts });
         self.here.configure(map, &configuration);
         self.devices.configure(map, &configuration);
         self.switchboard.publish_held(self.own, self.devices.held());

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod attendance;
+mod certificates;
 mod cipher;
 mod collection;
 mod config;
@@ -33,12 +34,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
-use nova_buf::{HugePages, PoolOptions};
+use nova_buf::{HugePages, Pool, PoolOptions};
+use nova_device::Shard as _;
 use nova_device::uring::{DiskLimits, IoShares};
 use nova_profile::Profile;
 use nova_ring::Acceptor;
 use nova_shard::{BrokenDisks, RealShard, ShardOptions};
 use nova_units::BootId;
+use novabulk_tls::{Tls, TlsConfig, TlsOptions};
 use novafs_edge::Keyring;
 use novafs_format::seal::{CipherKind, DomainKey};
 
@@ -48,6 +51,8 @@ use crate::door::Door;
 use crate::roster::{Found, Roster};
 use crate::switchboard::{FRONT, Switchboard};
 
+/// Least memory of a shard for sealed bytes: some hundred connections on which payload moves.
+const TLS_BYTES_MIN: u64 = 32 << 20;
 /// Permission bits of the socket: the user that runs novad.
 const SOCKET_MODE: u32 = 0o600;
 
@@ -106,6 +111,7 @@ fn abort_on_panic() {
 /// What the shards of a start have from the same place.
 struct Start {
     config: Config,
+    certificates: TlsConfig,
     boot: BootId,
     switchboard: Arc<Switchboard>,
     door: Arc<Door>,
@@ -130,6 +136,7 @@ fn start(path: &Path) -> anyhow::Result<()> {
         (Some(path), Some(cipher)) => Some(read_key(path)?.with_cipher(cipher)),
         _ => None,
     };
+    let certificates = config.tls.read(&config.name).context("the section [tls] of the configuration")?;
     let desk = match cipher.filter(|_| config.edge) {
         Some(cipher) => Some(Arc::new(Desk::open(boot, cipher).context("make this start's key pair")?)),
         None => None,
@@ -143,8 +150,10 @@ fn start(path: &Path) -> anyhow::Result<()> {
     let switchboard = Switchboard::new(profile.shards.count).context("make the mailboxes of the shards")?;
     let door = Door::new(boot.0, Arc::clone(&switchboard));
     signals::stop_on_signals(&switchboard).context("take over SIGTERM and SIGINT")?;
-    tracing::info!(name = config.name, %boot, shards = shards.len(), "novad starts");
-    let start = Start { config, boot, switchboard, door, region_key, desk, is_edge };
+    certificates::watch(config.tls.clone(), config.name.clone(), &switchboard)
+        .context("make a thread that looks at the certificates")?;
+    tracing::info!(name = config.name, %boot, shards = shards.len(), certificate = %certificates.name(), "novad starts");
+    let start = Start { config, certificates, boot, switchboard, door, region_key, desk, is_edge };
     run_all(&start, &profile, &shards)?;
     tracing::info!("novad ends");
     Ok(())
@@ -196,7 +205,7 @@ fn run_shard(start: &Start, profile: &Profile, shard: &ShardConfig, own: usize) 
 }
 
 async fn serve(start: &Start, shard: RealShard, own: usize, places: &[u8]) -> anyhow::Result<()> {
-    let Start { config, boot, switchboard, door, region_key, desk, is_edge } = start;
+    let Start { config, certificates, boot, switchboard, door, region_key, desk, is_edge } = start;
     let (devices, found) = storage::open_all(&shard, places).await;
     switchboard.muster(own, found);
     let roster = all_mustered(&shard, switchboard, own).await?;
@@ -222,6 +231,7 @@ async fn serve(start: &Start, shard: RealShard, own: usize, places: &[u8]) -> an
         roster,
         scrub: config.scrub.options(),
         port_base: config.data_listen.port(),
+        tls: tls(certificates.clone(), &shard)?,
         shard,
     };
     let host = host::Host::new(setup);
@@ -232,6 +242,13 @@ async fn serve(start: &Start, shard: RealShard, own: usize, places: &[u8]) -> an
     let ended = host.run().await;
     drop(acceptor);
     ended.context("close the device in order")
+}
+
+/// TLS of a shard. Sealed bytes lie in memory of their own, an eighth of the shard's arena.
+fn tls(certificates: TlsConfig, shard: &RealShard) -> anyhow::Result<Tls> {
+    let bytes = (shard.pool().bytes() / 8).max(TLS_BYTES_MIN);
+    let memory = Pool::new(PoolOptions { bytes, huge: HugePages::Never }).context("take memory for TLS")?;
+    Ok(Tls::new(certificates, TlsOptions::default(), memory))
 }
 
 /// Waits until every shard has looked at its devices.

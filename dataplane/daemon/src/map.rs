@@ -92,7 +92,13 @@ mod tests {
             version: 7,
             term: 1,
             self_node: 2,
-            nodes: vec![HostNode { node: 2, addr: "127.0.0.1:9".into(), boot: 5, state: 2 }],
+            nodes: vec![HostNode {
+                node: 2,
+                addr: "127.0.0.1:9".into(),
+                boot: 5,
+                state: 2,
+                name: "storage-2".into(),
+            }],
             groups: vec![HostGroup {
                 group: 3,
                 epoch: 4,

@@ -38,6 +38,9 @@ impl Host {
                 if let Some(edge) = self.edge() {
                     edge.expire_keys();
                 }
+                if let Some(refusal) = self.up.borrow().as_ref().and_then(|up| up.link.take_refusal()) {
+                    tracing::warn!(shard = self.own, "no secure connection with {refusal}");
+                }
             }
             for device in self.devices.iter() {
                 let Some(member) = device.member() else { continue };

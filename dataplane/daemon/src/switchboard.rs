@@ -13,6 +13,7 @@ use nova_ring::abi::{AgentEvent, BlockRuns};
 use nova_ring::snapshot::HostMap;
 use nova_shard::{Full, Mailbox};
 use nova_units::{BlockId, DeviceId, GroupId, Incarnation};
+use novabulk_tls::TlsConfig;
 
 use crate::attendance::GivenKey;
 use crate::neighbours::{Ask, Given, Unanswered};
@@ -62,6 +63,8 @@ pub(crate) struct Board {
     pub(crate) lease_until: Duration,
     /// Key domains that were dropped, for good.
     pub(crate) dropped: BTreeSet<u32>,
+    /// Certificates in place of those of the start.
+    pub(crate) certificates: Option<TlsConfig>,
     /// Counts the agents that attached: each is told everything.
     pub(crate) agents: u64,
 }

@@ -32,7 +32,9 @@ pub enum LaneError {
     Poisoned,
     /// What came does not pass TLS: changed on the way, out of turn, or nothing that a peer of ours sends. It may also be an
     /// alert of the peer, which found the same.
-    #[error("bytes came that TLS refuses, or the peer refuses ours: connect again; if it happens often, look for a host or a line that changes bytes")]
+    #[error(
+        "bytes came that TLS refuses, or the peer refuses ours: connect again; if it happens often, look for a host or a line that changes bytes"
+    )]
     Forged,
     /// This host has no sockets or memory left for it.
     #[error("no resources for a connection (errno {errno}): close some, or raise the limit on open files")]

@@ -60,6 +60,9 @@ pub struct HostNode {
     /// Its state, numbered as `nova.cluster.v1.Node.State`.
     #[prost(uint32, tag = "4")]
     pub state: u32,
+    /// Its name, which its certificate must have.
+    #[prost(string, tag = "5")]
+    pub name: String,
 }
 
 /// A replica group in the map.

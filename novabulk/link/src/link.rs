@@ -10,7 +10,7 @@ use nova_buf::DmaBuf;
 use nova_device::{Clock, Handler, Incoming, PeerError, Peers, Reply, Request, Shard, sync::timeout_at};
 use nova_units::{NodeId, PeerAddr, TaskClass};
 use novabulk_frame::{HEAD_BYTES_MAX, Hello, Hop, LinkRole};
-use novabulk_tls::{Tls, TlsConfig, TlsError, TlsLane};
+use novabulk_tls::{Tls, TlsError, TlsLane};
 use novabulk_transfer::{Config, Inbound, Input, Side};
 
 use crate::{
@@ -100,11 +100,6 @@ impl<S: Shard> Link<S> {
     /// Connections that stand are not looked at again.
     pub fn admit(&self, admitted: Admitted) {
         self.inner.admission.replace(admitted);
-    }
-
-    /// Shows another certificate, and trusts other CAs, from the next connection on. Those that stand go on.
-    pub fn replace_certificates(&self, config: TlsConfig) {
-        self.inner.tls.replace(config);
     }
 
     /// Why a connection was not made secure, the newest of those since this was last asked; for a log.

@@ -26,6 +26,15 @@ pub struct TlsConfig {
     name: PeerName,
 }
 
+impl PartialEq for TlsConfig {
+    /// Whether both are of one reading.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.client, &other.client)
+    }
+}
+
+impl Eq for TlsConfig {}
+
 impl fmt::Debug for TlsConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsConfig").field("name", &self.name).finish_non_exhaustive()

@@ -15,6 +15,8 @@ use crate::dev::region::{Controller, Host, HostRole, Place, Program, Region, boo
 const REGION: &str = "dev";
 /// Stem of the operator's certificate in [`operator_folder`].
 pub(crate) const OPERATOR: &str = "operator";
+/// Stem of the certificate that a host's data plane shows to others.
+const NOVAD: &str = "novad";
 /// Who starts a region here wants to see space come back: blocks of removed files are collected after this, not after
 /// the minute that is the default elsewhere.
 const COLLECT_AFTER_SECONDS: u32 = 2;
@@ -54,7 +56,7 @@ pub(crate) fn lay_out(plan: &Plan) -> anyhow::Result<Region> {
     let region = describe(plan)?;
     let folder = &region.folder;
     let authority =
-        Authority::create(&folder.join("ca"), &region.name).context("make the CA of the region")?;
+        Authority::create(&ca_folder(&region), &region.name).context("make the CA of the region")?;
     let issue = |home: &Path, stem: &str, zone, role, node: &str, names: &[&str]| {
         let identity = Identity::new(region.name.as_str(), zone, role, node)?;
         authority.issue(home, stem, &identity, names)
@@ -72,17 +74,36 @@ pub(crate) fn lay_out(plan: &Plan) -> anyhow::Result<Region> {
     }
     for host in &region.hosts {
         let home = make_home(&region, &host.name)?;
-        let zone = match host.role {
-            HostRole::Storage => Zone::Data,
-            HostRole::Compute => Zone::Application,
-        };
-        issue(&home, "agent", zone, Role::Agent, &host.name, loopback)
+        issue(&home, "agent", zone_of(host.role), Role::Agent, &host.name, loopback)
             .with_context(|| format!("issue the certificate of {}", host.name))?;
+        issue_to_novad(&authority, &region, host)?;
         write_config(&region, &host.name, Program::Novad, &novad_config(&region, host, plan.scrub_mib)?)?;
         write_config(&region, &host.name, Program::Agent, &agent_config(&region, host)?)?;
     }
     region.save()?;
     Ok(region)
+}
+
+fn ca_folder(region: &Region) -> PathBuf {
+    region.folder.join("ca")
+}
+
+const fn zone_of(role: HostRole) -> Zone {
+    match role {
+        HostRole::Storage => Zone::Data,
+        HostRole::Compute => Zone::Application,
+    }
+}
+
+/// Issues the certificate that the data plane of `host` shows to others.
+fn issue_to_novad(authority: &Authority, region: &Region, host: &Host) -> anyhow::Result<()> {
+    let identity = Identity::new(region.name.as_str(), zone_of(host.role), Role::Daemon, host.name.as_str());
+    identity
+        .and_then(|identity| {
+            authority.issue(&region.home(&host.name), NOVAD, &identity, &["127.0.0.1", "localhost"])
+        })
+        .with_context(|| format!("issue the certificate of novad on {}", host.name))?;
+    Ok(())
 }
 
 /// The region as a plan wants it, with addresses that are free now. Makes the folder for its sockets.
@@ -149,12 +170,36 @@ fn region_key_path(region: &Region) -> PathBuf {
     region.folder.join("region.key")
 }
 
-/// Gives a region that was laid out before there was a key service a root key: its controllers import the key that it
-/// has, and its hosts get it from them. Whatever else stands in the configurations stays. Answers whether it was one.
+/// Gives a region that an earlier release laid out what it lacks. Whatever else stands in the configurations stays. Answers
+/// whether it lacked something.
 ///
 /// # Errors
 /// When a file cannot be read or written. What was done is done; the next call goes on.
 pub(crate) fn upgrade(region: &Region) -> anyhow::Result<bool> {
+    Ok(upgrade_certificates(region)? | upgrade_keys(region)?)
+}
+
+/// From before NovaBulk had TLS: its hosts get certificates for it.
+fn upgrade_certificates(region: &Region) -> anyhow::Result<bool> {
+    let mut changed = false;
+    for host in &region.hosts {
+        changed |= edit_config(region, &host.name, Program::Novad, |config| {
+            if config.contains_key("tls") {
+                return Ok(false);
+            }
+            let authority = Authority::open(&ca_folder(region)).context("open the CA of the region")?;
+            issue_to_novad(&authority, region, host)?;
+            let tls = toml::Table::try_from(Tls::of(&region.home(&host.name), NOVAD));
+            config.insert("tls".into(), tls.context("write the section [tls]")?.into());
+            Ok(true)
+        })?;
+    }
+    Ok(changed)
+}
+
+/// From before there was a key service: its controllers get a root key and import the key that it has, and its hosts get
+/// it from them.
+fn upgrade_keys(region: &Region) -> anyhow::Result<bool> {
     let old = region_key_path(region);
     if !old.exists() {
         return Ok(false);
@@ -322,6 +367,7 @@ fn novad_config(region: &Region, host: &Host, scrub_mib: Option<u64>) -> anyhow:
         data_listen: &'a str,
         profile: PathBuf,
         edge: bool,
+        tls: Tls,
         #[serde(skip_serializing_if = "Option::is_none")]
         scrub: Option<Scrub>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -343,6 +389,7 @@ fn novad_config(region: &Region, host: &Host, scrub_mib: Option<u64>) -> anyhow:
         data_listen: &host.data_address,
         profile: profile_path(region),
         edge: true,
+        tls: Tls::of(&region.home(&host.name), NOVAD),
         device: host.devices.iter().map(|path| Device { path, create_mib: region.device_mib }).collect(),
         scrub: scrub_mib.map(|mib| Scrub { idle_mib_a_second: mib, pass_every_seconds: 1 }),
     };
@@ -542,13 +589,15 @@ mod tests {
         for (home, stem, role, node) in [
             (region.home("controller-1"), "control", Role::Controller, "controller-1"),
             (region.home("storage-2"), "agent", Role::Agent, "storage-2"),
+            (region.home("storage-2"), NOVAD, Role::Daemon, "storage-2"),
+            (region.home("compute-1"), NOVAD, Role::Daemon, "compute-1"),
             (operator_folder(&region.folder), OPERATOR, Role::Operator, OPERATOR),
         ] {
             let credentials = nova_security::Credentials::load(&home, stem).unwrap();
             assert_eq!((credentials.identity().role(), credentials.identity().node()), (role, node));
             assert_eq!(credentials.identity().region(), region.name);
         }
-        for file in ["ca/ca.key", "root.key", "region.toml", "storage-1/agent.key"] {
+        for file in ["ca/ca.key", "root.key", "region.toml", "storage-1/agent.key", "storage-1/novad.key"] {
             let mode = fs::metadata(folder.path().join(file)).unwrap().permissions().mode();
             assert_eq!(mode & 0o077, 0, "{file}");
         }
@@ -573,7 +622,7 @@ mod tests {
         for host in &region.hosts {
             edit_config(&region, &host.name, Program::Novad, |config| {
                 config.insert("region_key".into(), old.to_str().unwrap().into());
-                Ok(config.remove("edge").is_some())
+                Ok(config.remove("edge").is_some() | config.remove("tls").is_some())
             })
             .unwrap();
         }
@@ -586,6 +635,7 @@ mod tests {
         for name in ["storage-1", "compute-1"] {
             let novad = table(&region, name, Program::Novad);
             assert!(!novad.contains_key("region_key") && novad["edge"].as_bool() == Some(true), "{name}");
+            assert!(text(novad["tls"].as_table().unwrap(), "key").ends_with("novad.key"), "{name}");
         }
         assert!(!upgrade(&region).unwrap(), "once");
     }

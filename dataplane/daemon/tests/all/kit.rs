@@ -1,7 +1,7 @@
 //! A novad of its own for one test, with the test in the place of its agent.
 
 use std::fs;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -59,11 +59,20 @@ impl Novad {
         let profile = fs::read_to_string(ci_profile()).unwrap();
         let profile = profile.replace("count = 1", &format!("count = {shards}"));
         fs::write(path("profile.toml"), profile).unwrap();
+        let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../novabulk/tls/testdata");
+        for (from, to) in [("ca.pem", "ca.pem"), ("one.pem", "novad.pem"), ("one.key", "novad.key")] {
+            fs::copy(testdata.join(from), path(to)).unwrap();
+            fs::set_permissions(path(to), fs::Permissions::from_mode(0o600)).unwrap();
+        }
         let config = format!(
-            "name = \"edge\"\nsocket = {:?}\ndata_listen = {listen:?}\nprofile = {:?}\nregion_key = {:?}\n{more}",
+            "name = \"one\"\nsocket = {:?}\ndata_listen = {listen:?}\nprofile = {:?}\nregion_key = {:?}\n\
+             tls = {{ ca = {:?}, certificate = {:?}, key = {:?} }}\n{more}",
             path("novad.sock"),
             path("profile.toml"),
-            path("region.key")
+            path("region.key"),
+            path("ca.pem"),
+            path("novad.pem"),
+            path("novad.key")
         );
         fs::write(path("novad.toml"), config).unwrap();
         let log = fs::File::create(path("novad.log")).unwrap();

@@ -8,7 +8,7 @@ use crate::workspace::Crate;
 const RULE: &str = "crate direction";
 
 /// What the code of the crate in a folder may use; dev-dependencies follow [`may_test_with`].
-const MAY_USE: [(&str, &[&str]); 36] = [
+const MAY_USE: [(&str, &[&str]); 37] = [
     ("dataplane/units", &[]),
     ("dataplane/buf", &["nova-units"]),
     ("dataplane/device", &["nova-units", "nova-buf"]),
@@ -34,6 +34,7 @@ const MAY_USE: [(&str, &[&str]); 36] = [
             "novabulk-frame",
             "novabulk-transfer",
             "novabulk-link",
+            "novabulk-tls",
         ],
     ),
     ("novafs/format", &["nova-units"]),
@@ -49,7 +50,11 @@ const MAY_USE: [(&str, &[&str]); 36] = [
     ("novafs/fuse", &["novafs-client"]),
     ("novabulk/frame", &["nova-units"]),
     ("novabulk/transfer", &["nova-units", "novabulk-frame"]),
-    ("novabulk/link", &["nova-units", "nova-buf", "nova-device", "novabulk-frame", "novabulk-transfer"]),
+    ("novabulk/tls", &["nova-buf", "nova-device"]),
+    (
+        "novabulk/link",
+        &["nova-units", "nova-buf", "nova-device", "novabulk-frame", "novabulk-transfer", "novabulk-tls"],
+    ),
     ("control/fleet", &["nova-units"]),
     ("control/groups", &["nova-units"]),
     ("control/keys", &["nova-units"]),
