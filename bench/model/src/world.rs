@@ -1,265 +1,276 @@
-//! What a state of the model is: the real slice of groups, and four hosts of which some form one group.
+//! What a state of the model is: the group as the controllers have it, and four hosts of which some form it.
 
-use std::hash::{Hash, Hasher};
+use crate::controllers::{Claims, Control};
+use crate::host_set::{HOSTS, HostSet};
+use crate::log::Log;
 
-use nova_groups::{Command, CreateGroups, DeviceState, Groups, Mount, NewGroup, Op, Restart, Role};
-use nova_units::{BootId, GroupId, NodeId};
-
-/// Hosts: members, and those that are left over.
-pub(crate) const HOSTS: usize = 4;
-/// The one group.
-pub(crate) const GROUP: GroupId = GroupId(1);
+/// No host, or nothing acknowledged.
+pub(crate) const NONE: u8 = 15;
 
 /// How far the model goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Members of the group when it is whole, 2 to 4; the other hosts are spare.
     pub members: u8,
-    /// Entries that clients write.
+    /// Entries that clients write, at most 4.
     pub writes: u8,
     /// Crashes, each followed by a restart or not.
     pub crashes: u8,
     /// Restarts from an old image of the device; each is a crash too.
     pub amnesias: u8,
-    /// The group's epochs.
-    pub epochs: u64,
+    /// The group's epochs, at most 14.
+    pub epochs: u8,
+    /// An old image does not start again before the controllers have judged it. Else each start raises its mount counter,
+    /// until it is above the one that they know.
+    pub images_start_once: bool,
+}
+
+/// What a device holds. Its epoch is not here: a host that starts again acts in none before the controllers took its
+/// mount, and that ends the epoch which it was a member of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Disk {
+    /// Of a life before the one that the controllers know.
+    pub(crate) past: bool,
+    /// How many entries of the log are known to be committed.
+    pub(crate) commit: u8,
+    pub(crate) log: Log,
+}
+
+impl Disk {
+    /// Of a life that is over: the controllers make it empty before anybody looks.
+    pub(crate) const LOST: Self = Self { past: true, commit: 0, log: Log(0) };
 }
 
 /// The members as a host knows them since it adopted an epoch.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct View {
-    pub(crate) primary: usize,
-    pub(crate) in_sync: Vec<usize>,
-    pub(crate) joining: Option<usize>,
+    /// 0: none.
+    pub(crate) epoch: u8,
+    pub(crate) primary: u8,
+    pub(crate) in_sync: HostSet,
+    pub(crate) joining: HostSet,
 }
 
 impl View {
-    pub(crate) fn writable(&self) -> bool {
+    pub(crate) const NONE: Self = Self { epoch: 0, primary: NONE, in_sync: HostSet(0), joining: HostSet(0) };
+
+    pub(crate) fn exists(self) -> bool {
+        self.epoch != 0
+    }
+
+    pub(crate) fn writable(self) -> bool {
         self.in_sync.len() >= 2
     }
 
+    pub(crate) fn is_led_by(self, host: usize) -> bool {
+        self.exists() && usize::from(self.primary) == host
+    }
+
     /// In-sync members beside `host`.
-    pub(crate) fn others(&self, host: usize) -> impl Iterator<Item = usize> + '_ {
-        self.in_sync.iter().copied().filter(move |other| *other != host)
+    pub(crate) fn others(self, host: usize) -> HostSet {
+        self.in_sync.without(HostSet::of(host))
+    }
+
+    /// `host` is the only one that may answer.
+    pub(crate) fn is_lone(self, host: usize) -> bool {
+        self.in_sync == HostSet::of(host)
     }
 }
 
-/// What a device holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Disk {
-    pub(crate) mount_counter: u64,
-    pub(crate) incarnation: u64,
-    pub(crate) epoch: u64,
-    /// Entries in order, each a number of its own.
-    pub(crate) log: Vec<u8>,
-    /// How many of them are known to be committed.
-    pub(crate) commit: usize,
-    /// In this epoch the joiner counts: nothing is committed without it.
-    pub(crate) counts_in: Option<u64>,
-}
-
 /// A host.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Host {
     pub(crate) up: bool,
-    pub(crate) boot: u64,
-    pub(crate) disk: Disk,
-    /// What the device held before it was last mounted: what an old image of it holds.
-    pub(crate) image: Disk,
-    /// The device runs on an old image, and the controllers have not noticed yet.
+    /// The controllers know this start of it.
+    pub(crate) known: bool,
+    /// The mount counter of its device is above the one that the controllers know; else it is the same.
+    pub(crate) ahead: bool,
+    /// The device runs on an old image, and the controllers have not judged it yet.
     pub(crate) amnesic: bool,
+    pub(crate) disk: Disk,
+    /// What the device held before it was last mounted, with a mount counter lower by one: an old image of it.
+    pub(crate) image: Disk,
     /// The epoch it acts in, once it has adopted one in this start.
-    pub(crate) view: Option<View>,
+    pub(crate) view: View,
     /// As primary: the members' tails are known, and the longest is held here.
     pub(crate) ready: bool,
+    /// As primary: the joiner counts, and nothing is committed without it.
+    pub(crate) counts: bool,
     /// As primary: entries up to here were ordered by an earlier one.
-    pub(crate) settled: usize,
-    /// As primary: entries that each member has acknowledged in this epoch.
-    pub(crate) acked: [Option<usize>; HOSTS],
-    /// Promises that it holds from others.
-    pub(crate) leases: [bool; HOSTS],
-    /// Promises that it has given and that bind.
-    pub(crate) promises: [bool; HOSTS],
+    pub(crate) settled: u8,
+    /// As primary: entries that each member has acknowledged in this epoch, or [`NONE`].
+    pub(crate) acked: [u8; HOSTS],
+    /// Whose promises it holds.
+    pub(crate) leases: HostSet,
+    /// To whom it has given promises that bind.
+    pub(crate) promises: HostSet,
     /// It may read alone: the controllers heard it lately.
     pub(crate) node_lease: bool,
 }
 
-/// A state.
-#[derive(Clone, Debug, PartialEq)]
-pub struct World {
-    pub(crate) groups: Groups,
-    pub(crate) hosts: [Host; HOSTS],
-    /// What clients were told is written, in order.
-    pub(crate) acknowledged: Vec<u8>,
-    pub(crate) written: u8,
-    pub(crate) crashes: u8,
-    pub(crate) amnesias: u8,
-    /// A joiner that a primary has reported complete: epoch and host.
-    pub(crate) ready: Option<(u64, usize)>,
-    /// What must never happen, and did.
-    pub(crate) violation: Option<&'static str>,
-    /// What the last step was, when it was a rare one.
-    pub(crate) rare: Option<Rare>,
-}
+impl Host {
+    /// Forgets everything that is not on the device.
+    pub(crate) fn crash(&mut self) {
+        self.up = false;
+        self.known = false;
+        self.forget_view();
+        self.promises = HostSet::default();
+    }
 
-/// A step that a check must meet at least once, or it proves nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Rare {
-    /// A joiner became a member in sync.
-    Admitted,
-    /// Members of the last writable epoch took over from a survivor that was lost.
-    BroughtBack,
-    /// All in-sync members were down, and are confirmed.
-    ColdStart,
-    /// A device began another life.
-    NewLife,
-    /// A write was acknowledged after a change of members.
-    WrittenLater,
-}
+    /// Acts in no epoch.
+    pub(crate) fn forget_view(&mut self) {
+        self.view = View::NONE;
+        self.leave_epoch();
+        self.leases = HostSet::default();
+        self.node_lease = false;
+    }
 
-impl Eq for World {}
-
-impl Hash for World {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        // The clock stands still and waits after repeated drops concern only the plan, so this is all of the slice
-        // that can make a difference.
-        for (id, device) in self.groups.devices() {
-            let mounted = match device.state {
-                DeviceState::Mounted { boot } => Some(boot.0),
-                DeviceState::Absent | DeviceState::Failed => None,
-            };
-            (id, device.mount_counter, device.incarnation.0, mounted).hash(state);
-        }
-        if let Some(group) = self.groups.group(GROUP) {
-            (group.epoch.0, group.primary).hash(state);
-            for member in &group.members {
-                (member.node, member.incarnation.0, member.role).hash(state);
-            }
-            group.last_writable.hash(state);
-            group.homes.hash(state);
-        }
-        (&self.hosts, &self.acknowledged, self.written, self.crashes, self.amnesias).hash(state);
-        (self.ready, self.violation, self.rare).hash(state);
+    /// Forgets what a primary knows of its epoch.
+    pub(crate) fn leave_epoch(&mut self) {
+        self.ready = false;
+        self.counts = false;
+        self.settled = 0;
+        self.acked = [NONE; HOSTS];
     }
 }
 
-pub(crate) fn node(host: usize) -> NodeId {
-    NodeId(host as u64 + 1)
+/// A state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct World {
+    pub(crate) control: Control,
+    /// A primary of this epoch has reported that its joiner is complete.
+    pub(crate) reported: bool,
+    pub(crate) hosts: [Host; HOSTS],
+    /// What clients were told is written, in order.
+    pub(crate) acknowledged: Log,
+    pub(crate) written: u8,
+    pub(crate) crashes: u8,
+    pub(crate) amnesias: u8,
+    /// What must never happen, and did.
+    pub(crate) violation: Option<Violation>,
 }
 
-pub(crate) fn host_of(node: NodeId) -> usize {
-    usize::try_from(node.0 - 1).expect("one of four hosts")
+/// What must never happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Violation {
+    /// A read sees less than was acknowledged before it.
+    ReadMisses,
+    /// At the place of an acknowledged write is another one.
+    Replaced,
+    /// A commit point went back.
+    Forgotten,
+    /// Whoever the controllers call in sync holds every acknowledged write, as long as its device is what they think.
+    Lacking,
 }
 
-fn device(host: usize) -> Vec<u8> {
-    (host as u128 + 1).to_be_bytes().to_vec()
+impl core::fmt::Display for Violation {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::ReadMisses => "a read misses a write that was acknowledged before it",
+            Self::Replaced => "an acknowledged write was replaced by another one",
+            Self::Forgotten => "a member is made to forget what it knows to be committed",
+            Self::Lacking => "a member in sync lacks an acknowledged write",
+        })
+    }
 }
 
 impl World {
     /// What must never happen, and did.
     #[must_use]
-    pub fn violation(&self) -> Option<&'static str> {
+    pub fn violation(&self) -> Option<Violation> {
         self.violation
     }
 
-    /// All four devices are mounted for the first time, and the first `members` hosts form the group.
-    ///
-    /// # Panics
-    /// When `members` are more than there are hosts, or too few for a group.
-    pub(crate) fn first(members: u8) -> Self {
-        let mut world = Self {
-            groups: Groups::default(),
-            hosts: Default::default(),
-            acknowledged: Vec::new(),
+    /// All four devices are mounted for the first time, and some of the hosts form the group.
+    pub(crate) fn first(control: Control) -> Self {
+        let host = Host {
+            up: true,
+            known: true,
+            ahead: false,
+            amnesic: false,
+            disk: Disk::default(),
+            image: Disk::LOST,
+            view: View::NONE,
+            ready: false,
+            counts: false,
+            settled: 0,
+            acked: [NONE; HOSTS],
+            leases: HostSet::default(),
+            promises: HostSet::default(),
+            node_lease: false,
+        };
+        Self {
+            control,
+            reported: false,
+            hosts: [host; HOSTS],
+            acknowledged: Log::default(),
             written: 0,
             crashes: 0,
             amnesias: 0,
-            ready: None,
             violation: None,
-            rare: None,
-        };
-        for host in &mut world.hosts {
-            host.up = true;
-            host.boot = 1;
-            host.disk.mount_counter = 1;
         }
-        let mounts = (0..HOSTS).map(|host| world.mount(host)).collect();
-        world.restart(Restart { mounts, confirm: Vec::new() });
-        let create = CreateGroups {
-            namespace: String::new(),
-            groups: vec![NewGroup {
-                nodes: (0..members.into()).map(|host| node(host).0).collect(),
-                primary: node(0).0,
-            }],
-        };
-        assert!(world.apply(Op::CreateGroups(create)).accepted(), "no group of {members} on {HOSTS} hosts");
-        world
-    }
-
-    /// What a host says of its device.
-    pub(crate) fn mount(&self, host: usize) -> Mount {
-        let it = &self.hosts[host];
-        Mount {
-            node: node(host).0,
-            boot: it.boot,
-            device: device(host),
-            mount_counter: it.disk.mount_counter,
-            incarnation: it.disk.incarnation,
-            bytes_total: 1,
-        }
-    }
-
-    pub(crate) fn apply(&mut self, op: Op) -> nova_groups::Answer {
-        self.groups.apply(&Command { at_ms: 0, op: Some(op) })
-    }
-
-    /// Takes mounts; a device that begins another life starts empty.
-    pub(crate) fn restart(&mut self, restart: Restart) {
-        for taken in self.apply(Op::Restart(restart)).incarnated {
-            let host = &mut self.hosts[host_of(taken.node)];
-            if taken.wipe {
-                let mount_counter = host.disk.mount_counter;
-                host.disk = Disk { mount_counter, incarnation: taken.incarnation.0, ..Disk::default() };
-            }
-            host.amnesic = false;
-        }
-    }
-
-    pub(crate) fn epoch(&self) -> u64 {
-        self.groups.group(GROUP).map_or(0, |group| group.epoch.0)
-    }
-
-    /// The controllers know this start of the host, with the life that its device has.
-    pub(crate) fn confirmed(&self, host: usize) -> bool {
-        let it = &self.hosts[host];
-        self.groups.devices_of(node(host)).next().is_some_and(|(_, device)| {
-            device.state == DeviceState::Mounted { boot: BootId(it.boot) }
-                && device.incarnation.0 == it.disk.incarnation
-        })
-    }
-
-    /// The group has no member to spare and lacks none.
-    pub(crate) fn is_full(&self) -> bool {
-        self.groups.group(GROUP).is_some_and(nova_groups::Group::is_full)
     }
 
     /// The members as the controllers have them.
-    pub(crate) fn members(&self) -> View {
-        let group = self.groups.group(GROUP).expect("made at the start");
-        let with =
-            |role: Role| group.members.iter().filter(move |it| it.role == role).map(|it| host_of(it.node));
-        View {
-            primary: host_of(group.primary),
-            in_sync: with(Role::InSync).collect(),
-            joining: with(Role::Joining).next(),
-        }
+    pub(crate) fn newest(&self) -> View {
+        let Control { epoch, primary, in_sync, joining, .. } = self.control;
+        View { epoch, primary, in_sync, joining }
+    }
+
+    pub(crate) fn hosts_that(&self, is: impl Fn(&Host) -> bool) -> HostSet {
+        (0..HOSTS).filter(|host| is(&self.hosts[*host])).collect()
+    }
+
+    /// They run, and the controllers know this start of them.
+    pub(crate) fn running(&self) -> HostSet {
+        self.hosts_that(|host| host.up && host.known)
+    }
+
+    /// They run, and the controllers do not know this start of them.
+    pub(crate) fn waiting(&self) -> HostSet {
+        self.hosts_that(|host| host.up && !host.known)
+    }
+
+    /// What hosts would say of their devices.
+    pub(crate) fn claims(&self) -> Claims {
+        Claims { ahead: self.hosts_that(|host| host.ahead), past: self.hosts_that(|host| host.disk.past) }
     }
 
     /// The host and the controllers mean the same life, and its device is not an unnoticed old image.
     pub(crate) fn has_its_life(&self, host: usize) -> bool {
-        let group = self.groups.group(GROUP).expect("made at the start");
         let it = &self.hosts[host];
-        !it.amnesic
-            && group.member(node(host)).is_some_and(|member| member.incarnation.0 == it.disk.incarnation)
+        !it.amnesic && !it.disk.past && !self.control.over.contains(host)
+    }
+
+    /// Both run and act in the same epoch.
+    pub(crate) fn meets(&self, host: usize, other: usize) -> bool {
+        let (a, b) = (&self.hosts[host], &self.hosts[other]);
+        a.view.exists() && a.view.epoch == b.view.epoch
+    }
+
+    /// Of `others`, whom `host` meets.
+    pub(crate) fn met(&self, host: usize, others: HostSet) -> HostSet {
+        others.iter().filter(|other| self.meets(host, *other)).collect()
+    }
+
+    /// Nothing is acknowledged in an epoch while a promise to someone outside of it binds.
+    pub(crate) fn may_acknowledge(&self, host: usize) -> bool {
+        let it = &self.hosts[host];
+        it.view.exists() && it.view.in_sync.holds(it.promises)
+    }
+
+    /// How many entries every member that counts has.
+    pub(crate) fn agreed(&self, host: usize) -> u8 {
+        let it = &self.hosts[host];
+        let counted = if it.counts { it.view.joining } else { HostSet::default() };
+        let held = it.view.others(host).with(counted).iter().map(|member| it.acked[member]);
+        let held = held.map(|acked| if acked == NONE { 0 } else { acked });
+        held.min().unwrap_or(0).min(it.disk.log.len())
+    }
+
+    pub(crate) fn leased(&self, host: usize) -> bool {
+        let it = &self.hosts[host];
+        it.view.in_sync.contains(host)
+            && if it.view.is_lone(host) { it.node_lease } else { it.leases.holds(it.view.others(host)) }
     }
 }

@@ -159,6 +159,24 @@ pub struct Groups {
 }
 
 impl Groups {
+    /// The slice in which exactly these exist and nothing is remembered of what was before, neither drops nor the time: for
+    /// models and tests, which look at any moment without living through what led to it.
+    pub fn at_rest(
+        devices: impl IntoIterator<Item = (DeviceId, Device)>,
+        groups: impl IntoIterator<Item = (GroupId, Group)>,
+    ) -> Self {
+        let mut slice = Self::default();
+        for (id, device) in devices {
+            slice.last_incarnation = slice.last_incarnation.max(device.incarnation.0);
+            slice.put_device(id, device);
+        }
+        for (id, group) in groups {
+            slice.last_group = slice.last_group.max(id.0);
+            slice.groups.insert(id, group);
+        }
+        slice
+    }
+
     /// Groups by id.
     pub fn iter(&self) -> impl Iterator<Item = (GroupId, &Group)> {
         self.groups.iter().map(|(id, group)| (*id, group))
