@@ -251,6 +251,8 @@ pub struct RaftGroup {
 pub struct HostStatus {
     /// Its name.
     pub name: String,
+    /// Its number.
+    pub node: u64,
     /// Its devices.
     #[serde(default)]
     pub devices: Vec<DeviceStatus>,
@@ -269,6 +271,8 @@ pub struct DeviceStatus {
     pub place: Option<usize>,
     /// `serving`, `failed` or `absent`.
     pub state: String,
+    /// Its life.
+    pub incarnation: u64,
     /// Room on it.
     pub bytes_free: u64,
     /// Groups with a replica on it.
@@ -290,11 +294,21 @@ pub struct Health {
     pub hosts: Vec<HostHealth>,
 }
 
+/// `nova node ls`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Hosts {
+    /// All of them.
+    pub hosts: Vec<HostStatus>,
+}
+
 /// A host in [`Health`].
 #[derive(Clone, Debug, Deserialize)]
 pub struct HostHealth {
     /// Its name.
     pub name: String,
+    /// Its devices.
+    #[serde(default)]
+    pub devices: Vec<DeviceStatus>,
     /// Groups with a replica on it.
     pub groups: u64,
     /// Bytes that its scrub read and checked.
@@ -308,6 +322,10 @@ pub struct HostHealth {
 /// A replica group.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Group {
+    /// Its number.
+    pub group: u32,
+    /// Counts the changes of its members.
+    pub epoch: u64,
     /// How many members it has when it is whole.
     pub replicas: usize,
     /// Whether it has them, all in sync.
@@ -319,6 +337,10 @@ pub struct Group {
 /// A member of a group.
 #[derive(Clone, Debug, Deserialize)]
 pub struct GroupMember {
+    /// Number of its host.
+    pub node: u64,
+    /// Life of the device that holds the replica.
+    pub incarnation: u64,
     /// `in_sync` or `joining`.
     pub role: String,
 }
@@ -409,10 +431,10 @@ mod tests {
 
     #[test]
     fn a_joining_member_is_not_in_sync() {
-        let member = |role: &str| format!(r#"{{"node":1,"role":"{role}"}}"#);
+        let member = |role: &str| format!(r#"{{"node":1,"incarnation":1,"role":"{role}"}}"#);
         let group = |roles: [&str; 3]| {
             let (whole, members) = (roles == ["in_sync"; 3], roles.map(member).join(","));
-            format!(r#"[{{"group":1,"replicas":3,"in_sync":{whole},"members":[{members}]}}]"#)
+            format!(r#"[{{"group":1,"epoch":1,"replicas":3,"in_sync":{whole},"members":[{members}]}}]"#)
         };
         assert!(status(&group(["in_sync"; 3]), 1, 1).all_in_sync(3));
         assert!(!status(&group(["in_sync", "in_sync", "joining"]), 1, 1).all_in_sync(3));

@@ -19,11 +19,15 @@ mod all {
     mod chaos_kill;
     mod chaos_mount;
     mod chaos_netns;
+    mod chaos_shards;
     mod chaos_stop;
     mod chaos_trash;
     mod commands;
     mod end_to_end;
+    mod faulty_disk;
+    mod frozen_thread;
     mod keys;
+    mod load;
     mod long_mount;
     mod mounted;
     mod netns;

@@ -40,14 +40,14 @@ pub const REPLACE_FROZEN_AFTER: Duration = Duration::from_secs(30);
 /// Groups made for each number of copies when nothing else is said.
 pub const GROUPS_DEFAULT: usize = 12;
 
-/// A member has not heard a peer for a second.
+/// A member has not heard a peer for a second, or its own device answers nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SilenceReport {
     /// Who says so.
     pub reporter: NodeId,
     /// Its start.
     pub boot: BootId,
-    /// Whom it does not hear.
+    /// Whom it does not hear; itself when its own device hangs.
     pub silent: NodeId,
     /// The life of the one device of that host that does not keep up; `None` when the host itself is not heard.
     pub device: Option<Incarnation>,
@@ -260,6 +260,8 @@ fn plan_groups(groups: &Groups, observed: &Observed) -> Vec<NewGroup> {
 /// Members to drop: those outside the largest set of in-sync members that all hear each other, and a joining one
 /// that this set does not hear. Nothing is decided before [`GATHER`] has passed since the first report.
 ///
+/// A member whose own device hangs, as it says itself, hears nobody whose device does not.
+///
 /// When only hosts outside that set say something, they hear nobody, or are the only ones that live: hosts that died
 /// together are as silent about each other as hosts that are well. Then the set must have been heard since, and when it
 /// was not for [`HEARD_WITHIN`], those count that speak. Any choice is safe, for every member in sync holds everything.
@@ -280,6 +282,7 @@ fn lost_members(group: &Group, observed: &Observed) -> BTreeSet<NodeId> {
     let reports = |node: NodeId| fresh.iter().any(|report| report.reporter == node);
     let heard_since =
         |node: NodeId| observed.heard.get(&node).is_some_and(|heard| heard.up && heard.last > first);
+    let hangs = |member: &Member| says_it_hangs(&fresh, Place::of(member));
     let largest = |lives: &dyn Fn(NodeId) -> bool| {
         let connected = |set: &Vec<Member>| {
             set.iter().enumerate().all(|(index, a)| set[index + 1..].iter().all(|b| !cut(a, b)))
@@ -288,11 +291,12 @@ fn lost_members(group: &Group, observed: &Observed) -> BTreeSet<NodeId> {
             .filter(connected)
             .max_by_key(|set| {
                 let nodes: Vec<NodeId> = set.iter().map(|member| member.node).collect();
+                let well = set.iter().filter(|member| lives(member.node) && !hangs(member)).count();
                 let alive = nodes.iter().filter(|node| lives(**node)).count();
                 let reporters = nodes.iter().filter(|node| reports(**node)).count();
                 let running = nodes.iter().filter(|node| observed.is_running(**node)).count();
                 let primary = nodes.contains(&group.primary);
-                (alive, set.len(), reporters, running, primary, core::cmp::Reverse(nodes))
+                (well, alive, set.len(), reporters, running, primary, core::cmp::Reverse(nodes))
             })
             .expect("a single member hears itself")
     };
@@ -384,12 +388,19 @@ fn is_about(report: &SilenceReport, place: Place) -> bool {
     report.silent == place.node && report.device.is_none_or(|device| device == place.device)
 }
 
-/// One of the two does not hear the other.
+/// The host of a replica says itself that the device under it hangs.
+fn says_it_hangs(fresh: &[&SilenceReport], place: Place) -> bool {
+    fresh.iter().any(|report| report.reporter == place.node && is_about(report, place))
+}
+
+/// One of the two does not hear the other, or says that its own device hangs. Two devices that hang are not told apart:
+/// that may be what both lie on, and the group has nobody better.
 fn is_cut(fresh: &[&SilenceReport], a: Place, b: Place) -> bool {
-    fresh.iter().any(|report| {
+    let unheard = fresh.iter().any(|report| {
         (report.reporter == a.node && is_about(report, b))
             || (report.reporter == b.node && is_about(report, a))
-    })
+    });
+    unheard || says_it_hangs(fresh, a) != says_it_hangs(fresh, b)
 }
 
 /// Every set of at least one of `members`, which are at most [`Replicas::MAX`].

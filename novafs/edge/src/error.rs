@@ -94,6 +94,9 @@ pub enum EdgeError {
     Invalid(&'static str),
 }
 
+/// Why an attempt that was not answered is over.
+pub(crate) const MOVED_ON: &str = "the group has moved to another epoch";
+
 /// A few words on why a host did not answer.
 pub(crate) fn peer_reason(error: &PeerError) -> &'static str {
     match error {
@@ -109,7 +112,7 @@ pub(crate) fn peer_reason(error: &PeerError) -> &'static str {
 /// A few words on an answer that is not the wanted one.
 pub(crate) fn answer_reason(answer: &Answer) -> &'static str {
     match answer {
-        Answer::StaleEpoch { .. } => "the group has moved to another epoch",
+        Answer::StaleEpoch { .. } => MOVED_ON,
         Answer::NotPrimary { .. } => "another member orders the group's writes",
         Answer::NotMember => "the host is no member of the group",
         Answer::NoLease => "the member has no lease",

@@ -15,7 +15,7 @@ use nova_units::{BlockId, FRAME_PAYLOAD_BYTES_MAX, GroupId, NodeId, Priority, Ta
 use novafs_format::{ENTRY_UNITS_MAX, LogEntry, PAGE, SealedUnit};
 use novafs_replica::{Answer, Message};
 
-use crate::error::{answer_reason, peer_reason};
+use crate::error::{MOVED_ON, answer_reason, peer_reason};
 use crate::nearest::Ended;
 use crate::order::Turn;
 use crate::write::{Plaintext, Room};
@@ -261,9 +261,15 @@ impl<S: Shard, P: Peers> Edge<S, P> {
                 continue;
             };
             let message = Message::Write { group, epoch: view.epoch, entry };
-            let answer = self.ask(view.primary, &message, body.clone(), 0).await;
+            let asked = self.ask(view.primary, &message, body.clone(), 0);
+            let answer = self.within_epoch(group, view.epoch, asked).await;
             let Message::Write { entry: back, .. } = message else { unreachable!("made above") };
             entry = back;
+            let Some(answer) = answer else {
+                last = MOVED_ON;
+                self.count(|counters| counters.retries += 1);
+                continue;
+            };
             let pause = match answer {
                 Ok((Answer::Written { .. }, _)) => return (entry, Ok(())),
                 Ok((Answer::Full, _)) => return (entry, Err(EdgeError::Full { group })),

@@ -34,7 +34,7 @@ use gather::GroupQueue;
 use nearest::Nearest;
 use nova_device::sync::Notify;
 use nova_device::{Clock, Peers, Shard};
-use nova_units::{BlockId, Generation, GroupId};
+use nova_units::{BlockId, Epoch, Generation, GroupId};
 use novafs_replica::Configuration;
 use write::Memory;
 use writer::Writers;
@@ -252,5 +252,25 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         let clock = self.shard.clock();
         let until = clock.now() + pause;
         futures_lite::future::or(self.map_changed.notified(), clock.sleep_until(until)).await;
+    }
+
+    /// What `attempt` comes to; `None` once the map has a later epoch of the group: a member that hangs or is cut off does
+    /// not answer, and the others go on without it.
+    async fn within_epoch<T>(
+        &self,
+        group: GroupId,
+        epoch: Epoch,
+        attempt: impl Future<Output = T>,
+    ) -> Option<T> {
+        let passes = async {
+            loop {
+                let changed = self.map_changed.notified();
+                if self.map().group(group).is_none_or(|view| view.epoch > epoch) {
+                    return None;
+                }
+                changed.await;
+            }
+        };
+        futures_lite::future::or(async { Some(attempt.await) }, passes).await
     }
 }

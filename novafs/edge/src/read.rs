@@ -14,7 +14,7 @@ use novafs_format::seal::BlockKey;
 use novafs_format::{Codec, ENTRY_UNITS_MAX, PAGE, SealedUnit};
 use novafs_replica::{Answer, GroupView, LocatedUnit, Message, Versioned};
 
-use crate::error::{answer_reason, peer_reason};
+use crate::error::{MOVED_ON, answer_reason, peer_reason};
 use crate::gather::GATHER_BYTES_MAX;
 use crate::write::{narrow, wide};
 use crate::{Edge, EdgeError, HeldKey};
@@ -306,7 +306,11 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         give: &mut impl FnMut(u32, Option<&[u8]>),
     ) -> Attempt {
         let message = units.message(view.epoch);
-        let attempt = match self.ask_nearest(hosts, &message, units.reply_bytes_max()).await {
+        let asked = self.ask_nearest(hosts, &message, units.reply_bytes_max());
+        let Some(asked) = self.within_epoch(units.group, view.epoch, asked).await else {
+            return Attempt::Elsewhere(MOVED_ON);
+        };
+        let attempt = match asked {
             Ok((Answer::Units { units: found }, body)) => {
                 self.open_run(units, keys, &found, body.as_ref(), give).await
             }

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// Entries are measured in windows of this length.
+/// Entries are measured in windows of this length...
 const WINDOW: Duration = Duration::from_secs(10);
-/// A window with fewer entries says nothing.
+/// ...but one with fewer entries goes on: the slower a device, the fewer entries end on it...
 const SAMPLES_MIN: u64 = 20;
+/// ...until it is this long. Then it says nothing: who writes that little does not notice.
+const WINDOW_MAX: Duration = Duration::from_secs(30);
 /// Longest time that is told apart, in microseconds: a member that takes longer is reported as silent.
 const MICROS_MAX: u64 = 60_000_000;
 /// Significant digits of what is measured.
@@ -30,14 +32,14 @@ pub struct Pace {
 #[derive(Debug)]
 pub(crate) struct Windows {
     times: Histogram<u64>,
-    ends: Duration,
+    begun: Duration,
     last: Pace,
 }
 
 impl Windows {
     pub(crate) fn new(now: Duration) -> Self {
         let times = Histogram::new_with_max(MICROS_MAX, DIGITS).expect("the bounds are valid");
-        Self { times, ends: now + WINDOW, last: Pace::default() }
+        Self { times, begun: now, last: Pace::default() }
     }
 
     /// An entry was durable at `now`, `took` after it was given to the store.
@@ -54,10 +56,11 @@ impl Windows {
     }
 
     fn turn(&mut self, now: Duration) {
-        if now < self.ends {
+        let enough = self.times.len() >= SAMPLES_MIN;
+        if now < self.begun + if enough { WINDOW } else { WINDOW_MAX } {
             return;
         }
-        if self.times.len() >= SAMPLES_MIN {
+        if enough {
             self.last = Pace {
                 window: self.last.window + 1,
                 entries: self.times.len(),
@@ -66,7 +69,7 @@ impl Windows {
             };
         }
         self.times.reset();
-        self.ends = now + WINDOW;
+        self.begun = now;
     }
 }
 
@@ -74,25 +77,43 @@ impl Windows {
 mod tests {
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     #[test]
-    fn a_window_shows_its_quantiles_and_a_thin_one_nothing() {
-        let second = Duration::from_secs;
-        let mut windows = Windows::new(second(0));
+    fn a_window_shows_its_quantiles_when_it_is_over() {
+        let mut windows = Windows::new(Duration::ZERO);
         for index in 0..100 {
             let took = if index < 98 { Duration::from_millis(2) } else { Duration::from_millis(900) };
-            windows.record(second(5), took);
+            windows.record(5 * SECOND, took);
         }
-        assert_eq!(windows.pace(second(9)), Pace::default(), "it is not over");
-        let pace = windows.pace(second(10));
+        assert_eq!(windows.pace(9 * SECOND), Pace::default(), "it is not over");
+        let pace = windows.pace(10 * SECOND);
         assert_eq!((pace.window, pace.entries), (1, 100));
         assert!((1_980..=2_020).contains(&pace.median_us) && pace.p99_us > 800_000, "{pace:?}");
+    }
+
+    #[test]
+    fn a_thin_window_goes_on_until_it_has_enough() {
+        let mut windows = Windows::new(Duration::ZERO);
         for _ in 0..SAMPLES_MIN - 1 {
-            windows.record(second(11), second(3));
+            windows.record(SECOND, 3 * SECOND);
         }
-        assert_eq!(windows.pace(second(20)), pace, "too few to say anything");
-        for _ in 0..SAMPLES_MIN {
-            windows.record(second(21), second(3));
+        assert_eq!(windows.pace(11 * SECOND), Pace::default(), "too few to say anything");
+        windows.record(12 * SECOND, 3 * SECOND);
+        let pace = windows.pace(12 * SECOND);
+        assert_eq!((pace.window, pace.entries), (1, SAMPLES_MIN));
+        assert!(pace.median_us > 2_900_000, "{pace:?}");
+        windows.record(13 * SECOND, SECOND);
+        assert_eq!(windows.pace(23 * SECOND), pace, "the next one began when this one ended");
+    }
+
+    #[test]
+    fn a_window_that_stays_thin_says_nothing() {
+        let mut windows = Windows::new(Duration::ZERO);
+        for _ in 0..SAMPLES_MIN - 1 {
+            windows.record(SECOND, 3 * SECOND);
         }
-        assert_eq!(windows.pace(second(30)).window, 2);
+        windows.record(WINDOW_MAX, 3 * SECOND);
+        assert_eq!(windows.pace(WINDOW_MAX + WINDOW), Pace::default());
     }
 }

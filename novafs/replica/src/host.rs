@@ -16,6 +16,7 @@ use crate::options::CHAIN_BYTES_MIN;
 use crate::{Answer, Configuration, Message, Report};
 
 mod adopt;
+mod device;
 mod follow;
 mod group;
 mod lead;
@@ -29,6 +30,7 @@ mod versions;
 #[cfg(test)]
 mod tests;
 
+use device::Device;
 use group::Group;
 use pass::Passing;
 use pulse::Pulses;
@@ -61,6 +63,7 @@ pub(crate) struct Core<B> {
     /// Set while a new incarnation is being written.
     anew: Option<Incarnation>,
     device_failed: bool,
+    device: Device,
     bytes_free: u64,
     /// Nothing is acknowledged before: promises of a former start may bind until then.
     started_hold: Duration,
@@ -171,6 +174,7 @@ impl<B: Clone> Cx<'_, B> {
 
     fn store(&mut self, request: StoreRequest<B>, why: OpFor<B>) -> OpId {
         let op = OpId(self.core.fresh());
+        self.core.device.begin(why.writes(), self.now);
         self.core.ops.insert(op, why);
         self.out.push(Effect::Store { op, request });
         op
@@ -196,6 +200,7 @@ impl<B: Clone> Host<B> {
             confirmed: false,
             anew: None,
             device_failed: false,
+            device: Device::default(),
             bytes_free: 0,
             started_hold: now + crate::options::PROMISE,
             next_id: 0,
@@ -391,6 +396,7 @@ impl<B: Clone> Host<B> {
         out: &mut Vec<Effect<B>>,
     ) {
         let Some(why) = self.core.ops.remove(&op) else { return };
+        self.core.device.end(why.writes(), now);
         if matches!(result, Err(StoreFault::DeviceFailed)) {
             let mut cx = Cx { now, core: &mut self.core, out };
             why.refuse(&mut cx, &Answer::DeviceFailed);
@@ -439,6 +445,11 @@ impl<B: Clone> OpFor<B> {
             self,
             Self::Adopt { .. } | Self::Fill { .. } | Self::CountJoiner { .. } | Self::Rewind { .. }
         )
+    }
+
+    /// Whether the request makes something durable.
+    fn writes(&self) -> bool {
+        self.is_change() || matches!(self, Self::StartAnew | Self::Append { .. })
     }
 
     /// Answers whoever waits for a request to the store that has lost its meaning.

@@ -13,7 +13,7 @@ pub const PING_DEADLINE: Duration = Duration::from_millis(450);
 /// A peer that did not answer for this long is reported.
 pub const SILENCE: Duration = Duration::from_millis(1_000);
 /// A peer that answers, but neither agrees on the epoch nor makes progress for this long, is reported as silent too:
-/// its disk may hang, or its agent be cut off.
+/// its disk may hang, or its agent be cut off. A host says so of its own device after as long.
 pub const STALL: Duration = Duration::from_millis(3_000);
 /// Reports are repeated this often until the configuration answers them.
 pub const REPORT_EVERY: Duration = Duration::from_millis(100);

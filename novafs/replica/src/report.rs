@@ -6,9 +6,10 @@ use nova_units::{BlockId, BootId, Epoch, GroupId, Incarnation, NodeId, UnitIndex
 /// [`Report::PageRepaired`], which is told once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// A peer did not answer for a second, or answered without keeping up for three.
+    /// A peer did not answer for a second, or answered without keeping up for three. Or the reporter's own device has
+    /// answered nothing for three.
     Silence {
-        /// The silent host.
+        /// The silent host; the reporter itself when it speaks of its own device.
         peer: NodeId,
         /// Its start that is silent, as far as it is known.
         boot: Option<BootId>,

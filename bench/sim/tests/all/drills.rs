@@ -88,8 +88,8 @@ fn a_drive_that_answers_half_a_second_late_leaves_the_tail_of_reads_as_it_was() 
         println!("seed {seed}: {found:?}");
         assert!(found.reads.0 > 500 && found.reads.1 > 200, "seed {seed}: {found:?}");
         assert!(found.slow_read_p99 <= 2 * found.read_p99, "seed {seed}: {found:?}");
-        // Three whole windows of ten seconds; those in which too few entries ended are not counted.
-        assert!(found.marked_after <= Duration::from_secs(70), "seed {seed}: {found:?}");
+        // The window under way, and three more of ten seconds or of twenty entries.
+        assert!(found.marked_after <= Duration::from_secs(50), "seed {seed}: {found:?}");
         assert!(found.primaries.0 > 0 && found.primaries.1 == 0, "seed {seed}: {found:?}");
     }
 }

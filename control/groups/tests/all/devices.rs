@@ -101,6 +101,63 @@ fn a_device_that_does_not_keep_up_leaves_its_groups_and_the_host_keeps_the_other
     }
 }
 
+/// The host says of its own device that it hangs.
+fn hangs(region: &mut Region, host: u64, id: u128) {
+    let (now, boot) = (region.observed.now, region.observed.heard[&NodeId(host)].boot);
+    region.observed.silences.push(nova_groups::SilenceReport {
+        reporter: NodeId(host),
+        boot,
+        silent: NodeId(host),
+        silent_boot: Some(boot),
+        device: Some(region.life(id)),
+        first: now,
+        last: now,
+    });
+}
+
+#[test]
+fn a_host_that_says_its_device_hangs_leaves_the_groups_on_it_primary_or_not() {
+    let mut region = Region::with_devices(&[&[4, 4], &[4, 4], &[4, 4]], 12);
+    let (hung, sound) = (device(1, 0), device(1, 1));
+    let (lost, kept) = (region.on_device(hung), region.on_device(sound));
+    assert!(lost.iter().any(|id| region.group(*id).primary == NodeId(1)));
+    hangs(&mut region, 1, hung);
+    region.pass(nova_groups::GATHER, &[1, 2, 3]);
+    region.settle();
+    for id in &lost {
+        assert_eq!(region.in_sync(*id), [2, 3]);
+        assert_ne!(region.group(*id).primary, NodeId(1));
+        assert!(region.group(*id).member(NodeId(1)).is_none(), "it is not asked again while that is said");
+    }
+    for id in &kept {
+        assert_eq!(region.in_sync(*id), [1, 2, 3]);
+    }
+}
+
+#[test]
+fn of_two_members_the_one_whose_device_hangs_goes_and_of_three_that_all_hang_none() {
+    let mut region = Region::new(3, 1);
+    let devices: Vec<u128> = (1..=3).map(|host| device(host, 0)).collect();
+    for (host, id) in (1..).zip(&devices) {
+        hangs(&mut region, host, *id);
+    }
+    region.pass(nova_groups::GATHER, &[1, 2, 3]);
+    region.settle();
+    assert_eq!(region.in_sync(1), [1, 2, 3], "it may be what all of them lie on");
+    region.observed.silences.clear();
+    region.report(1, &[3]);
+    region.report(2, &[3]);
+    region.pass(nova_groups::GATHER, &[1, 2, 3]);
+    region.round();
+    assert_eq!(region.in_sync(1), [1, 2]);
+    region.observed.silences.clear();
+    let primary = region.group(1).primary.0;
+    hangs(&mut region, primary, device(primary, 0));
+    region.pass(nova_groups::GATHER, &[1, 2]);
+    region.round();
+    assert_eq!(region.in_sync(1), [3 - primary]);
+}
+
 #[test]
 fn a_host_that_comes_back_without_a_device_rebuilds_its_groups_and_joins_the_others_again() {
     let mut region = Region::with_devices(&[&[4, 4], &[4, 4], &[4, 4]], 12);

@@ -36,6 +36,8 @@ pub(crate) struct Seen {
     pub(crate) rotten: RefCell<Vec<NodeId>>,
     /// Hosts that take so long to answer a read.
     pub(crate) slow: RefCell<BTreeMap<NodeId, Duration>>,
+    /// Requests of this epoch are never answered.
+    pub(crate) hangs: Cell<Option<Epoch>>,
     /// While true, writes wait.
     pub(crate) held: Cell<bool>,
     pub(crate) released: nova_device::sync::Notify,
@@ -68,7 +70,13 @@ impl Peers for FakeHosts {
         while self.seen.held.get() {
             self.seen.released.notified().await;
         }
-        let (answer, bytes) = match Message::decode(&request.head).expect("the edge sends sound heads") {
+        let message = Message::decode(&request.head).expect("the edge sends sound heads");
+        if let Message::Write { epoch, .. } | Message::Read { epoch, .. } = &message
+            && self.seen.hangs.get() == Some(*epoch)
+        {
+            std::future::pending::<()>().await;
+        }
+        let (answer, bytes) = match message {
             Message::Write { epoch, entry, .. } => {
                 (self.write(epoch, &entry, request.body.as_deref().unwrap_or_default())?, None)
             }

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nova_device::mem::{HostOptions, MemShard, World};
-use nova_device::{PeerError, Shard};
-use nova_units::{BlockId, Generation, MIB, NodeId, TaskClass, UnitIndex};
+use nova_device::{Clock, PeerError, Shard};
+use nova_units::{BlockId, Epoch, Generation, MIB, NodeId, TaskClass, UnitIndex};
 use novafs_edge::{Edge, EdgeError, EdgeOptions, Keyring, ReadRequest, WriteRequest, WriterOpened};
 use novafs_format::seal::DomainKey;
 use novafs_replica::Answer;
@@ -90,6 +90,35 @@ fn a_block_comes_back_byte_for_byte_from_any_offset() {
         }
         let summary = edge.close_block(writer.writer, BlockId(5), Generation(1), bytes).unwrap();
         assert_eq!(summary.units, 33);
+    });
+}
+
+#[test]
+fn who_does_not_answer_is_waited_for_no_longer_than_until_the_map_says_that_others_go_on() {
+    let Setup { world, shard, hosts, edge } = setup(7);
+    world.run(&shard.clone(), async move {
+        let writer = edge.open_writer(0, 0).await.unwrap();
+        for epoch in 1..3 {
+            hosts.seen.hangs.set(Some(Epoch(epoch)));
+            let (telling, clock) = (Rc::clone(&edge), shard.clone());
+            shard.spawn(TaskClass::Client, async move {
+                let clock = clock.clock();
+                clock.sleep_until(clock.now() + Duration::from_millis(100)).await;
+                telling.configure(map(epoch + 1, epoch + 1));
+            });
+            let begun = shard.clock().now();
+            // First a write, then a read.
+            match epoch {
+                1 => edge.write(write(&writer, 5, 0, content(3000, 5))).await.unwrap(),
+                _ => assert_eq!(
+                    read_all(&edge, read(&writer, 5, 3000, 0, 3000)).await.unwrap(),
+                    content(3000, 5)
+                ),
+            }
+            let took = shard.clock().now() - begun;
+            assert!(took < Duration::from_millis(200), "epoch {epoch}: {took:?}");
+        }
+        assert_eq!(hosts.seen.writes.borrow().len(), 1, "the one that hangs takes nothing here");
     });
 }
 

@@ -91,8 +91,31 @@ impl Pulses {
             }
         }
         if cx.now >= self.quiet_until {
+            self.report_own_device(cx, &shared);
             self.report_silence(groups, cx, &shared);
         }
+    }
+
+    /// This host says so itself when its device hangs: where it is the primary, nobody else can see what is missing.
+    fn report_own_device<B: Clone>(&mut self, cx: &mut Cx<'_, B>, shared: &BTreeMap<NodeId, Vec<Pulse>>) {
+        if !cx.core.device.hangs(cx.now) || cx.now < self.device_report_at {
+            return;
+        }
+        self.device_report_at = cx.now + REPORT_EVERY;
+        cx.core.counters.silences += 1;
+        let groups: BTreeMap<GroupId, Epoch> =
+            shared.values().flatten().map(|pulse| (pulse.group, pulse.epoch)).collect();
+        cx.out.push(Effect::Report(Report::Silence {
+            peer: cx.core.me.node,
+            boot: Some(cx.core.me.boot),
+            device: Some(cx.core.me.incarnation),
+            groups: groups.into_iter().collect(),
+            hears: shared.keys().copied().filter(|peer| self.hears(*peer, cx.now)).collect(),
+        }));
+    }
+
+    fn hears(&self, node: NodeId, now: Duration) -> bool {
+        self.peers.get(&node).is_some_and(|peer| now < peer.heard_at + SILENCE)
     }
 
     fn report_silence<B: Clone>(
@@ -101,9 +124,7 @@ impl Pulses {
         cx: &mut Cx<'_, B>,
         shared: &BTreeMap<NodeId, Vec<Pulse>>,
     ) {
-        let hears = |peer: &Peer| cx.now < peer.heard_at + SILENCE;
-        let heard: Vec<_> =
-            self.peers.iter().filter(|(_, peer)| hears(peer)).map(|(node, _)| *node).collect();
+        let heard: Vec<_> = self.peers.keys().copied().filter(|node| self.hears(*node, cx.now)).collect();
         for (&node, pulses) in shared {
             let Some(peer) = self.peers.get_mut(&node) else { continue };
             let silent = cx.now >= peer.heard_at + SILENCE;

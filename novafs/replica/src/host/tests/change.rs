@@ -177,6 +177,39 @@ fn a_device_that_answers_and_does_not_keep_up_is_reported_by_its_life() {
 }
 
 #[test]
+fn a_primary_whose_device_hangs_says_so_itself_for_nobody_else_sees_it() {
+    let mut net = Net::new(3);
+    net.node(1).disk_hangs = true;
+    let write = net.write(1, vec![unit(0, 1)]);
+    net.run(u32::try_from(STALL.as_millis()).unwrap() - 10);
+    assert!(net.node(1).reports.is_empty(), "it may be slow");
+    net.run(100);
+    let of_itself = |report: &Report| matches!(report, Report::Silence { peer: NodeId(1), device: Some(Incarnation(1)), groups, hears, .. } if *groups == [(GROUP, Epoch(1))] && *hears == [NodeId(2), NodeId(3)]);
+    let reports = &net.node(1).reports;
+    assert!(!reports.is_empty() && reports.iter().all(of_itself), "{reports:?}");
+    assert!(
+        net.node(2).reports.is_empty() && net.node(3).reports.is_empty(),
+        "they hear it and wait for nothing"
+    );
+    // Two hold the entry: it is committed without the one that gave it its number.
+    net.reconfigure(&[(2, IN), (3, IN)]);
+    net.run(1_000);
+    assert_eq!(net.answer(write), Some(Answer::StaleEpoch { epoch: Epoch(2) }));
+    let again = net.write(2, vec![unit(0, 1)]);
+    net.run(50);
+    assert_eq!(net.answer(again), Some(Answer::Written { epoch: Epoch(2), seq: Seq(1) }));
+    // It says so as long as that lasts: it is not asked to join before.
+    net.node(1).reports.clear();
+    net.run(200);
+    assert!(!net.node(1).reports.is_empty());
+    net.release_disk(1);
+    net.run(1);
+    net.node(1).reports.clear();
+    net.run(500);
+    assert!(net.node(1).reports.is_empty());
+}
+
+#[test]
 fn a_group_that_is_whole_on_another_device_of_the_host_was_left() {
     let mut net = Net::new(3);
     assert!(!net.node(3).host.has_left(GROUP));
