@@ -52,7 +52,7 @@ pub struct ShardOptions {
     pub broken_disks: BrokenDisks,
     /// What each disk is given at a time.
     pub disk_limits: DiskLimits,
-    /// Where it takes connections. Links are not encrypted yet, so this has to be a loopback address.
+    /// Where it takes connections. What comes there is secured by whoever accepts it.
     pub listen: Option<SocketAddr>,
 }
 
@@ -105,14 +105,6 @@ pub enum ShardError {
         #[source]
         source: io::Error,
     },
-    /// The address can be reached from outside.
-    #[error(
-        "{address} is not a loopback address, and links are not encrypted yet: listen on 127.0.0.1 or ::1"
-    )]
-    NotLoopback {
-        /// Which.
-        address: SocketAddr,
-    },
 }
 
 /// Runs a shard on this thread until `main` ends.
@@ -127,9 +119,6 @@ pub enum ShardError {
 /// When a task panics. A daemon ends then, by its panic hook: memory the kernel writes to must not be freed.
 pub fn run<T>(options: ShardOptions, main: impl AsyncFnOnce(RealShard) -> T) -> Result<T, ShardError> {
     let ShardOptions { name, core, spin, pool, disks, broken_disks, disk_limits, listen } = options;
-    if let Some(address) = listen.filter(|address| !address.ip().is_loopback()) {
-        return Err(ShardError::NotLoopback { address });
-    }
     let placement = core.map_or(Placement::Unbound, Placement::Fixed);
     let executor = LocalExecutorBuilder::new(placement)
         .name(&name)

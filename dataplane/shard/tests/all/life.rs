@@ -51,8 +51,9 @@ fn what_cannot_start_is_named() {
         (said, shard.disks().iter().map(Result::is_ok).collect::<Vec<_>>())
     });
     assert_eq!(found.unwrap(), (true, vec![false, true]));
-    let outside = ShardOptions { listen: Some(([0, 0, 0, 0], 0).into()), ..small() };
-    assert!(matches!(run(outside, async |_| ()), Err(ShardError::NotLoopback { .. })));
+    // An address for documentation, which no host has (RFC 5737).
+    let elsewhere = ShardOptions { listen: Some(([192, 0, 2, 1], 0).into()), ..small() };
+    assert!(matches!(run(elsewhere, async |_| ()), Err(ShardError::Listen { .. })));
     let nowhere = ShardOptions { core: Some(100_000), ..small() };
     assert!(matches!(run(nowhere, async |_| ()), Err(ShardError::Executor { .. })));
 }
