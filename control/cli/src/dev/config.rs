@@ -182,7 +182,9 @@ pub(crate) fn upgrade(region: &Region) -> anyhow::Result<bool> {
 /// From before NovaBulk had TLS: its hosts get certificates for it.
 fn upgrade_certificates(region: &Region) -> anyhow::Result<bool> {
     let mut changed = false;
-    for host in &region.hosts {
+    // One that has no configuration is told so by its start.
+    let laid_out = |host: &&Host| region.config(Place { name: &host.name, program: Program::Novad }).exists();
+    for host in region.hosts.iter().filter(laid_out) {
         changed |= edit_config(region, &host.name, Program::Novad, |config| {
             if config.contains_key("tls") {
                 return Ok(false);

@@ -45,7 +45,7 @@ fn the_devices_of_all_shards_are_told_at_once_and_programs_of_all_shards_are_ser
     assert_eq!(places(&novad), (vec![0, 1, 2], vec![3]));
     assert!(novad.said.contains(&AgentEvent::DevicesTold { mounted: 3, broken: 1 }));
     let log = novad.log();
-    for told in ["edge/0: devices at places [0, 2]", "edge/1: devices at places [1, 3]", "edge/1: io_uring"] {
+    for told in ["one/0: devices at places [0, 2]", "one/1: devices at places [1, 3]", "one/1: io_uring"] {
         assert!(log.contains(told), "{told:?} is not in {log}");
     }
     let mut programs: Vec<_> = (0..4).map(|_| novad.program()).collect();
