@@ -51,8 +51,8 @@ use crate::door::Door;
 use crate::roster::{Found, Roster};
 use crate::switchboard::{FRONT, Switchboard};
 
-/// Least memory of a shard for sealed bytes: some hundred connections on which payload moves.
-const TLS_BYTES_MIN: u64 = 32 << 20;
+/// Least memory of a shard for sealed bytes: 352 connections on which payload moves. What is not used is never touched.
+const TLS_BYTES_MIN: u64 = 64 << 20;
 /// Permission bits of the socket: the user that runs novad.
 const SOCKET_MODE: u32 = 0o600;
 

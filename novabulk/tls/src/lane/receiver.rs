@@ -156,8 +156,9 @@ impl Receiver {
         let here = self.sealed.len();
         let mut stage = self.stage.take().expect("back after every receive");
         if bytes > STAGE_SMALL_BYTES && stage.capacity() < STAGE_BYTES {
-            // Who holds such memory waits for the network only: it comes.
-            let mut larger = shared.memory.take(STAGE_BYTES).await;
+            // A stage is held as long as its connection lives, so one that waits for it might wait for ever.
+            let larger = shared.memory.try_take(STAGE_BYTES);
+            let mut larger = larger.map_err(|_| LaneError::NoResources { errno: NO_MEMORY })?;
             larger[..here].copy_from_slice(&stage[self.sealed.clone()]);
             stage = larger;
         } else {
@@ -177,6 +178,8 @@ impl Receiver {
     }
 }
 
+/// `ENOMEM`.
+const NO_MEMORY: i32 = 12;
 /// `ECONNRESET`.
 const TRUNCATED: i32 = 104;
 

@@ -1,9 +1,11 @@
 //! A secure lane carries bytes as the one below does.
 use futures_lite::future::zip;
-use nova_device::{Lane, LaneError};
-use novabulk_tls::{RECORD_PLAIN_BYTES_MAX, RECORDS_PER_KEY};
+use nova_buf::{HugePages, Pool, PoolOptions};
+use nova_device::mem::World;
+use nova_device::{Lane, LaneError, Shard};
+use novabulk_tls::{RECORD_PLAIN_BYTES_MAX, RECORDS_PER_KEY, Tls, TlsOptions};
 
-use super::ends::{between, body, pattern, room, take};
+use super::ends::{between, body, config, host, pattern, plain, room, take, tls};
 
 #[test]
 fn heads_and_bodies_of_every_size_arrive_whole_and_in_order() {
@@ -121,5 +123,38 @@ fn what_was_given_up_half_way_is_of_no_further_use() {
         assert!(futures_lite::future::poll_once(receiving).await.is_none());
         assert_eq!(take(&shard, &one, 1).await, Err(LaneError::Poisoned));
         drop(two);
+    });
+}
+
+#[test]
+fn a_connection_that_finds_no_memory_ends_and_does_not_wait_for_ever() {
+    let world = World::new(11);
+    let (one, two) = (host(&world, 1), host(&world, 2));
+    let inside = one.clone();
+    world.run(&inside, async move {
+        let dialer = tls(config("one", "ca"), RECORDS_PER_KEY);
+        // The least there is: a handful of stages for payload.
+        let memory = Pool::new(PoolOptions { bytes: 2 << 20, huge: HugePages::Never }).unwrap();
+        let listener = Tls::new(config("two", "ca"), TlsOptions::default(), memory);
+        let (mut held, mut refused) = (Vec::new(), 0);
+        for round in 0..24 {
+            let (dialled, accepted) = plain(&one, &two).await;
+            let ends =
+                zip(dialer.connect(dialled, one.clock()), listener.accept(accepted, two.clock())).await;
+            let (from, to) = (ends.0.unwrap(), ends.1.unwrap());
+            let sent = pattern(round, 20_000);
+            let (_, got) = zip(from.send(b"", Some(body(&one, &sent))), take(&two, &to, 20_000)).await;
+            match got {
+                Ok(got) => {
+                    assert!(got == sent);
+                    held.push((from, to));
+                }
+                Err(error) => {
+                    assert!(matches!(error, LaneError::NoResources { .. }), "{error}");
+                    refused += 1;
+                }
+            }
+        }
+        assert!(held.len() >= 10 && refused > 0, "{} held, {refused} refused", held.len());
     });
 }
