@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bulk;
 use crate::cluster;
 use crate::dev;
 use crate::fs;
@@ -74,6 +75,14 @@ pub(crate) enum Command {
                       nova mount --background --log nova.log /mnt/nova && ls /mnt/nova; umount /mnt/nova"
     )]
     Mount(mount::MountArguments),
+    /// Copy files and folders between hosts that need no region: serve, copy, doctor.
+    #[command(
+        disable_help_flag = true,
+        after_help = "Examples:\n  \
+                      nova bulk serve --root /srv/data\n  \
+                      nova bulk copy ~/photos 127.0.0.1:9470/"
+    )]
+    Bulk(bulk::Bulk),
     /// The cluster as its controllers see it.
     #[command(subcommand)]
     Cluster(cluster::Command),

@@ -8,7 +8,7 @@ use crate::workspace::Crate;
 const RULE: &str = "crate direction";
 
 /// What the code of the crate in a folder may use; dev-dependencies follow [`may_test_with`].
-const MAY_USE: [(&str, &[&str]); 36] = [
+const MAY_USE: [(&str, &[&str]); 39] = [
     ("dataplane/units", &[]),
     ("dataplane/buf", &["nova-units"]),
     ("dataplane/device", &["nova-units", "nova-buf"]),
@@ -50,6 +50,12 @@ const MAY_USE: [(&str, &[&str]); 36] = [
     ("novabulk/frame", &["nova-units"]),
     ("novabulk/transfer", &["nova-units", "novabulk-frame"]),
     ("novabulk/link", &["nova-units", "nova-buf", "nova-device", "novabulk-frame", "novabulk-transfer"]),
+    ("novabulk/files", &[]),
+    (
+        "novabulk/copy",
+        &["nova-units", "nova-buf", "nova-device", "nova-shard", "novabulk-files", "novabulk-link"],
+    ),
+    ("novabulk/tool", &["nova-buf", "nova-device", "nova-shard", "novabulk-copy"]),
     ("control/fleet", &["nova-units"]),
     ("control/groups", &["nova-units"]),
     ("control/keys", &["nova-units"]),
