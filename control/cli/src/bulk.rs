@@ -70,6 +70,9 @@ mod tests {
             ["--json", "copy", "--delete", "a", "h:1/b"]
         );
         assert_eq!(handed_over("nova bulk --help"), ["--help"]);
-        assert_eq!(handed_over("nova bulk copy --progress never a b"), ["copy", "--progress", "never", "a", "b"]);
+        assert_eq!(
+            handed_over("nova bulk copy --progress never a b"),
+            ["copy", "--progress", "never", "a", "b"]
+        );
     }
 }

@@ -46,7 +46,13 @@ impl Door {
         let local = LocalIdentity { node: NodeId(shard.random()), boot: BootId(shard.random()) };
         let link = Link::new(shard.clone(), local, options);
         link.set_peers(BTreeMap::from([(SERVER, PeerAddr(address))]));
-        End::There(Remote { link, node: SERVER, address, shard: shard.clone(), heard_at: Rc::new(Cell::new(None)) })
+        End::There(Remote {
+            link,
+            node: SERVER,
+            address,
+            shard: shard.clone(),
+            heard_at: Rc::new(Cell::new(None)),
+        })
     }
 
     fn link(shard: &RealShard) -> Link<RealShard> {

@@ -121,7 +121,8 @@ impl Copy<'_> {
         if let [Source { name, content: false }] = job.sources.as_slice()
             && !job.into
         {
-            job.into = self.is_folder(self.source, name).await? || self.is_folder(self.target, &job.target).await?;
+            job.into =
+                self.is_folder(self.source, name).await? || self.is_folder(self.target, &job.target).await?;
         } else {
             job.into = true;
         }
@@ -140,12 +141,19 @@ impl Copy<'_> {
 
     /// Makes the folders that lead to where the copy goes.
     async fn make_target(&self, job: &Job) -> Result<(), CopyError> {
-        let mut folder = if job.into { Some(job.target.clone()) } else { job.target.split().map(|(above, _)| above) };
+        let mut folder =
+            if job.into { Some(job.target.clone()) } else { job.target.split().map(|(above, _)| above) };
         let mut entries = Vec::new();
         while let Some(name) = folder.filter(|name| !name.is_root()) {
             folder = name.split().map(|(above, _)| above);
             let identity = Identity::default();
-            entries.push(Entry { name, mode: FOLDER_MODE, identity, xattrs: Vec::new(), kind: Kind::Directory });
+            entries.push(Entry {
+                name,
+                mode: FOLDER_MODE,
+                identity,
+                xattrs: Vec::new(),
+                kind: Kind::Directory,
+            });
         }
         entries.reverse();
         if entries.is_empty() {
@@ -169,11 +177,8 @@ impl Copy<'_> {
         while begin < items.len() {
             let end = walk::page_end(items, begin);
             let entries = items[begin..end].iter().map(Item::at_target).collect();
-            let offer = Request::Offer {
-                entries,
-                checksum: self.orders.checksum,
-                dry_run: self.orders.dry_run,
-            };
+            let offer =
+                Request::Offer { entries, checksum: self.orders.checksum, dry_run: self.orders.dry_run };
             let answered = self.target.ask(offer, None).await?;
             let Reply::Offered { verdicts } = answered.reply else {
                 return Err(self.target.wrong("an offer is answered with something else"));

@@ -63,11 +63,7 @@ pub(crate) struct Answered {
 
 impl End {
     /// Asks until there is an answer; failures of the host are errors.
-    pub(crate) async fn ask(
-        &self,
-        request: Request,
-        body: Option<SharedBuf>,
-    ) -> Result<Answered, CopyError> {
+    pub(crate) async fn ask(&self, request: Request, body: Option<SharedBuf>) -> Result<Answered, CopyError> {
         match self {
             Self::Here(host) => ask_here(host, request, body).await,
             Self::There(remote) => remote.ask(&request, body).await,
@@ -91,11 +87,7 @@ fn checked(answered: Answered) -> Result<Answered, CopyError> {
     }
 }
 
-async fn ask_here(
-    host: &Rc<Host>,
-    request: Request,
-    body: Option<SharedBuf>,
-) -> Result<Answered, CopyError> {
+async fn ask_here(host: &Rc<Host>, request: Request, body: Option<SharedBuf>) -> Result<Answered, CopyError> {
     let clock = host.shard().clock();
     let begun = clock.now();
     loop {

@@ -65,10 +65,8 @@ fn set(patterns: &[String]) -> Result<GlobSet, CopyError> {
         let glob = GlobBuilder::new(&anywhere).literal_separator(true).build().map_err(failed)?;
         set.add(glob);
     }
-    set.build().map_err(|error| CopyError::Pattern {
-        pattern: patterns.join(" "),
-        why: error.kind().to_string(),
-    })
+    set.build()
+        .map_err(|error| CopyError::Pattern { pattern: patterns.join(" "), why: error.kind().to_string() })
 }
 
 #[cfg(test)]

@@ -99,8 +99,7 @@ pub(crate) fn identity_of(file: impl AsFd) -> Result<Identity, Errno> {
 }
 
 pub(crate) fn identity(stat: &Statx) -> Identity {
-    let moment =
-        |time: &rustix::fs::StatxTimestamp| Moment { seconds: time.tv_sec, nanos: time.tv_nsec };
+    let moment = |time: &rustix::fs::StatxTimestamp| Moment { seconds: time.tv_sec, nanos: time.tv_nsec };
     Identity {
         bytes: stat.stx_size,
         modified: moment(&stat.stx_mtime),
@@ -116,12 +115,7 @@ pub(crate) fn file_type(stat: &Statx) -> FileType {
 }
 
 /// The entry that `stat` was told of.
-pub(crate) fn entry_of(
-    folder: &OwnedFd,
-    last: &OsStr,
-    name: Name,
-    stat: &Statx,
-) -> Result<Entry, Trouble> {
+pub(crate) fn entry_of(folder: &OwnedFd, last: &OsStr, name: Name, stat: &Statx) -> Result<Entry, Trouble> {
     let mut identity = identity(stat);
     let kind = match file_type(stat) {
         FileType::RegularFile => {

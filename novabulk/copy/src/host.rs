@@ -147,7 +147,10 @@ impl Host {
         watch: &Stopwatch,
     ) -> Result<(Reply, Option<SharedBuf>), Trouble> {
         if self.options.read_only && request.changes() {
-            return Err(Trouble::new(Fault::Denied, "this host only lends its files: it is served --read-only"));
+            return Err(Trouble::new(
+                Fault::Denied,
+                "this host only lends its files: it is served --read-only",
+            ));
         }
         let reply = match request {
             Request::List { folder, after } => self.list(folder, after, watch).await,
@@ -161,7 +164,9 @@ impl Host {
             }
             Request::Open { entry } => self.open(entry, watch).await,
             Request::Held { name, from } => self.held(&name, from),
-            Request::Write { name, block, digest } => self.write(&name, block, digest, body, watch).await,
+            Request::Write { name, source, block, digest } => {
+                self.write(&name, source, block, digest, body, watch).await
+            }
             Request::WritePack { packs } => self.write_pack(packs, body, watch).await,
             Request::Publish { name, blocks, root } => self.publish(name, blocks, root, watch).await,
             Request::Abandon { name } => self.abandon(name, watch).await,

@@ -54,8 +54,10 @@ async fn asked(host: &Rc<Host>, request: Request, body: Option<&[u8]>) -> Result
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -65,7 +67,11 @@ fn blocks_past_the_end_of_another_length_or_digest_are_not_taken() {
     let folder = tempfile::tempdir().unwrap();
     on_a_shard(async |shard| {
         let host = host_of(&shard, folder.path(), HostOptions::default());
-        let write = |block, bytes: &[u8]| Request::Write { name: name("a"), block, digest: Digest::of(bytes) };
+        let source = file("a", 5).identity.tag();
+        let write = |block, bytes: &[u8]| {
+            let digest = Digest::of(bytes);
+            Request::Write { name: name("a"), source, block, digest }
+        };
         assert_eq!(asked(&host, write(0, b"x"), Some(b"x")).await, Err(Fault::NotOpen));
         asked(&host, Request::Open { entry: file("a", 5) }, None).await.unwrap();
         for (block, bytes) in [(1, b"x".as_slice()), (u32::MAX, b"x"), (0, b"four"), (0, b"sixsix")] {
@@ -73,11 +79,22 @@ fn blocks_past_the_end_of_another_length_or_digest_are_not_taken() {
         }
         assert_eq!(asked(&host, write(0, b"other"), Some(b"bytes")).await, Err(Fault::Corrupt));
         assert_eq!(asked(&host, write(0, b"bytes"), None).await, Err(Fault::Invalid));
+        let late =
+            Request::Write { name: name("a"), source: source + 1, block: 0, digest: Digest::of(b"bytes") };
+        assert_eq!(
+            asked(&host, late, Some(b"bytes")).await,
+            Err(Fault::NotOpen),
+            "of what the file was before"
+        );
         let publish = |blocks, root| Request::Publish { name: name("a"), blocks, root };
         let root = root_of(5, [(0, Digest::of(b"bytes"))]);
         assert_eq!(asked(&host, publish(1, root), None).await, Err(Fault::Missing));
         assert_eq!(asked(&host, write(0, b"bytes"), Some(b"bytes")).await, Ok(Reply::Done));
-        assert_eq!(asked(&host, write(0, b"bytes"), Some(b"bytes")).await, Ok(Reply::Done), "a repeat is fine");
+        assert_eq!(
+            asked(&host, write(0, b"bytes"), Some(b"bytes")).await,
+            Ok(Reply::Done),
+            "a repeat is fine"
+        );
         assert!(!folder.path().join("a").exists(), "a file has its name when it is whole");
         assert_eq!(asked(&host, publish(1, root), None).await, Ok(Reply::Done));
         assert_eq!(asked(&host, publish(1, root), None).await, Err(Fault::NotOpen));
@@ -94,7 +111,12 @@ fn a_file_with_another_root_is_thrown_away() {
     on_a_shard(async |shard| {
         let host = host_of(&shard, folder.path(), HostOptions::default());
         asked(&host, Request::Open { entry: file("a", 1) }, None).await.unwrap();
-        let write = Request::Write { name: name("a"), block: 0, digest: Digest::of(b"x") };
+        let write = Request::Write {
+            name: name("a"),
+            source: file("a", 1).identity.tag(),
+            block: 0,
+            digest: Digest::of(b"x"),
+        };
         asked(&host, write, Some(b"x")).await.unwrap();
         let publish = Request::Publish { name: name("a"), blocks: 1, root: Digest::default() };
         assert_eq!(asked(&host, publish, None).await, Err(Fault::Corrupt));
@@ -114,9 +136,8 @@ fn names_of_temporary_files_long_files_and_packs_of_another_length_are_refused()
         let offer = Request::Offer { entries: vec![part, file("a", 11)], checksum: false, dry_run: false };
         let Ok(Reply::Offered { verdicts }) = asked(&host, offer, None).await else { panic!("verdicts") };
         assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Refused { .. })), "{verdicts:?}");
-        let pack = || Request::WritePack {
-            packs: vec![Pack { entry: file("a", 3), digest: Digest::of(b"abc") }],
-        };
+        let pack =
+            || Request::WritePack { packs: vec![Pack { entry: file("a", 3), digest: Digest::of(b"abc") }] };
         assert_eq!(asked(&host, pack(), Some(b"abcd")).await, Err(Fault::Invalid));
         assert_eq!(asked(&host, pack(), None).await, Err(Fault::Invalid));
         let Ok(Reply::Each { failed }) = asked(&host, pack(), Some(b"abd")).await else { panic!("failures") };
@@ -164,7 +185,12 @@ fn what_was_flushed_is_there_for_the_next_host_and_a_torn_ledger_costs_its_end()
         let host = host_of(&shard, folder.path(), HostOptions::default());
         asked(&host, Request::Open { entry: entry.clone() }, None).await.unwrap();
         for index in [2, 0] {
-            let write = Request::Write { name: name("a"), block: index, digest: Digest::of(&block) };
+            let write = Request::Write {
+                name: name("a"),
+                source: entry.identity.tag(),
+                block: index,
+                digest: Digest::of(&block),
+            };
             asked(&host, write, Some(&block)).await.unwrap();
         }
         host.flush_all().await;
@@ -257,7 +283,7 @@ fn a_block_that_arrives_damaged_is_asked_for_again_alone() {
         }
     });
     assert!(done.is_ok() && failures.is_empty(), "{done:?} {failures:?}");
-    assert_eq!((counts.repaired, counts.files, counts.bytes_sent), (2, 1, 2 << 20));
+    assert_eq!((counts.repaired, counts.files, counts.bytes), (2, 1, 2 << 20));
     assert_eq!(there, ["f"]);
 }
 

@@ -36,6 +36,9 @@ impl Trouble {
                 "a symbolic link is in the way, and none is followed: remove it, or name the folder it leads to"
                     .to_owned()
             }
+            Errno::NOTDIR => "a file or a symbolic link is in the way, and no link is followed: remove it, or name the \
+                              folder it leads to"
+                .to_owned(),
             Errno::NOSPC | Errno::DQUOT => "no room on the device: free some".to_owned(),
             error => io::Error::from(error).to_string(),
         };
@@ -87,7 +90,7 @@ pub enum CopyError {
         why: String,
     },
     /// A host will not, or cannot.
-    #[error("{0}")]
+    #[error(transparent)]
     Host(#[from] Trouble),
     /// A host answers what it was not asked.
     #[error("{address} does not keep to the protocol: {what}")]

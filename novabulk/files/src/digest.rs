@@ -13,11 +13,17 @@ impl Digest {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
+    /// The first 64 bits.
+    #[must_use]
+    pub const fn first(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// The first 64 bits in hexadecimal digits.
     #[must_use]
     pub fn short(&self) -> String {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        format!("{:016x}", u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+        format!("{:016x}", self.first())
     }
 }
 
@@ -57,7 +63,9 @@ mod tests {
         );
         let [a, b] = [Digest::of(b"a"), Digest::of(b"b")];
         let root = root_of(2, [(0, a), (1, b)]);
-        for other in [root_of(2, [(0, b), (1, a)]), root_of(3, [(0, a), (1, b)]), root_of(2, [(0, a), (2, b)])] {
+        for other in
+            [root_of(2, [(0, b), (1, a)]), root_of(3, [(0, a), (1, b)]), root_of(2, [(0, a), (2, b)])]
+        {
             assert_ne!(root, other);
         }
     }

@@ -1,7 +1,7 @@
 //! A file, directory or symbolic link of a tree.
 
 use crate::{
-    FILE_BYTES_MAX, MessageError, NAME_BYTES_MAX, Name, SMALL_BYTES_MAX, XATTR_BYTES_MAX,
+    Digest, FILE_BYTES_MAX, MessageError, NAME_BYTES_MAX, Name, SMALL_BYTES_MAX, XATTR_BYTES_MAX,
     wire::{Reader, Writer},
 };
 
@@ -170,6 +170,12 @@ fn link_target(bytes: &[u8]) -> Result<Vec<u8>, MessageError> {
 }
 
 impl Identity {
+    /// 64 bits of its digest: blocks that were read from what a file was before do not get into what it is now.
+    #[must_use]
+    pub fn tag(&self) -> u64 {
+        Digest::of(&self.encoded()).first()
+    }
+
     /// Its bytes on the wire.
     pub(crate) fn encoded(&self) -> Vec<u8> {
         let mut writer = Writer(Vec::with_capacity(48));

@@ -35,7 +35,7 @@ pub use entry::{Entry, Identity, Kind, Moment, Xattr};
 pub use error::{Fault, MessageError, NameError};
 pub use ledger::{LEDGER_HEADER_BYTES, LEDGER_RECORD_BYTES, LedgerError, Record, Replayed, header, replay};
 pub use name::{Name, PART_PREFIX, part_name, part_prefix};
-pub use plan::{Acked, Extent, OPEN_FILES_MAX, Plan, SENT_TWICE_AFTER, Work};
+pub use plan::{Acked, Extent, OPEN_FILES_MAX, Plan, Reopened, SENT_TWICE_AFTER, Work};
 pub use reply::{Packed, Relayed, Reply, Verdict};
 pub use request::{Orders, Pack, PackFile, Request};
 

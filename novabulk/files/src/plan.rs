@@ -8,11 +8,13 @@ use crate::{BLOCK_BYTES, Digest, Entry, HEAD_BYTES_MAX, root_of};
 /// Files of which blocks are under way at the same time.
 pub const OPEN_FILES_MAX: usize = 8;
 /// A block without an answer for this long is sent a second time when there is nothing else to do.
-pub const SENT_TWICE_AFTER: Duration = Duration::from_secs(2);
+pub const SENT_TWICE_AFTER: Duration = Duration::from_secs(5);
 /// A file that cannot be had as it was is looked at again this often.
 const ATTEMPTS_MAX: u8 = 3;
 /// A block that arrives other than it left is read and sent again this often.
 const REPAIRS_MAX: u8 = 3;
+/// A file is opened again this often; two copies to one name would otherwise take it from each other for ever.
+const REOPENS_MAX: u8 = 32;
 /// What an entry takes of a head beside what it says: a digest in a pack, a failure in the answer.
 const PACK_FILE_BYTES: usize = 40;
 
@@ -40,6 +42,17 @@ pub enum Work {
     Done,
 }
 
+/// What becomes of a file that the receiver does not know any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reopened {
+    /// It is opened again.
+    Again,
+    /// Another worker has seen to that.
+    Late,
+    /// That was done too often: something is wrong there, and nothing more is done for the file.
+    TooOften,
+}
+
 /// What an acknowledged block means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acked {
@@ -53,7 +66,8 @@ pub enum Acked {
 
 #[derive(Clone, Copy, Debug)]
 struct Flight {
-    since: Duration,
+    /// When it left; nothing while it waits for its turn at the rate that is kept.
+    since: Option<Duration>,
     copies: u8,
 }
 
@@ -82,6 +96,7 @@ pub struct Plan {
     sending: BTreeMap<usize, Option<Sending>>,
     order: Vec<usize>,
     attempts: BTreeMap<usize, u8>,
+    reopened: BTreeMap<usize, u8>,
     packs_under_way: usize,
 }
 
@@ -99,6 +114,7 @@ impl Plan {
             sending: BTreeMap::new(),
             order: Vec::new(),
             attempts: BTreeMap::new(),
+            reopened: BTreeMap::new(),
             packs_under_way: 0,
         }
     }
@@ -108,7 +124,7 @@ impl Plan {
         for &file in &self.order {
             let Some(Some(sending)) = self.sending.get_mut(&file) else { continue };
             if let Some(block) = sending.waiting.pop_front() {
-                sending.under_way.insert(block, Flight { since: now, copies: 1 });
+                sending.under_way.insert(block, Flight { since: None, copies: 1 });
                 return Work::Block(Extent { file, block });
             }
         }
@@ -132,16 +148,20 @@ impl Plan {
         let flights = self.sending.iter_mut().filter_map(|(file, sending)| Some((*file, sending.as_mut()?)));
         let oldest = flights
             .flat_map(|(file, sending)| {
-                sending.under_way.iter_mut().map(move |(block, flight)| (Extent { file, block: *block }, flight))
+                sending
+                    .under_way
+                    .iter_mut()
+                    .map(move |(block, flight)| (Extent { file, block: *block }, flight))
             })
             .filter(|(_, flight)| flight.copies == 1)
-            .min_by_key(|(extent, flight)| (flight.since, *extent));
+            .filter_map(|(extent, flight)| Some((flight.since? + SENT_TWICE_AFTER, extent, flight)))
+            .min_by_key(|(due, extent, _)| (*due, *extent));
         match oldest {
-            Some((extent, flight)) if flight.since + SENT_TWICE_AFTER <= now => {
+            Some((due, extent, flight)) if due <= now => {
                 flight.copies += 1;
                 Work::Block(extent)
             }
-            Some((_, flight)) => Work::Wait(flight.since + SENT_TWICE_AFTER - now),
+            Some((due, ..)) => Work::Wait(due - now),
             None if nothing_left => Work::Done,
             None => Work::Wait(SENT_TWICE_AFTER),
         }
@@ -157,6 +177,15 @@ impl Plan {
             *place = Some(sending);
         }
         complete
+    }
+
+    /// The block leaves now.
+    pub fn departs(&mut self, extent: Extent, now: Duration) {
+        let sending = self.sending.get_mut(&extent.file).and_then(Option::as_mut);
+        let flight = sending.and_then(|sending| sending.under_way.get_mut(&extent.block));
+        if let Some(flight) = flight {
+            flight.since.get_or_insert(now);
+        }
     }
 
     /// The block has come.
@@ -187,19 +216,25 @@ impl Plan {
     /// When the file is not open.
     #[must_use]
     pub fn root(&self, file: usize) -> (u32, Digest) {
-        let sending = self.sending.get(&file).and_then(Option::as_ref).expect("a file that is published is open");
+        let sending =
+            self.sending.get(&file).and_then(Option::as_ref).expect("a file that is published is open");
         let count = u32::try_from(sending.come.len()).expect("a file has at most 2^30 blocks");
         (count, root_of(sending.bytes, sending.come.iter().map(|(block, digest)| (*block, *digest))))
     }
 
     /// The receiver has to be asked anew what it holds of the file: it started again.
-    pub fn reopen(&mut self, file: usize) -> bool {
+    pub fn reopen(&mut self, file: usize) -> Reopened {
         if !self.sending.get(&file).is_some_and(Option::is_some) {
-            return false;
+            return Reopened::Late;
         }
         self.end(file);
+        let reopened = self.reopened.entry(file).or_default();
+        *reopened += 1;
+        if *reopened > REOPENS_MAX {
+            return Reopened::TooOften;
+        }
         self.large.push_front(file);
-        true
+        Reopened::Again
     }
 
     /// The file at the source is not what it was. Tells whether to look at it again: not more than three times.
@@ -249,7 +284,9 @@ fn packs_of(entries: &[Entry], small: &[usize]) -> VecDeque<Vec<usize>> {
         let bytes = entries[file].bytes();
         // Half of a head: names of the target may be longer than those of the source.
         let head_bytes = entries[file].head_bytes() + PACK_FILE_BYTES;
-        if !pack.is_empty() && (body + bytes > u64::from(BLOCK_BYTES) || head + head_bytes > HEAD_BYTES_MAX / 2) {
+        if !pack.is_empty()
+            && (body + bytes > u64::from(BLOCK_BYTES) || head + head_bytes > HEAD_BYTES_MAX / 2)
+        {
             packs.push_back(core::mem::take(&mut pack));
             (body, head) = (0, 0);
         }
@@ -322,9 +359,13 @@ mod tests {
         let mut plan = Plan::new(&entries, &[0]);
         plan.next(T0);
         plan.opened(0, 2 << 20, vec![0, 1], vec![]);
-        assert_eq!([plan.next(T0), plan.next(T0 + Duration::from_secs(1))], [block(0, 0), block(0, 1)]);
-        assert_eq!(plan.next(T0 + Duration::from_secs(1)), Work::Wait(Duration::from_secs(1)));
+        let second = T0 + Duration::from_secs(1);
+        assert_eq!([plan.next(T0), plan.next(second)], [block(0, 0), block(0, 1)]);
         let late = T0 + Duration::from_secs(9);
+        assert_eq!(plan.next(late), Work::Wait(SENT_TWICE_AFTER), "what has not left is not late");
+        plan.departs(Extent { file: 0, block: 0 }, T0);
+        plan.departs(Extent { file: 0, block: 1 }, second);
+        assert_eq!(plan.next(second), Work::Wait(SENT_TWICE_AFTER - Duration::from_secs(1)));
         assert_eq!([plan.next(late), plan.next(late)], [block(0, 0), block(0, 1)]);
         assert_eq!(plan.next(late), Work::Wait(SENT_TWICE_AFTER));
     }
@@ -367,9 +408,9 @@ mod tests {
         let entries = [file(1 << 20)];
         let mut plan = Plan::new(&entries, &[0]);
         plan.next(T0);
-        assert!(!plan.reopen(0), "it is being opened");
+        assert_eq!(plan.reopen(0), Reopened::Late, "it is being opened");
         plan.opened(0, 1 << 20, vec![0], vec![]);
-        assert!(plan.reopen(0));
+        assert_eq!(plan.reopen(0), Reopened::Again);
         assert_eq!(plan.next(T0), Work::Open(0));
         assert!(plan.opened(0, 1 << 20, vec![0], vec![(0, Digest::default())]), "all of it was held");
     }

@@ -327,8 +327,8 @@ fn failure(into: &mut Writer, fault: Fault, text: &str) {
 }
 
 fn reason(number: u8, from: &mut Reader<'_>) -> Result<(Fault, String), MessageError> {
-    let fault = Fault::from_number(number)
-        .ok_or(MessageError::Value { field: "fault", value: number.into() })?;
+    let fault =
+        Fault::from_number(number).ok_or(MessageError::Value { field: "fault", value: number.into() })?;
     Ok((fault, from.text()?))
 }
 

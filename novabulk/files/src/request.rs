@@ -130,6 +130,8 @@ pub enum Request {
     Write {
         /// Which file.
         name: Name,
+        /// Of the source it was read from: [`Identity::tag`].
+        source: u64,
         /// Which block.
         block: u32,
         /// Of the body.
@@ -240,8 +242,9 @@ impl Request {
                 w = named(kind::HELD, name);
                 w.word(*from);
             }
-            Self::Write { name, block, digest } => {
+            Self::Write { name, source, block, digest } => {
                 w = named(kind::WRITE, name);
+                w.long(*source);
                 w.word(*block);
                 w.digest(digest);
             }
@@ -313,7 +316,9 @@ impl Request {
             }
             kind::OPEN => Self::Open { entry: Entry::decode(&mut r)? },
             kind::HELD => Self::Held { name: r.name()?, from: r.word()? },
-            kind::WRITE => Self::Write { name: r.name()?, block: r.word()?, digest: r.digest()? },
+            kind::WRITE => {
+                Self::Write { name: r.name()?, source: r.long()?, block: r.word()?, digest: r.digest()? }
+            }
             kind::WRITE_PACK => {
                 let packs = r.list(|r| Ok(Pack { entry: Entry::decode(r)?, digest: r.digest()? }))?;
                 Self::write_pack(packs)?

@@ -180,9 +180,7 @@ fn sources_of(texts: &[String]) -> anyhow::Result<(Side, Vec<Source>)> {
     for text in texts {
         let (at, source) = match place::parse(text)? {
             Place::Here(path) => (None, local_source(text, &path)?),
-            Place::There { address, name, is_folder } => {
-                (Some(address), Source { name, content: is_folder })
-            }
+            Place::There { address, name, is_folder } => (Some(address), Source { name, content: is_folder }),
         };
         if *side.get_or_insert(at) != at {
             return Err(Stop::usage("all sources of one copy are at the same host: run a copy for each"));

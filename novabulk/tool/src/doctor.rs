@@ -43,7 +43,8 @@ impl View {
     fn text(&self) -> String {
         let line = |finding: &Finding| {
             let mark = if finding.good { "ok    " } else { "change" };
-            let advice = finding.advice.as_ref().map(|text| format!("\n          {text}")).unwrap_or_default();
+            let advice =
+                finding.advice.as_ref().map(|text| format!("\n          {text}")).unwrap_or_default();
             format!("{mark}  {}: {}{advice}\n", finding.what, finding.value)
         };
         self.findings.iter().map(line).collect()
@@ -115,7 +116,8 @@ fn interfaces(net: &Path) -> Vec<Finding> {
 
 /// The frame size of a card that is up, with its speed where it tells one.
 fn interface(net: &Path, name: &str) -> Option<Finding> {
-    let read = |key: &str| fs::read_to_string(net.join(name).join(key)).ok().map(|text| text.trim().to_owned());
+    let read =
+        |key: &str| fs::read_to_string(net.join(name).join(key)).ok().map(|text| text.trim().to_owned());
     if name == "lo" || read("operstate")? != "up" {
         return None;
     }

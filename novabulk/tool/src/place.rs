@@ -41,9 +41,8 @@ pub(crate) fn parse(text: &str) -> anyhow::Result<Place> {
     if !marked && !matches!(port, Some(Ok(_))) {
         return Ok(Place::Here(PathBuf::from(text)));
     }
-    let unknown = |why: String| {
-        Stop::new(Kind::NotFound, format!("{host} is no address: {why}; give HOST:PORT/path"))
-    };
+    let unknown =
+        |why: String| Stop::new(Kind::NotFound, format!("{host} is no address: {why}; give HOST:PORT/path"));
     let mut addresses = host.to_socket_addrs().map_err(|error| unknown(error.to_string()))?;
     let address = addresses.next().ok_or_else(|| unknown("the name has none".to_owned()))?;
     let trimmed = path.trim_matches('/');

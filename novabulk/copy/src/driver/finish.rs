@@ -68,12 +68,7 @@ impl Copy<'_> {
     }
 
     /// Removes from directories that were copied what the source does not have; nothing when anything failed.
-    pub(super) async fn delete(
-        &self,
-        job: &Job,
-        items: &[Item],
-        links: &[Further],
-    ) -> Result<(), CopyError> {
+    pub(super) async fn delete(&self, job: &Job, items: &[Item], links: &[Further]) -> Result<(), CopyError> {
         if self.tally.counts().failed > 0 {
             self.tally.fail("nothing was removed, because not everything was copied");
             return Ok(());

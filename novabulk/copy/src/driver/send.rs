@@ -9,8 +9,8 @@ use nova_buf::SharedBuf;
 use nova_device::sync::{Notify, join_all};
 use nova_device::{Clock as _, Shard as _};
 use novabulk_files::{
-    Acked, BLOCK_BYTES, Bucket, Digest, Entry, Extent, Fault, Kind, Pack, PackFile, Packed, Plan, Reply,
-    Request, Work, block_count, block_range,
+    Acked, BLOCK_BYTES, Bucket, Digest, Entry, Extent, Fault, Kind, Pack, PackFile, Packed, Plan, Reopened,
+    Reply, Request, Work, block_count, block_range,
 };
 
 use super::{Copy, Item};
@@ -129,7 +129,9 @@ impl Bench<'_> {
                 return Err(target.wrong("the blocks that it holds are out of order"));
             }
             held.extend(blocks);
-            let Some(from) = next.filter(|next| held.last().is_some_and(|last| last.0 < *next)) else { break };
+            let Some(from) = next.filter(|next| held.last().is_some_and(|last| last.0 < *next)) else {
+                break;
+            };
             answered = target.ask(Request::Held { name: item.target.clone(), from }, None).await?;
         }
         let blocks = match item.entry.kind {
@@ -169,11 +171,19 @@ impl Bench<'_> {
 
     async fn block(&self, extent: Extent) -> Result<(), CopyError> {
         let item = self.item(extent.file);
-        match self.move_block(extent, &item).await {
+        let moved = self.move_block(extent, &item).await;
+        if self.is_stale(extent.file, &item) {
+            return moved.map(drop).or_else(|error| match error {
+                CopyError::Host(_) => Ok(()),
+                error => Err(error),
+            });
+        }
+        match moved {
             Ok(digest) => {
                 let acked = self.plan.borrow_mut().acked(extent, digest);
                 if acked != Acked::Duplicate {
-                    let (_, bytes) = block_range(item.entry.bytes(), extent.block).expect("a block of the file");
+                    let (_, bytes) =
+                        block_range(item.entry.bytes(), extent.block).expect("a block of the file");
                     self.count(extent.file, bytes.into());
                 }
                 if acked == Acked::Complete { self.publish(extent.file).await } else { Ok(()) }
@@ -189,6 +199,8 @@ impl Bench<'_> {
 
     async fn move_block(&self, extent: Extent, item: &Item) -> Result<Digest, CopyError> {
         let (offset, bytes) = block_range(item.entry.bytes(), extent.block).expect("a block of the file");
+        self.keep_rate(bytes.into()).await;
+        self.plan.borrow_mut().departs(extent, self.copy.shard.clock().now());
         let read = Request::Read { file: pack_file(item), offset, bytes };
         let answered = self.read(read).await?;
         let (Reply::Read { digest }, Some(body)) = (answered.reply, answered.body) else {
@@ -198,7 +210,8 @@ impl Bench<'_> {
         if body.len() as u64 != u64::from(bytes) || Digest::of(&body) != digest {
             return Err(Trouble::new(Fault::Corrupt, format!("{} arrives damaged", item.entry.name)).into());
         }
-        let write = Request::Write { name: item.target.clone(), block: extent.block, digest };
+        let source = item.entry.identity.tag();
+        let write = Request::Write { name: item.target.clone(), source, block: extent.block, digest };
         self.write(write, Some(body)).await?;
         Ok(digest)
     }
@@ -222,6 +235,7 @@ impl Bench<'_> {
 
     async fn move_pack(&self, files: &[usize]) -> Result<(), CopyError> {
         let items: Vec<Item> = files.iter().map(|&file| self.item(file)).collect();
+        self.keep_rate(items.iter().map(|item| item.entry.bytes()).sum()).await;
         let answered = self.read(Request::ReadPack { files: items.iter().map(pack_file).collect() }).await?;
         let Reply::Packed { files: packed } = answered.reply else {
             return Err(self.copy.source.wrong("a read of many is answered with something else"));
@@ -267,7 +281,12 @@ impl Bench<'_> {
         let stat = self.copy.source.ask(Request::Stat { name: item.entry.name.clone() }, None).await;
         let same = match stat {
             Ok(Answered { reply: Reply::Status { entry }, .. }) => entry.identity == item.entry.identity,
-            Ok(_) => return Err(self.copy.source.wrong("a question for an entry is answered with something else")),
+            Ok(_) => {
+                return Err(self
+                    .copy
+                    .source
+                    .wrong("a question for an entry is answered with something else"));
+            }
             Err(error) => return self.fail(file, error).await,
         };
         if !same {
@@ -295,9 +314,11 @@ impl Bench<'_> {
         match trouble.fault {
             Fault::NotOpen | Fault::Missing => {
                 // The target started anew. Whatever it holds is asked for again, and counted again.
-                let again = self.plan.borrow_mut().reopen(file);
-                if again {
-                    self.uncount(file);
+                let reopened = self.plan.borrow_mut().reopen(file);
+                match reopened {
+                    Reopened::Again => self.uncount(file),
+                    Reopened::Late => {}
+                    Reopened::TooOften => self.copy.tally.fail(trouble.text),
                 }
                 Ok(())
             }
@@ -352,6 +373,11 @@ impl Bench<'_> {
         }
     }
 
+    /// Whether the file was looked at again since, and is another one now.
+    fn is_stale(&self, file: usize, item: &Item) -> bool {
+        self.items.borrow()[file].entry.identity != item.entry.identity
+    }
+
     /// So many bytes of a file are there.
     fn count(&self, file: usize, bytes: u64) {
         *self.counted.borrow_mut().entry(file).or_default() += bytes;
@@ -365,8 +391,6 @@ impl Bench<'_> {
     }
 
     async fn read(&self, request: Request) -> Result<Answered, CopyError> {
-        let bytes = u64::from(request.reply_bytes_max());
-        self.keep_rate(bytes).await;
         let begun = self.copy.shard.clock().now();
         let answered = self.copy.source.ask(request, None).await?;
         let (total, disk) = (self.copy.shard.clock().now() - begun, answered.disk);

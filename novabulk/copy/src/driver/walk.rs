@@ -98,11 +98,7 @@ impl Copy<'_> {
     }
 
     /// What is in a folder of an end: direct children only, each once, whatever the end says.
-    pub(super) async fn list_of(
-        &self,
-        end: &crate::End,
-        folder: &Name,
-    ) -> Result<Vec<Entry>, CopyError> {
+    pub(super) async fn list_of(&self, end: &crate::End, folder: &Name) -> Result<Vec<Entry>, CopyError> {
         let (mut all, mut after): (Vec<Entry>, Vec<u8>) = (Vec::new(), Vec::new());
         loop {
             let list = Request::List { folder: folder.clone(), after: after.clone() };

@@ -79,7 +79,8 @@ impl Opened {
 
     /// Takes over what the ledger says; nothing when it and the file do not fit each other.
     fn recall(&mut self, entry: &Entry) -> Result<bool, Trouble> {
-        let trouble = |error: &std::io::Error| Trouble::io(error, format!("read the ledger of {}", entry.name));
+        let trouble =
+            |error: &std::io::Error| Trouble::io(error, format!("read the ledger of {}", entry.name));
         let bytes = identity_of(&self.file).map_or(0, |identity| identity.bytes);
         let mut said = Vec::new();
         (&self.ledger).take(LEDGER_BYTES_MAX).read_to_end(&mut said).map_err(|error| trouble(&error))?;

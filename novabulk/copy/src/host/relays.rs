@@ -107,7 +107,10 @@ impl Host {
             return self.relays.status(&self.shard, id);
         }
         if self.relays.0.borrow().len() >= RELAYS_MAX {
-            return Err(Trouble::new(Fault::Busy, "this host drives as many copies as it may: try again later"));
+            return Err(Trouble::new(
+                Fault::Busy,
+                "this host drives as many copies as it may: try again later",
+            ));
         }
         let to: SocketAddr = address.parse().map_err(|_| {
             Trouble::new(Fault::Invalid, format!("{address} is no address: give it as 10.0.0.1:9470"))

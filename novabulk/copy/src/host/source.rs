@@ -157,11 +157,7 @@ fn list(root: &Folder, folder: &Name, after: &[u8]) -> Result<Reply, Trouble> {
 }
 
 /// An entry of a folder; nothing when it is of a kind that is not copied, or has gone meanwhile.
-fn look(
-    open: &std::os::fd::OwnedFd,
-    folder: &Name,
-    name: &[u8],
-) -> Result<Option<Entry>, Trouble> {
+fn look(open: &std::os::fd::OwnedFd, folder: &Name, name: &[u8]) -> Result<Option<Entry>, Trouble> {
     let full = folder.child(name)?;
     if name.starts_with(PART_PREFIX.as_bytes()) {
         return Ok(None);

@@ -1,17 +1,15 @@
 //! What a host does that gets the files.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write as _;
-use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::rc::Rc;
 
 use nova_buf::SharedBuf;
 use nova_device::{Clock as _, Shard as _};
-use novabulk_files::{
-    Arrival, Digest, Entry, Fault, Kind, Name, Pack, Reply, Verdict, part_name,
-};
+use novabulk_files::{Arrival, Digest, Entry, Fault, Kind, Name, Pack, Reply, Verdict, part_name};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -22,6 +20,9 @@ use crate::trouble::Trouble;
 
 /// How deep a tree is that is removed.
 const REMOVE_DEPTH_MAX: usize = 2048;
+
+/// What the owner of a folder needs to make files in it.
+const OWNER_WRITES: u32 = 0o700;
 
 /// What failed of what was done to many.
 type Failed = Vec<(u16, Fault, String)>;
@@ -86,15 +87,23 @@ impl Host {
     pub(super) async fn write(
         &self,
         name: &Name,
+        source: u64,
         block: u32,
         digest: Digest,
         body: Option<SharedBuf>,
         watch: &Stopwatch,
     ) -> Result<Reply, Trouble> {
         let part = self.part(name)?;
+        if part.entry.identity.tag() != source {
+            let text = format!("{name} comes from another source by now: open it again");
+            return Err(Trouble::new(Fault::NotOpen, text));
+        }
         let body = body.ok_or_else(|| outside(name, block))?;
         if Digest::of(&body) != digest {
-            return Err(Trouble::new(Fault::Corrupt, format!("block {block} of {name} is not what was read")));
+            return Err(Trouble::new(
+                Fault::Corrupt,
+                format!("block {block} of {name} is not what was read"),
+            ));
         }
         let arrival = part.blocks.borrow_mut().arrive(block, body.len());
         let offset = match arrival {
@@ -174,7 +183,10 @@ impl Host {
         }
         let (count, ours) = part.blocks.borrow().root();
         if count != blocks {
-            return Err(Trouble::new(Fault::Missing, format!("{count} of {blocks} blocks of {name} are here")));
+            return Err(Trouble::new(
+                Fault::Missing,
+                format!("{count} of {blocks} blocks of {name} are here"),
+            ));
         }
         if ours != root {
             // Nothing of it can be believed, so the next attempt begins anew.
@@ -207,12 +219,7 @@ impl Host {
         .await
     }
 
-    pub(super) async fn link(
-        &self,
-        name: Name,
-        existing: Name,
-        watch: &Stopwatch,
-    ) -> Result<Reply, Trouble> {
+    pub(super) async fn link(&self, name: Name, existing: Name, watch: &Stopwatch) -> Result<Reply, Trouble> {
         check_name(&name)?;
         self.blocking(watch, move |root| link(root, &name, &existing).map(|()| Reply::Done)).await
     }
@@ -267,7 +274,10 @@ impl Host {
         let Some((source, target)) = known else { return false };
         let name = entry.name.clone();
         source == entry.identity
-            && self.blocking(watch, move |root| root.entry(&name)).await.is_ok_and(|now| now.identity == target)
+            && self
+                .blocking(watch, move |root| root.entry(&name))
+                .await
+                .is_ok_and(|now| now.identity == target)
     }
 }
 
@@ -334,7 +344,14 @@ fn take(
     };
     let is_folder = stat.as_ref().is_some_and(|stat| file_type(stat).is_dir());
     match &entry.kind {
-        Kind::Directory if is_folder => Ok(Verdict::Same),
+        Kind::Directory if is_folder => {
+            let mode = stat.map_or(0, |stat| u32::from(stat.stx_mode));
+            // Its own mode comes at the end; until then its owner has to write in it.
+            if !dry_run && mode & OWNER_WRITES != OWNER_WRITES {
+                set_mode(root, entry, mode & 0o7777 | OWNER_WRITES)?;
+            }
+            Ok(Verdict::Same)
+        }
         _ if is_folder => {
             let text = format!("{} is a directory at the target: move it away", entry.name);
             Err(Trouble::new(Fault::InTheWay, text))
@@ -342,16 +359,29 @@ fn take(
         Kind::Directory => make_folder(&place, entry, stat.is_some(), dry_run),
         Kind::Link { target } => make_link(&place, entry, target, dry_run),
         Kind::File { .. } => {
-            let there = stat.filter(|stat| file_type(stat).is_file()).map(|stat| identity(&stat));
+            let stat = stat.filter(|stat| file_type(stat).is_file());
+            let mode = stat.as_ref().map(|stat| Entry::mode_of(stat.stx_mode.into()));
+            let there = stat.map(|stat| identity(&stat));
             let same_length = there.is_some_and(|there| there.bytes == entry.bytes());
             let same_time = there.is_some_and(|there| there.modified == entry.identity.modified);
             Ok(match (same_length, checksum) {
                 (true, true) => Verdict::Compare,
-                (true, false) if same_time => Verdict::Same,
+                (true, false) if same_time => {
+                    if !dry_run && mode != Some(entry.mode) {
+                        set_mode(root, entry, entry.mode.into())?;
+                    }
+                    Verdict::Same
+                }
                 _ => Verdict::Wanted,
             })
         }
     }
+}
+
+fn set_mode(root: &Folder, entry: &Entry, mode: u32) -> Result<(), Trouble> {
+    let open = root.open_below(&entry.name, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?;
+    rustix::fs::fchmod(open, Mode::from_raw_mode(mode))
+        .map_err(|error| Trouble::of(error, format!("set the mode of {}", entry.name)))
 }
 
 fn make_folder(place: &Place, entry: &Entry, replaces: bool, dry_run: bool) -> Result<Verdict, Trouble> {
@@ -480,7 +510,9 @@ fn link(root: &Folder, name: &Name, existing: &Name) -> Result<(), Trouble> {
     let source = identity(&look(&from).map_err(failed)?);
     match look(&place) {
         // A rename of one name over another of the same file does nothing, so it is not tried.
-        Ok(stat) if (identity(&stat).device, identity(&stat).inode) == (source.device, source.inode) => return Ok(()),
+        Ok(stat) if (identity(&stat).device, identity(&stat).inode) == (source.device, source.inode) => {
+            return Ok(());
+        }
         Ok(stat) if file_type(&stat).is_dir() => return Err(failed(Errno::ISDIR)),
         _ => {}
     }

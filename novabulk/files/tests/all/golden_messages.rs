@@ -20,8 +20,8 @@ fn every_message_comes_back_as_it_went() {
 
 #[test]
 fn a_write_and_its_answer_have_these_bytes() {
-    let write = Request::Write { name: name("d/f"), block: 3, digest: Digest([0xAB; 32]) };
-    assert_eq!(hex(&write.encode()), format!("01130003642f6600000003{}", "ab".repeat(32)));
+    let write = Request::Write { name: name("d/f"), source: 6, block: 3, digest: Digest([0xAB; 32]) };
+    assert_eq!(hex(&write.encode()), format!("01130003642f66000000000000000600000003{}", "ab".repeat(32)));
     assert_eq!(hex(&Reply::Done.encode(258)), "019300000102");
 }
 
@@ -31,7 +31,7 @@ fn all_messages_together_have_this_digest() {
     let mut all = Vec::new();
     requests().iter().for_each(|request| all.extend(request.encode()));
     replies().iter().for_each(|reply| all.extend(reply.encode(7)));
-    assert_eq!(Digest::of(&all).short(), "GOLDEN");
+    assert_eq!(Digest::of(&all).short(), "8054898009f03957");
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub(crate) fn requests() -> Vec<Request> {
         Request::Offer { entries: entries(), checksum: true, dry_run: false },
         Request::Open { entry: entries().remove(1) },
         Request::Held { name: name("d/f"), from: 3 },
-        Request::Write { name: name("d/f"), block: 3, digest },
+        Request::Write { name: name("d/f"), source: 6, block: 3, digest },
         Request::WritePack { packs: vec![Pack { entry: entries().remove(1), digest }] },
         Request::Publish { name: name("d/f"), blocks: 4, root: digest },
         Request::Abandon { name: name("d/f") },

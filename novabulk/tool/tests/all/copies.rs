@@ -98,7 +98,8 @@ fn a_file_whose_bytes_changed_under_the_same_time_is_found_by_its_digest() {
 fn a_rate_is_kept() {
     let rig = Rig::new(&[]);
     fs::write(rig.here("a"), noise(3, 4 << 20)).unwrap();
-    let copied = copy(&["--limit".to_owned(), "2M".to_owned(), text(&rig.here("a")), rig.served.at("a")]).good();
+    let copied =
+        copy(&["--limit".to_owned(), "2M".to_owned(), text(&rig.here("a")), rig.served.at("a")]).good();
     assert!(copied.told["seconds"].as_f64().unwrap() > 1.2, "{copied:?}");
 }
 

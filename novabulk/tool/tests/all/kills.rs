@@ -25,13 +25,24 @@ fn plant(rig: &Rig, seed: u64) -> u64 {
     total
 }
 
+/// Waits until the first block of a file is about to come.
+fn wait_for_a_part(rig: &Rig) {
+    for _ in 0..1000 {
+        let folder = rig.there("t");
+        if folder.exists() && names(&folder).iter().any(|name| name.starts_with(".nova-part-")) {
+            return;
+        }
+        sleep(Duration::from_millis(20));
+    }
+    panic!("nothing comes");
+}
+
 #[test]
 fn a_killed_sender_is_followed_by_one_that_sends_what_is_missing() {
     for seed in [11, 12, 13] {
         let rig = Rig::new(&[]);
         let total = plant(&rig, seed);
-        let arguments =
-            ["--limit".to_owned(), "40M".to_owned(), text(&rig.here("t")), rig.served.at("")];
+        let arguments = ["--limit".to_owned(), "40M".to_owned(), text(&rig.here("t")), rig.served.at("")];
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..3 {
             let mut sender = copying(&arguments).spawn().unwrap();
@@ -40,7 +51,7 @@ fn a_killed_sender_is_followed_by_one_that_sends_what_is_missing() {
             sender.wait().unwrap();
         }
         let last = copy(&arguments[2..]).good();
-        assert!(last.number("bytes_sent") <= total);
+        assert!(last.number("bytes_sent") <= total + AGAIN_BYTES_MAX);
         assert_same(&rig.here("t"), &rig.there("t"));
         assert_eq!(names(&rig.there("")), ["t"]);
     }
@@ -52,11 +63,11 @@ fn a_receiver_that_dies_and_comes_back_costs_what_it_had_not_flushed() {
         let mut rig = Rig::new(&[]);
         let total = plant(&rig, seed);
         let address = rig.served.address.clone();
-        let arguments =
-            ["--limit".to_owned(), "40M".to_owned(), text(&rig.here("t")), rig.served.at("")];
+        let arguments = ["--limit".to_owned(), "40M".to_owned(), text(&rig.here("t")), rig.served.at("")];
         let sender = copying(&arguments).spawn().unwrap();
         let mut random = fastrand::Rng::with_seed(seed);
         let mut deaths = 0;
+        wait_for_a_part(&rig);
         for _ in 0..2 {
             sleep(Duration::from_millis(random.u64(300..1000)));
             rig.served.kill();
@@ -87,7 +98,8 @@ fn a_second_copy_takes_over_what_the_ledger_says_is_there() {
     let last = copy(&arguments[2..]).good();
     let (resumed, sent) = (last.number("bytes_resumed"), last.number("bytes_sent"));
     assert!(resumed > 0, "{last:?}");
-    assert_eq!(resumed + sent, 60 << 20);
+    let spare = AGAIN_BYTES_MAX;
+    assert!((60 << 20..=(60 << 20) + spare).contains(&(resumed + sent)), "{last:?}");
     assert!(fs::read(rig.there("a")).unwrap() == fs::read(rig.here("a")).unwrap());
     assert_eq!(names(&rig.there("")), ["a"]);
 }
