@@ -1,5 +1,5 @@
 //! `nova bulk`: files between hosts that need no region. The tool is a binary of its own, `nova-bulk`, because it runs a
-//! shard of the data plane, and another runtime stands on this side of the wall (docs/adr/0026). This hands over to it.
+//! shard of the data plane, and another runtime stands on this side of the wall (docs/adr/0027). This hands over to it.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;

@@ -139,13 +139,37 @@ impl Copy<'_> {
         }
     }
 
+    /// Whether a folder that leads to the target is there. What else has its name is left alone, links above all.
+    async fn is_there(&self, name: &Name) -> Result<bool, CopyError> {
+        match self.target.ask(Request::Stat { name: name.clone() }, None).await {
+            Ok(answered) if matches!(&answered.reply, Reply::Status { entry } if entry.kind == Kind::Directory) => {
+                Ok(true)
+            }
+            Ok(_) => {
+                let text = format!(
+                    "{name} is a file or a symbolic link, and no link is followed: name the folder it leads to"
+                );
+                Err(crate::Trouble::new(Fault::InTheWay, text).into())
+            }
+            Err(CopyError::Host(trouble)) if trouble.fault == Fault::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes the folders that lead to where the copy goes.
     async fn make_target(&self, job: &Job) -> Result<(), CopyError> {
         let mut folder =
             if job.into { Some(job.target.clone()) } else { job.target.split().map(|(above, _)| above) };
-        let mut entries = Vec::new();
+        let mut folders = Vec::new();
         while let Some(name) = folder.filter(|name| !name.is_root()) {
             folder = name.split().map(|(above, _)| above);
+            folders.push(name);
+        }
+        let mut entries = Vec::new();
+        for name in folders.into_iter().rev() {
+            if entries.is_empty() && self.is_there(&name).await? {
+                continue;
+            }
             let identity = Identity::default();
             entries.push(Entry {
                 name,
@@ -155,7 +179,6 @@ impl Copy<'_> {
                 kind: Kind::Directory,
             });
         }
-        entries.reverse();
         if entries.is_empty() {
             return Ok(());
         }

@@ -102,7 +102,6 @@ impl Entry {
     /// Keeps of a mode what is copied.
     #[must_use]
     pub const fn mode_of(mode: u32) -> u16 {
-        #[expect(clippy::cast_possible_truncation, reason = "the mask keeps twelve bits")]
         let low = (mode & 0o7777) as u16;
         low & MODE_MASK
     }

@@ -1,6 +1,6 @@
 //! What hosts say to each other to copy files, and what they decide about blocks.
 //!
-//! Files are a service over calls (docs/adr/0026): each step is one request and one reply, whose structure is in the
+//! Files are a service over calls (docs/adr/0027): each step is one request and one reply, whose structure is in the
 //! head and whose bytes are in the body. The host that has the files answers [`Request::List`], [`Request::Read`] and
 //! their kin; the host that gets them answers [`Request::Offer`], [`Request::Open`], [`Request::Write`] and
 //! [`Request::Publish`]. Whoever drives a copy asks both, and every request may be repeated: a lost reply, or a host

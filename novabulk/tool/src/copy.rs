@@ -104,7 +104,7 @@ pub(crate) fn run(global: &Global, copy: Copy) -> anyhow::Result<()> {
     match counts.failed {
         0 => Ok(()),
         count => {
-            Err(Stop::new(Kind::Failed, format!("{count} failed; run the same command again for those")))
+            Err(Stop::error(Kind::Failed, format!("{count} failed; run the same command again for those")))
         }
     }
 }
@@ -135,7 +135,7 @@ async fn drive(
         Some(done) => done,
         None => {
             let text = "interrupted; run the same command again, and it goes on where it was";
-            Err(Stop::new(Kind::Unavailable, text))
+            Err(Stop::error(Kind::Unavailable, text))
         }
     }
 }
@@ -193,7 +193,7 @@ fn sources_of(texts: &[String]) -> anyhow::Result<(Side, Vec<Source>)> {
 
 fn local_source(text: &str, path: &Path) -> anyhow::Result<Source> {
     let stat = path.symlink_metadata().map_err(|error| {
-        Stop::new(Kind::NotFound, format!("{text}: {error}; check the name of the source"))
+        Stop::error(Kind::NotFound, format!("{text}: {error}; check the name of the source"))
     })?;
     let last = path.file_name();
     let content = (text.ends_with('/') || last.is_none()) && path.is_dir();

@@ -27,12 +27,12 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> anyhow::Error {
+    pub(crate) fn error(kind: Kind, message: impl Into<String>) -> anyhow::Error {
         Self { kind, message: message.into() }.into()
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
-        Self::new(Kind::Usage, message)
+        Self::error(Kind::Usage, message)
     }
 }
 

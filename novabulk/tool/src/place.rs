@@ -41,8 +41,9 @@ pub(crate) fn parse(text: &str) -> anyhow::Result<Place> {
     if !marked && !matches!(port, Some(Ok(_))) {
         return Ok(Place::Here(PathBuf::from(text)));
     }
-    let unknown =
-        |why: String| Stop::new(Kind::NotFound, format!("{host} is no address: {why}; give HOST:PORT/path"));
+    let unknown = |why: String| {
+        Stop::error(Kind::NotFound, format!("{host} is no address: {why}; give HOST:PORT/path"))
+    };
     let mut addresses = host.to_socket_addrs().map_err(|error| unknown(error.to_string()))?;
     let address = addresses.next().ok_or_else(|| unknown("the name has none".to_owned()))?;
     let trimmed = path.trim_matches('/');
@@ -56,7 +57,7 @@ pub(crate) fn name_of(path: &Path) -> anyhow::Result<Name> {
     let absolute = std::path::absolute(path)?;
     let failed = |error: std::io::Error| {
         let kind = if error.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Failed };
-        Stop::new(kind, format!("{}: {error}", path.display()))
+        Stop::error(kind, format!("{}: {error}", path.display()))
     };
     let resolved = match (absolute.parent(), absolute.file_name()) {
         // The last component may be a link that is meant itself.

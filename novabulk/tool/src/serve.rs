@@ -49,7 +49,7 @@ pub(crate) fn run(global: &Global, serve: Serve) -> anyhow::Result<()> {
         return Err(Stop::usage(text));
     }
     let root = serve.root.canonicalize().map_err(|error| {
-        Stop::new(Kind::NotFound, format!("{}: {error}; make the folder first", serve.root.display()))
+        Stop::error(Kind::NotFound, format!("{}: {error}; make the folder first", serve.root.display()))
     })?;
     let interrupt = Interrupt::listen().context("listen for signals")?;
     machine::run("bulk-serve", async |shard| {

@@ -110,7 +110,6 @@ impl Bench<'_> {
     }
 
     /// The blocks that have data, and those that the target holds; nothing when the target has the whole file.
-    #[expect(clippy::type_complexity, reason = "two lists")]
     async fn opened(&self, item: &Item) -> Result<Option<(Vec<u32>, Vec<(u32, Digest)>)>, CopyError> {
         let (source, target) = (self.copy.source, self.copy.target);
         let mut held = Vec::new();

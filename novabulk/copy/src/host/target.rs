@@ -192,7 +192,11 @@ impl Host {
             // Nothing of it can be believed, so the next attempt begins anew.
             let discarding = part.publishing()?;
             self.parts.borrow_mut().remove(&name);
-            self.blocking(watch, move |_| Ok(discarding.discard())).await?;
+            self.blocking(watch, move |_| {
+                discarding.discard();
+                Ok(())
+            })
+            .await?;
             return Err(Trouble::new(Fault::Corrupt, format!("{name} is not the file that was sent")));
         }
         let publishing = part.publishing()?;
