@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bulk;
 use crate::cluster;
 use crate::dev;
 use crate::fs;
+use crate::identity;
 use crate::key;
 use crate::mount;
 
@@ -74,6 +76,18 @@ pub(crate) enum Command {
                       nova mount --background --log nova.log /mnt/nova && ls /mnt/nova; umount /mnt/nova"
     )]
     Mount(mount::MountArguments),
+    /// Copy files and folders between hosts that need no region: serve, copy, doctor.
+    #[command(
+        disable_help_flag = true,
+        after_help = "Examples:\n  \
+                      nova identity new\n  \
+                      nova bulk serve --root /srv/data\n  \
+                      nova bulk copy ~/photos 127.0.0.1:9470/"
+    )]
+    Bulk(bulk::Bulk),
+    /// Who this user or host is to others where there is no region, and whom it trusts.
+    #[command(subcommand)]
+    Identity(identity::Command),
     /// The cluster as its controllers see it.
     #[command(subcommand)]
     Cluster(cluster::Command),

@@ -3,14 +3,16 @@
 //! Results go to standard output, as text or (`--json`) as one JSON object; progress and messages go to standard
 //! error. `dev` handles processes of this machine, `cluster`, `node` and `key` ask the controllers over gRPC as the operator,
 //! `fs` and `mount` are local programs like any other and speak to the agent of
-//! one host.
+//! one host. `bulk` hands over to a tool of the data plane.
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod bulk;
 mod cluster;
 mod dev;
 mod exit;
 mod fs;
+mod identity;
 mod key;
 mod mount;
 mod output;
@@ -30,6 +32,8 @@ fn main() -> ExitCode {
         Command::Node(command) => cluster::run_node(&global, command),
         Command::Key(command) => key::run(&global, command),
         Command::Fs(command) => fs::run(&global, command),
+        Command::Bulk(command) => bulk::run(&global, &command),
+        Command::Identity(command) => identity::run(&global, &command),
         Command::Mount(command) => mount::run(&global, &command),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -43,6 +43,8 @@ pub struct LocalIdentity {
 pub struct LinkOptions {
     /// Connections per peer, control included: [`CONNECTIONS_MIN`] to [`CONNECTIONS_MAX`].
     pub connections_max: usize,
+    /// Connections for bulk that a peer gets as soon as it is called, however little is asked of it.
+    pub bulk_connections: usize,
     /// When an unused connection is closed.
     pub idle_timeout: Duration,
     /// What an accepted bulk connection may hold in request bodies, per hop, in units of 256 KiB.
@@ -60,6 +62,7 @@ impl Default for LinkOptions {
     fn default() -> Self {
         Self {
             connections_max: CONNECTIONS_MAX,
+            bulk_connections: 1,
             idle_timeout: IDLE_TIMEOUT,
             grants: [16, 16, GRANT_UNITS_MIN],
             receive_bytes: None,
@@ -74,6 +77,8 @@ impl LinkOptions {
     pub(crate) fn check(&self) {
         let connections = CONNECTIONS_MIN..=CONNECTIONS_MAX;
         assert!(connections.contains(&self.connections_max), "{} connections a peer", self.connections_max);
+        let bulk = 1..self.connections_max;
+        assert!(bulk.contains(&self.bulk_connections), "{} connections for bulk", self.bulk_connections);
         assert!(
             self.grants.iter().all(|units| *units >= GRANT_UNITS_MIN),
             "a hop needs {GRANT_UNITS_MIN} units at least: {:?}",

@@ -163,10 +163,11 @@ impl<S: Shard> Peer<S> {
         }
     }
 
-    /// Dials one more when every connection is more than half full.
+    /// Dials one more when every connection is more than half full, or there are fewer than were wished for.
     pub(crate) fn grow(self: &Rc<Self>, inner: &Rc<Inner<S>>, role: LinkRole) {
         let lanes = self.lanes(role);
-        let loaded = lanes.wires.borrow().iter().all(|wire| wire.load() > LOADED);
+        let loaded = lanes.wires.borrow().iter().all(|wire| wire.load() > LOADED)
+            || (role == LinkRole::Bulk && lanes.count() < inner.options.bulk_connections);
         let may = lanes.dialing.get() == 0 && lanes.count() < Self::connections_max(inner, role);
         if loaded && may && self.backoff.borrow().wait(inner.shard.clock().now()).is_none() {
             self.dial(inner, role);

@@ -8,7 +8,7 @@ use crate::workspace::Crate;
 const RULE: &str = "crate direction";
 
 /// What the code of the crate in a folder may use; dev-dependencies follow [`may_test_with`].
-const MAY_USE: [(&str, &[&str]); 37] = [
+const MAY_USE: [(&str, &[&str]); 40] = [
     ("dataplane/units", &[]),
     ("dataplane/buf", &["nova-units"]),
     ("dataplane/device", &["nova-units", "nova-buf"]),
@@ -55,6 +55,20 @@ const MAY_USE: [(&str, &[&str]); 37] = [
         "novabulk/link",
         &["nova-units", "nova-buf", "nova-device", "novabulk-frame", "novabulk-transfer", "novabulk-tls"],
     ),
+    ("novabulk/files", &[]),
+    (
+        "novabulk/copy",
+        &[
+            "nova-units",
+            "nova-buf",
+            "nova-device",
+            "nova-shard",
+            "novabulk-files",
+            "novabulk-link",
+            "novabulk-tls",
+        ],
+    ),
+    ("novabulk/tool", &["nova-buf", "nova-device", "nova-shard", "novabulk-copy", "novabulk-tls"]),
     ("control/fleet", &["nova-units"]),
     ("control/groups", &["nova-units"]),
     ("control/keys", &["nova-units"]),
