@@ -160,8 +160,13 @@ impl Remote {
         if self.shard.clock().now() < give_up {
             return Ok(());
         }
+        if let (None, Some(why)) = (self.heard_at.get(), self.link.take_refusal()) {
+            return Err(CopyError::Stranger { why });
+        }
         let why = match error {
-            PeerError::Unreachable => "nobody listens there".to_owned(),
+            PeerError::Unreachable => {
+                "nobody listens there, or it does not trust this identity (`nova identity trust`)".to_owned()
+            }
             other => other.to_string(),
         };
         Err(CopyError::Unavailable { address: self.address.to_string(), why })

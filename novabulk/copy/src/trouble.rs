@@ -89,6 +89,12 @@ pub enum CopyError {
         /// What the last attempt said.
         why: String,
     },
+    /// The ends do not trust each other, or there is no host of files.
+    #[error("no secure connection with {why}; `nova identity trust` takes in the other's CA, on both ends")]
+    Stranger {
+        /// Whom, and what TLS says.
+        why: String,
+    },
     /// A host will not, or cannot.
     #[error(transparent)]
     Host(#[from] Trouble),

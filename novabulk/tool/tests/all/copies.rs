@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
 
-use super::rig::{Rig, Served, copy, names, noise, text};
+use super::rig::{Rig, Served, TOOL, copy, identity, names, noise, text};
 
 #[test]
 fn a_file_of_several_blocks_arrives_and_a_second_copy_moves_nothing() {
@@ -126,4 +128,42 @@ fn a_file_that_is_longer_than_the_host_takes_is_refused_and_the_rest_arrives() {
     let copied = copy(&[text(&rig.here("d")), rig.served.at("")]);
     assert_eq!((copied.code, copied.number("failed"), copied.number("files")), (Some(1), 1, 1), "{copied:?}");
     assert_eq!(names(&rig.there("d")), ["short"]);
+}
+
+#[test]
+fn a_host_with_another_ca_is_told_from_one_that_is_not_there() {
+    let rig = Rig::new(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["identity.pem", "identity.key"] {
+        fs::copy(identity().join(file), folder.path().join(file)).unwrap();
+    }
+    let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tls/testdata/other-ca.pem");
+    fs::copy(other, folder.path().join("ca.pem")).unwrap();
+    fs::write(rig.here("file"), b"mine").unwrap();
+    let trusting_others = Command::new(TOOL)
+        .args(["--identity", folder.path().to_str().unwrap(), "copy"])
+        .args([text(&rig.here("file")), rig.served.at("")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&trusting_others.stderr).into_owned();
+    assert_eq!(trusting_others.status.code(), Some(1), "{said}");
+    assert!(said.contains("nova identity trust") && said.contains(&rig.served.address), "{said}");
+    assert!(!rig.there("file").exists());
+
+    // Its trust comes with the file of the other's CA.
+    fs::copy(identity().join("ca.pem"), folder.path().join("trusted.pem")).unwrap();
+    let trusting = Command::new(TOOL)
+        .args(["--identity", folder.path().to_str().unwrap(), "copy"])
+        .args([text(&rig.here("file")), rig.served.at("")])
+        .status()
+        .unwrap();
+    assert!(trusting.success());
+    assert_eq!(fs::read(rig.there("file")).unwrap(), b"mine");
+
+    let nobody = Command::new(TOOL)
+        .args(["--identity", "/nowhere", "copy"])
+        .args([text(&rig.here("file")), rig.served.at("")])
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("nova identity new"));
 }
