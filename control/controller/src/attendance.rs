@@ -240,6 +240,11 @@ impl Attendance {
             if !report.mounts.iter().all(|mount| state.groups.has_judged(mount)) {
                 return true;
             }
+            // All of them or none, and none is lost: a host that has no room for them now is answered at the next look.
+            let has_room = |orders: &Orders| orders.is_closed() || orders.capacity() >= report.mounts.len();
+            if !orders.get(node).is_none_or(has_room) {
+                return true;
+            }
             for mount in &report.mounts {
                 let mut serving = state.groups.devices_of(*node);
                 let Some((_, device)) = serving.find(|(id, _)| mount.device_id() == Some(*id)) else {
@@ -251,7 +256,7 @@ impl Attendance {
                 let incarnate = pb::Incarnate { device: mount.device.clone().into(), incarnation, wipe };
                 let order =
                     pb::HostOrder { order: Some(Order::Incarnate(incarnate)), ..pb::HostOrder::default() };
-                // A host whose stream is gone or full mounts again in its next one.
+                // There is room; a host whose stream is gone mounts again in its next one.
                 let _ = orders.get(node).map(|orders| orders.try_send(Ok(order)));
             }
             false
