@@ -106,7 +106,7 @@ async fn groups_are_made_a_silent_host_leaves_within_a_second_and_joins_again() 
 async fn after_the_leader_was_killed_hosts_keep_their_ids_and_groups_their_members() {
     let mut region = Region::start();
     let (mut hosts, _, before) = with_groups(&region).await;
-    let leader = region.status().await.raft.iter().find(|group| group.name == "cluster").unwrap().leader;
+    let leader = region.cluster_leader().await;
     region.kill(leader);
     let killed = Instant::now();
     for host in &mut hosts {
@@ -145,7 +145,7 @@ async fn the_leaders_of_the_two_groups_sit_on_different_controllers() {
 async fn a_certificate_speaks_for_its_own_host_only() {
     let region = Region::start();
     let host = Host::join(&region, 1, 101).await;
-    let leader = region.status().await.raft.iter().find(|group| group.name == "cluster").unwrap().leader;
+    let leader = region.cluster_leader().await;
     let register = |cert: &'static str| {
         let channel = region.channel(leader, cert);
         async move {

@@ -115,6 +115,21 @@ impl Region {
         child.wait().unwrap().code()
     }
 
+    /// Who leads the cluster's group. A follower that was asked may not have heard it yet.
+    pub(crate) async fn cluster_leader(&self) -> u64 {
+        let begun = Instant::now();
+        loop {
+            let status = self.status().await;
+            let leader =
+                status.raft.iter().find(|group| group.name == "cluster").map_or(0, |group| group.leader);
+            if leader != 0 {
+                return leader;
+            }
+            assert!(begun.elapsed() < PATIENCE, "nobody leads: {:?}", status.raft);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub(crate) fn credentials(&self, name: &str) -> Credentials {
         Credentials::load(&self.path("tls"), name).unwrap()
     }
