@@ -114,8 +114,11 @@ pub trait Lane: 'static {
     async fn shutdown(&self) -> Result<(), LaneError>;
 }
 
-/// Asserts what [`Lane::recv_behind`] asks of its caller.
-pub(crate) fn check_room(into: &DmaBuf, filled: usize, min: usize) {
+/// Asserts what [`Lane::recv_behind`] asks of its caller; every implementation begins with it.
+///
+/// # Panics
+/// When `min` is zero, or does not fit behind what is filled.
+pub fn check_room(into: &DmaBuf, filled: usize, min: usize) {
     let fits = filled.checked_add(min).is_some_and(|end| end <= into.len());
     assert!(min > 0 && fits, "at least {min} bytes behind {filled} in a buffer of {}", into.len());
 }

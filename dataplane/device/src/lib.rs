@@ -20,6 +20,6 @@ pub mod sync;
 pub mod uring;
 
 pub use disk::{Disk, DiskError, Done, Durability, Position};
-pub use lane::{CONNECT_TIMEOUT, Lane, LaneError, Listener};
+pub use lane::{CONNECT_TIMEOUT, Lane, LaneError, Listener, check_room};
 pub use peers::{Handler, Incoming, PeerError, Peers, Reply, Request, Served};
 pub use shard::{Clock, Shard};

@@ -7,7 +7,7 @@ use core::cell::{Cell, RefCell};
 use core::fmt;
 
 use nova_buf::{DmaBuf, Pool, SharedBuf};
-use nova_device::{Lane, LaneError};
+use nova_device::{Lane, LaneError, check_room};
 
 use crate::handshake::Shaken;
 use crate::record::{Forged, RecordKey};
@@ -107,8 +107,7 @@ impl<L: Lane> Lane for TlsLane<L> {
         filled: usize,
         min: usize,
     ) -> (Result<usize, LaneError>, DmaBuf) {
-        let fits = filled.checked_add(min).is_some_and(|end| end <= into.len());
-        assert!(min > 0 && fits, "at least {min} bytes behind {filled} in a buffer of {}", into.len());
+        check_room(&into, filled, min);
         let Some(mut receiver) = self.receiver.take() else { return (Err(LaneError::Poisoned), into) };
         let result = receiver.receive(&self.lane, &self.shared, &mut into[filled..], min).await;
         if result.is_ok() || result == Err(LaneError::Closed) {

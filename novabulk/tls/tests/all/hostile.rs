@@ -11,9 +11,10 @@ use proptest::prelude::*;
 
 use super::ends::{body, config, host, pattern, plain, take, tls};
 
-/// Changes one of the bytes that leave, counted from when it was armed.
+/// A line whose owner keeps what leaves, and changes one of its bytes, counted from when that was armed.
 struct Meddler {
     lane: MemLane,
+    sent: Rc<RefCell<Vec<u8>>>,
     /// At which byte, and what is done to it.
     at: Rc<RefCell<Option<(usize, Change)>>>,
 }
@@ -38,6 +39,7 @@ impl Lane for Meddler {
             Some((at, change)) => drop(self.at.replace(Some((at - bytes.len(), change)))),
             None => {}
         }
+        self.sent.borrow_mut().extend_from_slice(&bytes);
         self.lane.send(&bytes, None).await
     }
 
@@ -65,7 +67,7 @@ fn meddled(at: usize, change: Change, payload: usize) -> (Vec<u8>, Result<(), La
             (tls(config("one", "ca"), RECORDS_PER_KEY), tls(config("two", "ca"), RECORDS_PER_KEY));
         let (dialled, accepted) = plain(&one, &two).await;
         let armed = Rc::new(RefCell::new(None));
-        let meddler = Meddler { lane: dialled, at: Rc::clone(&armed) };
+        let meddler = Meddler { lane: dialled, sent: Rc::default(), at: Rc::clone(&armed) };
         let (sender, receiver) =
             zip(dialer.connect(meddler, one.clock()), listener.accept(accepted, two.clock())).await;
         let (sender, receiver): (TlsLane<Meddler>, TlsLane<MemLane>) = (sender.unwrap(), receiver.unwrap());
@@ -119,7 +121,7 @@ fn records_of_another_connection_are_none_of_this_one() {
             (tls(config("one", "ca"), RECORDS_PER_KEY), tls(config("two", "ca"), RECORDS_PER_KEY));
         let (dialled, accepted) = plain(&one, &two).await;
         let recorded = Rc::new(RefCell::new(Vec::new()));
-        let recorder = Recorder { lane: dialled, sent: Rc::clone(&recorded) };
+        let recorder = Meddler { lane: dialled, sent: Rc::clone(&recorded), at: Rc::default() };
         let (sender, receiver) =
             zip(dialer.connect(recorder, one.clock()), listener.accept(accepted, two.clock())).await;
         let (sender, receiver) = (sender.unwrap(), receiver.unwrap());
@@ -134,33 +136,6 @@ fn records_of_another_connection_are_none_of_this_one() {
     });
 }
 
-/// Keeps what leaves.
-struct Recorder {
-    lane: MemLane,
-    sent: Rc<RefCell<Vec<u8>>>,
-}
-
-impl Lane for Recorder {
-    async fn send(&self, head: &[u8], body: Option<SharedBuf>) -> Result<(), LaneError> {
-        self.sent.borrow_mut().extend_from_slice(head);
-        self.sent.borrow_mut().extend_from_slice(body.as_deref().unwrap_or_default());
-        self.lane.send(head, body).await
-    }
-
-    async fn recv_behind(
-        &self,
-        into: DmaBuf,
-        filled: usize,
-        min: usize,
-    ) -> (Result<usize, LaneError>, DmaBuf) {
-        self.lane.recv_behind(into, filled, min).await
-    }
-
-    async fn shutdown(&self) -> Result<(), LaneError> {
-        self.lane.shutdown().await
-    }
-}
-
-fn sender_below(lane: &TlsLane<Recorder>) -> &MemLane {
+fn sender_below(lane: &TlsLane<Meddler>) -> &MemLane {
     &lane.below().lane
 }
