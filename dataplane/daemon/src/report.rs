@@ -118,6 +118,8 @@ impl Up {
         tally.add(Counter::FramesReceived, link.frames_received);
         tally.add(Counter::CrcFailures, link.checksum_failures);
         tally.add(Counter::PeersRefused, link.violations + link.garbled);
+        tally.add(Counter::HandshakesFailed, link.handshake_failures);
+        tally.add(Counter::Impostors, link.impostors);
         if let Some(edge) = &self.edge {
             let edge = edge.counters();
             tally.add(Counter::BytesWritten, edge.bytes_written);

@@ -96,6 +96,10 @@ counters! {
     SlotsEmptied = 33, "slots_emptied";
     /// Bytes of units that it moved for that.
     CompactedBytes = 34, "compacted_bytes";
+    /// Connections that were not made secure: no certificate of ours, another protocol, a handshake that did not end.
+    HandshakesFailed = 35, "handshakes_failed";
+    /// Connections of hosts that called themselves by a number that is not that of their certificate.
+    Impostors = 36, "impostors";
     /// Stored bytes that scrub read and checked.
     ScrubBytes = 40, "scrub_bytes";
     /// Units of those.

@@ -22,22 +22,35 @@ pub enum Admitted {
 
 /// Shared by a link and its connections.
 #[derive(Debug)]
-pub(crate) struct Admission(RefCell<Admitted>);
+pub(crate) struct Admission {
+    admitted: RefCell<Admitted>,
+    /// The newest reason why somebody was not let in, or not believed.
+    refusal: RefCell<Option<String>>,
+}
 
 impl Default for Admission {
     fn default() -> Self {
-        Self(RefCell::new(Admitted::Named { service: "", hosts: BTreeMap::new() }))
+        let nobody = Admitted::Named { service: "", hosts: BTreeMap::new() };
+        Self { admitted: RefCell::new(nobody), refusal: RefCell::default() }
     }
 }
 
 impl Admission {
     pub(crate) fn replace(&self, admitted: Admitted) {
-        self.0.replace(admitted);
+        self.admitted.replace(admitted);
+    }
+
+    pub(crate) fn note_refusal(&self, refusal: String) {
+        self.refusal.replace(Some(refusal));
+    }
+
+    pub(crate) fn take_refusal(&self) -> Option<String> {
+        self.refusal.take()
     }
 
     /// Whether the holder of this certificate may call itself `node`.
     pub(crate) fn admits(&self, node: NodeId, peer: &PeerName) -> bool {
-        match &*self.0.borrow() {
+        match &*self.admitted.borrow() {
             Admitted::Named { service, hosts } => {
                 peer.service() == *service && hosts.get(&node).is_some_and(|name| name == peer.node())
             }

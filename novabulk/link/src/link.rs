@@ -39,8 +39,6 @@ pub(crate) struct Inner<S: Shard> {
     local: LocalIdentity,
     pub(crate) tls: Tls,
     pub(crate) admission: Rc<Admission>,
-    /// The newest reason why a connection was not secure.
-    refusal: RefCell<Option<String>>,
     budget: Rc<Budget>,
     peers: RefCell<PeersByShard<S>>,
     accepted: RefCell<Vec<Weak<Wire<S>>>>,
@@ -69,7 +67,6 @@ impl<S: Shard> Link<S> {
                 local,
                 tls,
                 admission: Rc::default(),
-                refusal: RefCell::default(),
                 budget,
                 peers: RefCell::default(),
                 accepted: RefCell::default(),
@@ -102,10 +99,11 @@ impl<S: Shard> Link<S> {
         self.inner.admission.replace(admitted);
     }
 
-    /// Why a connection was not made secure, the newest of those since this was last asked; for a log.
+    /// Why a connection was not made secure, or its other end is not who it says, the newest of those since this was last
+    /// asked; for a log.
     #[must_use]
     pub fn take_refusal(&self) -> Option<String> {
-        self.inner.refusal.take()
+        self.inner.admission.take_refusal()
     }
 
     /// [`Peers::call`], of a shard of the host that is not the first: it listens as many ports behind that one.
@@ -297,7 +295,7 @@ impl<S: Shard> Inner<S> {
     /// A connection with `address` was not made secure.
     pub(crate) fn note_refusal(&self, address: PeerAddr, error: &TlsError) {
         self.tally.count(|tally| tally.handshake_failures += 1);
-        self.refusal.replace(Some(format!("{address}: {error}")));
+        self.admission.note_refusal(format!("{address}: {error}"));
     }
 
     /// Short and urgent tasks for control, the rest among clients.

@@ -310,6 +310,10 @@ impl<S: Shard> Wire<S> {
             Effect::Opened(hello) => {
                 if !self.admission.admits(hello.node, &self.peer) {
                     self.tally.count(|tally| tally.impostors += 1);
+                    self.admission.note_refusal(format!(
+                        "{}, which calls itself {}: that is not its number in the map",
+                        self.peer, hello.node
+                    ));
                     return true;
                 }
                 if let (LinkRole::Control, Some(lease)) = (hello.role, self.lease.borrow_mut().as_mut()) {

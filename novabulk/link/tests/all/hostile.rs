@@ -144,6 +144,8 @@ fn a_host_may_only_be_who_its_certificate_says() {
         world.run(&caller.shard, async move { attack(&host, &frame(&hello, 0)).await });
     }
     assert_eq!(server.link.counters().impostors, 2);
+    let refusal = server.link.take_refusal().unwrap();
+    assert!(refusal.contains("novad/one") && refusal.contains("itself n3"), "{refusal}");
 
     server.link.admit(Admitted::Anyone);
     // Neither does a caller believe a host by its address: node 2 is there, with a certificate of another name.
