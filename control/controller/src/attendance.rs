@@ -344,13 +344,13 @@ impl Attendance {
             soft.lists.insert(request, (node, waiter));
             request
         };
+        // Also when whoever asks is dropped while it waits.
+        let _asked = Asked { attendance: self, request };
         let list = pb::ListBlocks { request, group: group.0, from: from.0, limit };
-        let held = match self.order(node, Order::ListBlocks(list)) {
+        match self.order(node, Order::ListBlocks(list)) {
             true => timeout(LIST_WITHIN, answered).await.ok().and_then(Result::ok),
             false => None,
-        };
-        self.soft().lists.remove(&request);
-        held
+        }
     }
 
     /// How the filling of every joining member stands.
@@ -383,6 +383,18 @@ impl Attendance {
     /// What each host last said about itself.
     pub(crate) fn vitals(&self) -> BTreeMap<NodeId, Vitals> {
         self.soft().vitals.clone()
+    }
+}
+
+/// A list that was asked for; forgotten with this.
+struct Asked<'a> {
+    attendance: &'a Attendance,
+    request: u64,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.attendance.soft().lists.remove(&self.request);
     }
 }
 
