@@ -422,3 +422,53 @@ impl Soft {
         self.silences.insert(between, report);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nova_groups::{Command, Op, Restart};
+
+    use super::*;
+
+    #[test]
+    fn a_host_without_room_for_its_answers_gets_all_of_them_at_a_later_look() {
+        let (node, boot) = (NodeId(1), BootId(7));
+        let device = |id: u8| vec![id; 16];
+        let mount = |id: u8| Mount {
+            node: node.0,
+            boot: boot.0,
+            device: device(id),
+            mount_counter: 1,
+            incarnation: 0,
+            bytes_total: 1 << 30,
+        };
+        let mut state = ClusterState::default();
+        let restart = Restart { mounts: vec![mount(1), mount(2)], confirm: Vec::new() };
+        assert!(state.groups.apply(&Command { at_ms: 0, op: Some(Op::Restart(restart)) }).accepted());
+
+        let attendance = Attendance::default();
+        let mounted = |id: u8| pb::DeviceMounted {
+            device: device(id).into(),
+            mount_counter: 1,
+            bytes_total: 1 << 30,
+            ..pb::DeviceMounted::default()
+        };
+        let told =
+            pb::DevicesMounted { devices: vec![mounted(1), mounted(2)], ..pb::DevicesMounted::default() };
+        attendance.take(node, boot, Some(Report::DevicesMounted(told)));
+
+        let (orders, mut received) = mpsc::channel(2);
+        attendance.enter(node, orders.clone());
+        orders.try_send(Err(Status::unavailable("something that waits"))).unwrap();
+        attendance.answer(&state);
+        assert!(received.try_recv().unwrap().is_err());
+        assert!(received.try_recv().is_err(), "one answer would have found room, and the other been lost");
+
+        attendance.answer(&state);
+        for _ in 0..2 {
+            let order = received.try_recv().unwrap().unwrap().order;
+            assert!(matches!(order, Some(Order::Incarnate(_))), "{order:?}");
+        }
+        attendance.answer(&state);
+        assert!(received.try_recv().is_err(), "answered once");
+    }
+}
