@@ -80,8 +80,7 @@ impl World {
 
     fn steps_of_running(&self, host: usize, rules: &Rules, steps: &mut Vec<Step>) {
         let it = &self.hosts[host];
-        let is_judged = it.known || !it.amnesic || !rules.bounds.images_start_once;
-        if self.crashes < rules.bounds.crashes && is_judged && !self.crashes_for_nothing(host, rules) {
+        if self.crashes < rules.bounds.crashes && !self.crashes_for_nothing(host, rules) {
             steps.push(Step::Crash(host));
         }
         if self.may_adopt(host) {

@@ -122,13 +122,14 @@ async fn try_serve(
 impl Attached<'_> {
     fn take(&mut self, event: AgentEvent) {
         match event {
-            AgentEvent::Mounted { device, mount_counter, incarnation, bytes_total, place } => {
+            AgentEvent::Mounted { device, mount_counter, incarnation, bytes_total, place, trail } => {
                 let mounted = cluster::DeviceMounted {
                     device: device.0.to_be_bytes().to_vec().into(),
                     mount_counter,
                     incarnation: incarnation.0,
                     bytes_total,
                     place: u32::from(place),
+                    trail: trail.as_slice().iter().map(|mount| mount.0).collect(),
                 };
                 self.picture.daemon.send_modify(|daemon| daemon.devices.devices.push(mounted));
             }

@@ -183,11 +183,13 @@ impl Attendance {
                     mount_counter: it.mount_counter,
                     incarnation: it.incarnation,
                     bytes_total: it.bytes_total,
+                    trail: it.trail.clone(),
                 };
                 let mounts: Vec<Mount> = mounted.devices.iter().map(mount).collect();
                 let same = soft.mounts.get(&node).filter(|known| known.mounts == mounts);
                 let first = same.map_or(now, |known| known.first);
-                if !mounts.is_empty() && mounts.iter().all(|mount| mount.device_id().is_some()) {
+                let sound = |mount: &Mount| mount.device_id().is_some() && mount.mount_trail().is_some();
+                if !mounts.is_empty() && mounts.iter().all(sound) {
                     soft.mounts.insert(node, MountReport { node, mounts, first });
                 }
                 soft.vitals.entry(node).or_default().mounted = mounted;
@@ -440,6 +442,7 @@ mod tests {
             mount_counter: 1,
             incarnation: 0,
             bytes_total: 1 << 30,
+            trail: Vec::new(),
         };
         let mut state = ClusterState::default();
         let restart = Restart { mounts: vec![mount(1), mount(2)], confirm: Vec::new() };

@@ -328,6 +328,9 @@ impl Groups {
         let mut named: BTreeMap<NodeId, BTreeSet<DeviceId>> = BTreeMap::new();
         for mount in &restart.mounts {
             let Some(id) = mount.device_id() else { return refused("a device id has 16 bytes") };
+            if mount.mount_trail().is_none() {
+                return refused("a trail has at most eight mounts");
+            }
             named.entry(NodeId(mount.node)).or_default().insert(id);
         }
         let mut restarted = BTreeSet::new();
@@ -365,24 +368,15 @@ impl Groups {
         let told =
             |incarnation| Some(Incarnated { node, device: id, incarnation, wipe: claimed != incarnation });
         let state = DeviceState::Mounted { boot };
+        let newest = mount.mount_trail().expect("checked before").newest();
         let incarnation = match self.devices.get(&id) {
-            Some(known)
-                if known.node == node
-                    && known.mount_counter == mount.mount_counter
-                    && known.state == state =>
-            {
+            Some(known) if known.node == node && known.is_newest_of(mount) && known.state == state => {
                 return (told(known.incarnation), false);
             }
             // Never again, whatever a later mount says: it may hold the last copy of something, and a new life would
             // begin empty. Formatted anew it is another device.
             Some(known) if known.state == DeviceState::Failed => return (None, false),
-            Some(known)
-                if known.node == node
-                    && known.mount_counter < mount.mount_counter
-                    && known.incarnation == claimed =>
-            {
-                known.incarnation
-            }
+            Some(known) if known.goes_on_in(mount) => known.incarnation,
             _ => {
                 self.last_incarnation += 1;
                 Incarnation(self.last_incarnation)
@@ -394,9 +388,15 @@ impl Groups {
         {
             self.astray.insert((known.node, known.incarnation));
         }
-        let highest = self.devices.get(&id).map_or(0, |known| known.mount_counter).max(mount.mount_counter);
-        let bytes_total = mount.bytes_total;
-        self.put_device(id, Device { node, mount_counter: highest, incarnation, bytes_total, state });
+        let device = Device {
+            node,
+            mount_counter: mount.mount_counter,
+            mount: newest,
+            incarnation,
+            bytes_total: mount.bytes_total,
+            state,
+        };
+        self.put_device(id, device);
         (told(incarnation), true)
     }
 

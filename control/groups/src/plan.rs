@@ -575,11 +575,7 @@ fn runs_unrestarted(groups: &Groups, observed: &Observed, member: &Member) -> bo
 /// The mount will be answered with the incarnation that the device had.
 fn keeps_its_life(groups: &Groups, mount: &Mount, incarnation: Incarnation) -> bool {
     let known = mount.device_id().and_then(|id| groups.devices.get(&id));
-    mount.incarnation == incarnation.0
-        && known.is_some_and(|known| {
-            known.incarnation == incarnation
-                && known.node.0 == mount.node
-                && known.state != DeviceState::Failed
-                && known.mount_counter < mount.mount_counter
-        })
+    known.is_some_and(|known| {
+        known.incarnation == incarnation && known.state != DeviceState::Failed && known.goes_on_in(mount)
+    })
 }

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Replicas, Timestamp};
+use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, MountNonce, NodeId, Replicas, Timestamp};
 use prost::Message;
 
 use crate::model::{Device, DeviceState, Flaps, Group, Groups, Member, Role};
@@ -79,6 +79,8 @@ struct DeviceRow {
     boot: Option<u64>,
     #[prost(bool, tag = "7")]
     failed: bool,
+    #[prost(fixed64, tag = "8")]
+    mount: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -136,6 +138,7 @@ impl Groups {
                         DeviceState::Absent | DeviceState::Failed => None,
                     },
                     failed: device.state == DeviceState::Failed,
+                    mount: device.mount.0,
                 })
                 .collect(),
             flaps: self
@@ -182,6 +185,7 @@ impl Groups {
             let device = Device {
                 node: NodeId(row.node),
                 mount_counter: row.mount_counter,
+                mount: MountNonce(row.mount),
                 incarnation: Incarnation(row.incarnation),
                 bytes_total: row.bytes_total,
                 state,

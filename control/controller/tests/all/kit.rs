@@ -322,6 +322,7 @@ impl Host {
             incarnation: self.incarnation,
             bytes_total: 1 << 30,
             place: 0,
+            trail: vec![self.mount_counter - 1, self.mount_counter],
         };
         let mounted = pb::DevicesMounted { devices: vec![mounted], broken: Vec::new() };
         self.report(Report::DevicesMounted(mounted)).await;
