@@ -95,6 +95,16 @@ struct Soft {
     last_list: u64,
 }
 
+/// A device that answers nothing, as its own host says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hanging {
+    pub(crate) node: NodeId,
+    /// The life of the device.
+    pub(crate) incarnation: Incarnation,
+    /// For how long its host has said so.
+    pub(crate) since: Duration,
+}
+
 impl Attendance {
     fn soft(&self) -> MutexGuard<'_, Soft> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -353,6 +363,20 @@ impl Attendance {
             true => timeout(LIST_WITHIN, answered).await.ok().and_then(Result::ok),
             false => None,
         }
+    }
+
+    /// Devices of which their own hosts say that they answer nothing.
+    pub(crate) fn hanging(&self) -> Vec<Hanging> {
+        let now = clock::monotonic();
+        let soft = self.soft();
+        let says_itself = |report: &&SilenceReport| {
+            report.reporter == report.silent && now.saturating_sub(report.last) <= REPORT_FRESH
+        };
+        let hanging = |report: &SilenceReport| {
+            let since = now.saturating_sub(report.first);
+            Some(Hanging { node: report.silent, incarnation: report.device?, since })
+        };
+        soft.silences.values().filter(says_itself).filter_map(hanging).collect()
     }
 
     /// How the filling of every joining member stands.
