@@ -161,8 +161,10 @@ impl ClusterApi for ClusterService {
         let collection = Some(self.collection());
         let fills = self.attendance.fills(&state.0);
         let lost = self.lost(&state.0).await?;
+        let stored = if request.get_ref().stored { self.stored().await? } else { Vec::new() };
         let map = Some(map);
-        Ok(Response::new(pb::StatusResponse { map, controllers, raft, notes, collection, fills, lost }))
+        let response = pb::StatusResponse { map, controllers, raft, notes, collection, fills, lost, stored };
+        Ok(Response::new(response))
     }
 
     async fn check(&self, request: Request<pb::CheckRequest>) -> Result<Response<Self::CheckStream>, Status> {
@@ -357,6 +359,19 @@ impl ClusterService {
             );
         }
         notes
+    }
+
+    /// What files have in every group.
+    async fn stored(&self) -> Result<Vec<pb::Stored>, Status> {
+        let namespace = self.files.local().0.namespace;
+        let stored = |(group, (blocks, bytes)): (nova_units::GroupId, (u64, u64))| pb::Stored {
+            group: group.0,
+            blocks,
+            bytes,
+        };
+        spawn_blocking(move || namespace.stored_by_group().into_iter().map(stored).collect())
+            .await
+            .map_err(|_| Status::internal("count the blocks of groups"))
     }
 
     /// Units of which no host in reach has a good copy, as members in sync tell them, with the files they are of.

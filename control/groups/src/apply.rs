@@ -18,7 +18,7 @@ const FLAP_WINDOW: Duration = Duration::from_secs(600);
 const FLAP_WAIT_MIN: Duration = Duration::from_secs(60);
 /// The longest.
 const FLAP_WAIT_MAX: Duration = Duration::from_secs(1800);
-/// Drops of one host within this time are one event.
+/// Drops of one host within this time of the first are one event.
 const SAME_EVENT: Duration = Duration::from_secs(30);
 /// Groups of a region.
 const GROUPS_MAX: usize = 4096;
@@ -173,18 +173,19 @@ impl Groups {
     }
 
     /// Two drops in ten minutes: the next join waits a minute, then twice as long each time (control design, 2.5).
-    /// Drops shortly after one another are one event: not every group learns of it in the same command.
+    /// Drops shortly after one another are one event: not every group learns of it in the same command. One that goes on and
+    /// on is not.
     fn count_drops(&mut self, nodes: &BTreeSet<NodeId>) {
         for node in nodes {
             let known = self.flaps.get(node).copied();
-            let wait = match known {
-                Some(flaps) if self.clock.since(flaps.last) < SAME_EVENT => flaps.wait,
+            let (began, wait) = match known {
+                Some(flaps) if self.clock.since(flaps.began) < SAME_EVENT => (flaps.began, flaps.wait),
                 Some(flaps) if self.clock.since(flaps.last) < FLAP_WINDOW.max(flaps.wait * 2) => {
-                    (flaps.wait * 2).clamp(FLAP_WAIT_MIN, FLAP_WAIT_MAX)
+                    (self.clock, (flaps.wait * 2).clamp(FLAP_WAIT_MIN, FLAP_WAIT_MAX))
                 }
-                _ => Duration::ZERO,
+                _ => (self.clock, Duration::ZERO),
             };
-            self.flaps.insert(*node, Flaps { last: self.clock, wait });
+            self.flaps.insert(*node, Flaps { last: self.clock, began, wait });
         }
     }
 

@@ -155,6 +155,8 @@ impl Device {
 pub struct Flaps {
     /// When it was last dropped.
     pub last: Timestamp,
+    /// When it was first dropped in the event that this belongs to.
+    pub began: Timestamp,
     /// How long it waits before it may join again; zero after a single drop.
     pub wait: Duration,
 }

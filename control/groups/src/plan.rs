@@ -37,6 +37,8 @@ pub const SLOW_MOVES_AFTER: Duration = Duration::from_secs(600);
 /// that was away this long is taken for failed (Spec 1.4). One that comes back with all but a tail is taken instead of
 /// one that is being filled.
 pub const REPLACE_FROZEN_AFTER: Duration = Duration::from_secs(30);
+/// A host that was dropped again and again waits no longer than this to join a group that takes no writes without it.
+const FROZEN_REST_MAX: Duration = Duration::from_secs(5);
 /// Groups made for each number of copies when nothing else is said.
 pub const GROUPS_DEFAULT: usize = 12;
 
@@ -484,11 +486,12 @@ pub(crate) fn is_welcome(
         && may_hold(groups, group, observed, load, node)
 }
 
-/// The host was not dropped again and again lately. A group that takes no writes has nothing to lose by a joiner that
+/// The host was not dropped again and again lately. A group that takes no writes has little to lose by a joiner that
 /// may fall silent again.
 fn is_rested(groups: &Groups, group: &Group, observed: &Observed, node: NodeId) -> bool {
     let flaps = groups.flaps(node);
-    group.frozen() || has_passed(flaps.wait, flaps.last, observed.wall)
+    let wait = if group.frozen() { flaps.wait.min(FROZEN_REST_MAX) } else { flaps.wait };
+    has_passed(wait, flaps.last, observed.wall)
 }
 
 /// The host runs, has a device that serves, is heard by the members and is none of them.

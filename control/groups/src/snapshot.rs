@@ -91,6 +91,8 @@ struct FlapsRow {
     last_ms: u64,
     #[prost(uint64, tag = "3")]
     wait_ms: u64,
+    #[prost(uint64, tag = "4")]
+    began_ms: u64,
 }
 
 impl Groups {
@@ -147,6 +149,7 @@ impl Groups {
                 .map(|(node, flaps)| FlapsRow {
                     node: node.0,
                     last_ms: flaps.last.0,
+                    began_ms: flaps.began.0,
                     wait_ms: u64::try_from(flaps.wait.as_millis()).unwrap_or(u64::MAX),
                 })
                 .collect(),
@@ -193,7 +196,11 @@ impl Groups {
             groups.put_device(DeviceId(u128::from_be_bytes(id)), device);
         }
         for row in rows.flaps {
-            let flaps = Flaps { last: Timestamp(row.last_ms), wait: Duration::from_millis(row.wait_ms) };
+            let flaps = Flaps {
+                last: Timestamp(row.last_ms),
+                began: Timestamp(row.began_ms),
+                wait: Duration::from_millis(row.wait_ms),
+            };
             groups.flaps.insert(NodeId(row.node), flaps);
         }
         groups.astray = rows.astray.iter().map(|it| (NodeId(it.node), Incarnation(it.incarnation))).collect();

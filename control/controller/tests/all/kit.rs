@@ -187,7 +187,7 @@ impl Region {
     pub(crate) async fn status(&self) -> pb::StatusResponse {
         let ask = |id| async move {
             let mut client = ClusterClient::new(self.channel(id, "ann"));
-            client.status(pb::StatusRequest {}).await.map(tonic::Response::into_inner)
+            client.status(pb::StatusRequest { stored: true }).await.map(tonic::Response::into_inner)
         };
         self.ask(ask).await.1
     }
