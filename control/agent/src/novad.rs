@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use nova_api::cluster::{self, host_report::Report};
@@ -186,8 +186,8 @@ impl Attached<'_> {
                 }
             }
             AgentEvent::KeyWanted { domain, public } => {
-                tracing::info!(domain, "novad needs the keys of a domain");
-                self.picture.want_key(self.link.terms.boot, public, domain);
+                tracing::debug!(domain, "novad needs the keys of a domain");
+                self.picture.want_key(self.link.terms.boot, public, domain, Instant::now());
             }
             AgentEvent::Health {
                 group,

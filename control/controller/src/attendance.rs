@@ -11,8 +11,8 @@ use nova_api::cluster::host_order::Order;
 use nova_api::cluster::host_report::Report;
 use nova_fleet::{Heartbeats, Paces, storms};
 use nova_groups::{
-    DeviceState, FillReport, Fillings, Heard, Mount, MountReport, Observed, REPORT_FRESH, ReadyReport, Role,
-    SLOW_MOVES_AFTER, SilenceReport,
+    DeviceState, FillReport, Fillings, HEARD_WITHIN, Heard, Mount, MountReport, Observed, REPORT_FRESH,
+    ReadyReport, Role, SLOW_MOVES_AFTER, SilenceReport,
 };
 use nova_state::ClusterState;
 use nova_units::{BlockId, BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Replicas, Timestamp};
@@ -377,6 +377,14 @@ impl Attendance {
             Some(Hanging { node: report.silent, incarnation: report.device?, since })
         };
         soft.silences.values().filter(says_itself).filter_map(hanging).collect()
+    }
+
+    /// Hosts whose agent is heard and says that their novad is not up.
+    pub(crate) fn without_novad(&self) -> Vec<NodeId> {
+        let now = clock::monotonic();
+        let soft = self.soft();
+        let down = |heard: &Heard| !heard.up && now.saturating_sub(heard.last) <= HEARD_WITHIN;
+        soft.heard.iter().filter(|(_, heard)| down(heard)).map(|(node, _)| *node).collect()
     }
 
     /// How the filling of every joining member stands.

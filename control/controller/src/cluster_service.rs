@@ -350,6 +350,7 @@ impl ClusterService {
         if self.cluster.is_leader() {
             notes.extend(self.space_notes(state));
             notes.extend(health::stalled_notes(state, &self.attendance.fills(state)));
+            notes.extend(health::novad_notes(state, &self.attendance.without_novad()));
             let hanging = self.attendance.hanging();
             notes.extend(health::hanging_notes(state, &self.attendance.vitals(), &hanging));
             let storms = self.attendance.storms(state).into_iter();

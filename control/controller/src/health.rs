@@ -48,6 +48,20 @@ pub(crate) fn stalled_notes(state: &ClusterState, fills: &[pb::Fill]) -> Vec<Str
         .collect()
 }
 
+/// Hosts that only their agent speaks for.
+pub(crate) fn novad_notes(state: &ClusterState, without: &[NodeId]) -> Vec<String> {
+    let named = without.iter().filter_map(|id| state.fleet.node(*id));
+    named
+        .map(|node| {
+            format!(
+                "{} does not serve: its novad does not run, or has stood still for seconds; its log says more, and if it \
+                 stands still restart it",
+                node.name
+            )
+        })
+        .collect()
+}
+
 /// Devices that answer nothing.
 pub(crate) fn hanging_notes(
     state: &ClusterState,
