@@ -11,8 +11,8 @@ use nova_api::cluster::host_order::Order;
 use nova_api::cluster::host_report::Report;
 use nova_fleet::{Heartbeats, Paces, storms};
 use nova_groups::{
-    DeviceState, FillReport, Fillings, HEARD_WITHIN, Heard, Mount, MountReport, Observed, REPORT_FRESH,
-    ReadyReport, Role, SLOW_MOVES_AFTER, SilenceReport,
+    DeviceState, FillReport, Fillings, HEARD_WITHIN, Heard, Mount, MountReport, Observed, REPLICAS_A_DEVICE,
+    REPORT_FRESH, ReadyReport, Role, SLOW_MOVES_AFTER, SilenceReport,
 };
 use nova_state::ClusterState;
 use nova_units::{BlockId, BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Replicas, Timestamp};
@@ -305,6 +305,7 @@ impl Attendance {
             heard: soft.heard.clone(),
             storage: state.fleet.iter().filter(|(_, node)| node.stores()).map(|(id, _)| id).collect(),
             groups_wanted: wanted.groups,
+            replicas_a_device: REPLICAS_A_DEVICE,
             replicas_wanted: wanted.replicas,
             storm,
             draining: nodes_with(state, |node| node.draining.is_some()),

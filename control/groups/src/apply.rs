@@ -11,6 +11,7 @@ use crate::command::{
 };
 use crate::load::Load;
 use crate::model::{Device, DeviceState, Flaps, Group, Groups, Member, Role};
+use crate::plan::GROUPS_MAX;
 
 /// Two drops within this time make a host wait before it joins again.
 const FLAP_WINDOW: Duration = Duration::from_secs(600);
@@ -20,8 +21,6 @@ const FLAP_WAIT_MIN: Duration = Duration::from_secs(60);
 const FLAP_WAIT_MAX: Duration = Duration::from_secs(1800);
 /// Drops of one host within this time of the first are one event.
 const SAME_EVENT: Duration = Duration::from_secs(30);
-/// Groups of a region.
-const GROUPS_MAX: usize = 4096;
 
 impl Groups {
     /// Applies a command.

@@ -258,7 +258,13 @@ impl Groups {
     /// Whether some group keeps this many copies.
     #[must_use]
     pub fn keeps(&self, replicas: Replicas) -> bool {
-        self.groups.values().any(|group| group.replicas == replicas)
+        self.kept(replicas) > 0
+    }
+
+    /// How many groups keep this many copies.
+    #[must_use]
+    pub fn kept(&self, replicas: Replicas) -> usize {
+        self.groups.values().filter(|group| group.replicas == replicas).count()
     }
 
     /// A device of `node` is mounted under `incarnation` and may hold a replica.

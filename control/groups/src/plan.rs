@@ -39,7 +39,12 @@ pub const SLOW_MOVES_AFTER: Duration = Duration::from_secs(600);
 pub const REPLACE_FROZEN_AFTER: Duration = Duration::from_secs(30);
 /// A host that was dropped again and again waits no longer than this to join a group that takes no writes without it.
 const FROZEN_REST_MAX: Duration = Duration::from_secs(5);
-/// Groups made for each number of copies when nothing else is said.
+/// Replicas that each device may hold of the groups of each number of copies: with fewer some would hold nothing, and the rest of
+/// a lost one would fall on few.
+pub const REPLICAS_A_DEVICE: usize = 3;
+/// Groups of a region, at most.
+pub const GROUPS_MAX: usize = 4096;
+/// Groups made at least for each number of copies when nothing else is said.
 pub const GROUPS_DEFAULT: usize = 12;
 
 /// A member has not heard a peer for a second, or its own device answers nothing.
@@ -117,8 +122,10 @@ pub struct Observed {
     pub heard: BTreeMap<NodeId, Heard>,
     /// Hosts that may hold replicas.
     pub storage: BTreeSet<NodeId>,
-    /// Groups a region should have for each number of copies that is wanted.
+    /// Groups a region should have at least for each number of copies that is wanted.
     pub groups_wanted: usize,
+    /// There are so many more that each device may hold this many replicas of groups of each number of copies.
+    pub replicas_a_device: usize,
     /// How many copies of their blocks namespaces want. What was wanted once may be named longer; it is no harm.
     pub replicas_wanted: BTreeSet<Replicas>,
     /// Too many hosts of a zone fell silent at once: nothing is moved to other hosts.
@@ -247,15 +254,21 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
     ops
 }
 
-/// Groups for a number of copies that is wanted and that none keeps, once enough hosts run; one number at a time, because
-/// what is laid out first counts for the next.
+/// Groups that are lacking of a number of copies that is wanted, once enough hosts run; one number at a time, because
+/// what is laid out first counts for the next. Devices that come later so get groups too. Groups never go again.
 fn plan_groups(groups: &Groups, observed: &Observed) -> Vec<NewGroup> {
     let may_hold = |host: &NodeId| {
         groups.stores(*host) && observed.is_running(*host) && !observed.draining.contains(host)
     };
     let hosts: Vec<NodeId> = observed.storage.iter().copied().filter(may_hold).collect();
-    let missing = observed.replicas_wanted.iter().filter(|replicas| !groups.keeps(**replicas));
-    let mut laid = missing.map(|replicas| lay_out(groups, &hosts, *replicas, observed.groups_wanted));
+    let devices = hosts.iter().map(|host| groups.devices_of(*host).count()).sum::<usize>();
+    let lacking = |replicas: Replicas| {
+        let for_devices = (devices * observed.replicas_a_device).div_ceil(replicas.count());
+        let wanted = observed.groups_wanted.max(for_devices).saturating_sub(groups.kept(replicas));
+        wanted.min(GROUPS_MAX.saturating_sub(groups.iter().count()))
+    };
+    let wanted = observed.replicas_wanted.iter();
+    let mut laid = wanted.map(|replicas| lay_out(groups, &hosts, *replicas, lacking(*replicas)));
     laid.find(|laid| !laid.is_empty()).unwrap_or_default()
 }
 
