@@ -22,7 +22,8 @@ use std::rc::Rc;
 
 use nova_groups::{
     AddJoining, Admit, Command, ConfirmGroup, CreateGroups, Device, DeviceState, Drop, DropMembers, Group,
-    Groups, Joining, Member, Mount, NewGroup, Op, Outcome, Reinstate, ReinstateGroup, Restart, Role,
+    Groups, Joining, Member, Mount, MovePrimary, NewGroup, Op, Outcome, Reinstate, ReinstateGroup, Restart,
+    Role,
 };
 use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, MountNonce, NodeId, Replicas};
 
@@ -70,6 +71,7 @@ pub(crate) enum Decision {
         confirm: HostSet,
     },
     Drop(usize),
+    Lead(usize),
     Join(usize),
     Admit(usize),
     BringBack(HostSet),
@@ -242,6 +244,7 @@ fn op(order: Order, control: Control, decision: Decision) -> Op {
             let drop = DropMembers { group, epoch, nodes: nodes(HostSet::of(host)) };
             Op::Drop(Drop { groups: vec![drop] })
         }
+        Decision::Lead(host) => Op::MovePrimary(MovePrimary { groups: vec![joining(host)] }),
         Decision::Join(host) => Op::AddJoining(AddJoining { groups: vec![joining(host)] }),
         Decision::Admit(host) => Op::Admit(Admit { groups: vec![joining(host)] }),
         Decision::BringBack(hosts) => {

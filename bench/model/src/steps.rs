@@ -45,6 +45,8 @@ pub enum Step {
     ColdStart,
     /// The controllers drop a member.
     DropMember(usize),
+    /// The controllers let another member in sync order writes.
+    MovePrimary(usize),
     /// The controllers let a host join.
     Join(usize),
     /// The controllers admit the joiner that was reported complete.
@@ -207,6 +209,8 @@ impl World {
         }
         let dropped = if control.in_sync.len() > 1 { control.in_sync } else { HostSet::default() };
         steps.extend(dropped.with(control.joining).iter().map(Step::DropMember));
+        let led = HostSet::of(control.primary.into());
+        steps.extend(control.in_sync.and(running).without(led).iter().map(Step::MovePrimary));
         let full = control.members().len() >= rules.bounds.members;
         if control.joining.is_empty() && !full {
             steps.extend(running.without(control.in_sync).iter().map(Step::Join));

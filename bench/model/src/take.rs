@@ -57,6 +57,7 @@ impl World {
                 self.taking(waiting, waiting.and(self.control.in_sync).iter().filter(keeps).collect(), rules)
             }
             Step::DropMember(host) => Decision::Drop(host),
+            Step::MovePrimary(host) => Decision::Lead(host),
             Step::Join(host) => Decision::Join(host),
             Step::AdmitJoiner => Decision::Admit(self.control.joining.iter().next()?),
             Step::BringBack => Decision::BringBack(self.returning(rules)),
@@ -99,7 +100,7 @@ impl World {
                 }
                 None
             }
-            Decision::Drop(_) => None,
+            Decision::Drop(_) | Decision::Lead(_) => None,
             Decision::Admit(_) => {
                 self.reported = false;
                 accepted(Rare::Admitted)
@@ -155,6 +156,7 @@ impl World {
             Step::TakeMount(_)
             | Step::ColdStart
             | Step::DropMember(_)
+            | Step::MovePrimary(_)
             | Step::Join(_)
             | Step::AdmitJoiner
             | Step::BringBack => unreachable!("a step of the controllers"),

@@ -11,7 +11,7 @@ use crate::command::{
 };
 use crate::load::Load;
 use crate::model::{DeviceState, Group, Groups, Member, Role};
-use crate::moves::{plan_moves, plan_primaries};
+use crate::moves::{even_primaries, plan_moves, plan_primaries};
 use crate::placement::lay_out;
 
 /// From the first report of silence to the decision: time for the others to report too.
@@ -160,7 +160,7 @@ impl Observed {
 
 /// Whether `wait` has passed since a moment of the calendar. One far in the future was written before the calendar was
 /// set back: nothing is known of it then, and nobody waits a day for it.
-fn has_passed(wait: Duration, since: Timestamp, wall: Timestamp) -> bool {
+pub(crate) fn has_passed(wait: Duration, since: Timestamp, wall: Timestamp) -> bool {
     since.since(wall) >= CLOCK_JUMP_MIN || wall.since(since) >= wait
 }
 
@@ -238,9 +238,12 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
             note(id).then_some(Joining { group: id.0, epoch: group.epoch.0, node: node.0, replaces: 0 })
         })
         .collect();
-    let moved = plan_primaries(groups, observed, &changed);
+    let mut moved = plan_primaries(groups, observed, &changed);
     changed.extend(moved.iter().map(|entry| GroupId(entry.group)));
     let moving = plan_moves(groups, observed, &changed, load);
+    if moving.is_empty() {
+        moved.extend(even_primaries(groups, observed, &changed));
+    }
 
     let mut push = |some: bool, op: Op| ops.extend(some.then_some(op));
     push(!dropped.is_empty(), Op::Drop(Drop { groups: dropped }));
