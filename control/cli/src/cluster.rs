@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use nova_api::cluster::check_reply::Reply;
-use nova_api::cluster::{DrainRequest, StatusResponse};
+use nova_api::cluster::{DrainRequest, ForgetDeviceRequest, StatusResponse};
 use nova_units::Replicas;
 
 use crate::arguments::Global;
@@ -19,7 +19,7 @@ use crate::progress::Meter;
 
 pub(crate) use client::Controllers;
 use health::HealthView;
-use view::{DrainView, HostsView, StatusView, node_state};
+use view::{DrainView, ForgetView, HostsView, StatusView, node_state};
 
 /// How long a person waits for an answer while controllers elect a leader.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -63,6 +63,23 @@ pub(crate) enum NodeCommand {
         #[arg(long)]
         wait: bool,
     },
+    /// Forget a device that failed or is gone, after it was replaced.
+    #[command(
+        after_help = "Refused while the device serves, or while a group may still need what is on it. Should it turn up \
+                      again, it is a new device and starts empty.\n\n\
+                      Replacing a drive: stop the novad of its host, put the new drive in its place (or name it in \
+                      novad.toml), start the novad; its groups are filled onto the host's devices by the others, and \
+                      nothing else stops meanwhile. Then forget the old one.\n\n\
+                      Examples:\n  \
+                      nova node ls                                   the id of the device that is absent or failed\n  \
+                      nova node forget storage-2 0123456789abcdef0123456789abcdef"
+    )]
+    Forget {
+        /// Its host.
+        host: String,
+        /// Its id, 32 hexadecimal digits.
+        device: String,
+    },
     /// Let a host that was drained, or is being drained, hold replicas again.
     #[command(after_help = "Example:\n  nova node undrain storage-2")]
     Undrain {
@@ -97,6 +114,13 @@ pub(crate) fn run_node(global: &Global, command: NodeCommand) -> anyhow::Result<
             std::thread::sleep(WATCH_EVERY);
         },
         NodeCommand::Drain { host, wait } => drain(global, &region, host, wait),
+        NodeCommand::Forget { host, device } => {
+            let id = device_id(&device)?;
+            let request =
+                ForgetDeviceRequest { name: host.clone(), device: id.to_be_bytes().to_vec().into() };
+            Controllers::of(&region)?.forget_device(&request, PATIENCE)?;
+            output::print(global.json, &ForgetView { host, device }, ForgetView::text)
+        }
         NodeCommand::Undrain { host } => {
             let request = DrainRequest { name: host.clone(), undrain: true };
             let answer = Controllers::of(&region)?.drain(&request, PATIENCE)?;
@@ -104,6 +128,15 @@ pub(crate) fn run_node(global: &Global, command: NodeCommand) -> anyhow::Result<
             output::print(global.json, &view, DrainView::text)
         }
     }
+}
+
+/// 32 hexadecimal digits, as `nova node ls` shows them.
+fn device_id(text: &str) -> anyhow::Result<u128> {
+    let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hex.then(|| u128::from_str_radix(text, 16).ok()).flatten().ok_or_else(|| {
+        let why = format!("{text:?} is no device id: 32 hexadecimal digits, as `nova node ls` shows them");
+        Stop::new(Kind::Usage, why).into()
+    })
 }
 
 fn drain(global: &Global, region: &Region, host: String, wait: bool) -> anyhow::Result<()> {

@@ -7,10 +7,11 @@ use std::time::Duration;
 use nova_api::cluster as pb;
 use nova_api::cluster::cluster_server::Cluster as ClusterApi;
 use nova_fleet::{Answer, NodeState, Op, Register};
+use nova_groups::ForgetDevice;
 use nova_raft::Group;
 use nova_security::{Identity, Role, authorize};
 use nova_state::{ClusterCommand, ClusterState, StepAnswer};
-use nova_units::{BlockId, BootId, NodeId};
+use nova_units::{BlockId, BootId, DeviceId, NodeId};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
@@ -136,6 +137,37 @@ impl ClusterApi for ClusterService {
             }
             [StepAnswer::Fleet(Answer::Refused(reason))] => Err(Status::invalid_argument(*reason)),
             other => Err(Status::internal(format!("a drain was answered with {other:?}"))),
+        }
+    }
+
+    async fn forget_device(
+        &self,
+        request: Request<pb::ForgetDeviceRequest>,
+    ) -> Result<Response<pb::ForgetDeviceResponse>, Status> {
+        authorize(&request, &[Role::Operator])?;
+        let pb::ForgetDeviceRequest { name, device } = request.into_inner();
+        let state = self.reads.read().await.map_err(refusal::of_read)?;
+        let known = state.0.fleet.by_name(&name);
+        let node = known.ok_or_else(|| Status::not_found(format!("there is no host {name:?}")))?;
+        let is_its = |(id, _): (DeviceId, _)| id.0.to_be_bytes() == *device;
+        if !state.0.groups.all_devices_of(node).any(is_its) {
+            return Err(Status::not_found(format!(
+                "{name} has no device of this id: `nova node ls` lists those that it has"
+            )));
+        }
+        let forget = nova_groups::Op::ForgetDevice(ForgetDevice { device: device.to_vec() });
+        let command = nova_groups::Command { at_ms: clock::wall().0, op: Some(forget) };
+        let batch = ClusterCommand { steps: vec![command.into()] };
+        let answers = self.cluster.propose(batch).await.map_err(refusal::of_propose)?;
+        match answers.as_slice() {
+            [StepAnswer::Groups(nova_groups::Answer { refused: None, .. })] => {
+                tracing::info!(name, ?device, "an operator had a device forgotten");
+                Ok(Response::new(pb::ForgetDeviceResponse {}))
+            }
+            [StepAnswer::Groups(nova_groups::Answer { refused: Some(reason), .. })] => {
+                Err(Status::invalid_argument(*reason))
+            }
+            other => Err(Status::internal(format!("to forget a device was answered with {other:?}"))),
         }
     }
 

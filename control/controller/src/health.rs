@@ -125,7 +125,7 @@ pub(crate) fn notes(state: &ClusterState, vitals: &BTreeMap<NodeId, Vitals>) -> 
             state.groups.all_devices_of(id).filter(|(_, it)| it.state == DeviceState::Failed).count();
         if failed > 0 {
             notes
-                .push(format!("{failed} devices of {name} failed and are never trusted again: replace them"));
+                .push(format!("{failed} devices of {name} failed and are never trusted again: replace them, then `nova node forget`"));
         }
         let Some(vitals) = vitals.get(&id) else { continue };
         if !vitals.mounted.broken.is_empty() {

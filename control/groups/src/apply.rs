@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Replicas, Timestamp};
 
 use crate::command::{
-    AddJoining, Admit, Answer, Command, CreateGroups, Drop, FailDevice, Incarnated, Mount, MovePrimary,
-    NewGroup, Op, Outcome, Reinstate, Restart,
+    AddJoining, Admit, Answer, Command, CreateGroups, Drop, FailDevice, ForgetDevice, Incarnated, Mount,
+    MovePrimary, NewGroup, Op, Outcome, Reinstate, Restart,
 };
 use crate::load::Load;
 use crate::model::{Device, DeviceState, Flaps, Group, Groups, Member, Role};
@@ -35,6 +35,7 @@ impl Groups {
             Some(Op::Restart(restart)) => self.restart(restart),
             Some(Op::FailDevice(fail)) => self.fail_device(fail),
             Some(Op::MovePrimary(moved)) => self.move_primary(moved),
+            Some(Op::ForgetDevice(forget)) => self.forget_device(forget),
             None => refused("this controller does not know the command; upgrade it"),
         }
     }
@@ -316,6 +317,31 @@ impl Groups {
         // No flap of the host: the device never comes back, and another one there may take its replicas at once.
         let left = |member: &Member| member.node == node && member.incarnation == incarnation;
         self.leave(&BTreeSet::from([node]), left, &[]).0
+    }
+
+    fn forget_device(&mut self, forget: &ForgetDevice) -> Answer {
+        let id = forget.device.as_slice().try_into().map(|bytes| DeviceId(u128::from_be_bytes(bytes)));
+        let Some((id, known)) = id.ok().and_then(|id| Some((id, self.devices.get(&id)?))) else {
+            return refused("no such device");
+        };
+        if matches!(known.state, DeviceState::Mounted { .. }) {
+            return refused(
+                "the device serves: only one that failed, or that its host was started without, is forgotten",
+            );
+        }
+        let life = (known.node, known.incarnation);
+        let may_return = known.state == DeviceState::Absent;
+        let is_needed = |group: &Group| {
+            let is_member = group.members.iter().any(|it| (it.node, it.incarnation) == life);
+            is_member || may_return && group.frozen() && group.last_writable.contains(&life)
+        };
+        if self.groups.values().any(is_needed) {
+            return refused(
+                "groups may still need what is on the device: wait until `nova fs health` shows all of them in sync",
+            );
+        }
+        self.remove_device(id);
+        Answer::default()
     }
 
     /// The lives of the devices that serve on a host.

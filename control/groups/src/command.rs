@@ -10,7 +10,7 @@ pub struct Command {
     #[prost(uint64, tag = "1")]
     pub at_ms: u64,
     /// What is asked.
-    #[prost(oneof = "Op", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
+    #[prost(oneof = "Op", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18")]
     pub op: Option<Op>,
 }
 
@@ -41,6 +41,9 @@ pub enum Op {
     /// Lets other members order writes.
     #[prost(message, tag = "17")]
     MovePrimary(MovePrimary),
+    /// Forgets a device that will not come back.
+    #[prost(message, tag = "18")]
+    ForgetDevice(ForgetDevice),
 }
 
 /// Lets other members order writes, in many groups at once. The members stay.
@@ -232,6 +235,15 @@ pub struct FailDevice {
     /// For people.
     #[prost(string, tag = "2")]
     pub reason: String,
+}
+
+/// Forgets a device that failed or is absent, once nothing is to be had of it any more. Should it turn up again, it is a new
+/// device, and starts empty.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ForgetDevice {
+    /// The device, 16 bytes, big-endian.
+    #[prost(bytes = "vec", tag = "1")]
+    pub device: Vec<u8>,
 }
 
 /// What became of the change of one group.

@@ -17,7 +17,8 @@ mod snapshot;
 
 pub use command::{
     AddJoining, Admit, Answer, Command, ConfirmGroup, CreateGroups, Drop, DropMembers, FailDevice,
-    Incarnated, Joining, Mount, MovePrimary, NewGroup, Op, Outcome, Reinstate, ReinstateGroup, Restart,
+    ForgetDevice, Incarnated, Joining, Mount, MovePrimary, NewGroup, Op, Outcome, Reinstate, ReinstateGroup,
+    Restart,
 };
 pub use fillings::{FILL_SHUNNED_FOR, FILL_STALLED_AFTER, FillReport, FillState, Fillings};
 pub use model::{Device, DeviceState, Flaps, Group, Groups, Member, Role};

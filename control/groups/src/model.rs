@@ -293,16 +293,21 @@ impl Groups {
     /// Keeps a device, under its host.
     pub(crate) fn put_device(&mut self, id: DeviceId, device: Device) {
         let node = device.node;
-        if let Some(known) = self.devices.insert(id, device)
-            && known.node != node
-        {
-            let left = self.devices_of.entry(known.node).or_default();
-            left.remove(&id);
-            if left.is_empty() {
-                self.devices_of.remove(&known.node);
-            }
+        if self.devices.get(&id).is_some_and(|known| known.node != node) {
+            self.remove_device(id);
         }
+        self.devices.insert(id, device);
         self.devices_of.entry(node).or_default().insert(id);
+    }
+
+    /// Forgets a device, also under its host.
+    pub(crate) fn remove_device(&mut self, id: DeviceId) {
+        let Some(known) = self.devices.remove(&id) else { return };
+        let left = self.devices_of.entry(known.node).or_default();
+        left.remove(&id);
+        if left.is_empty() {
+            self.devices_of.remove(&known.node);
+        }
     }
 
     /// How many groups have their primary on `node`.

@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use nova_api::cluster::check_reply::Reply;
 use nova_api::cluster::cluster_client::ClusterClient;
-use nova_api::cluster::{CheckRequest, DrainRequest, DrainResponse, StatusRequest, StatusResponse};
+use nova_api::cluster::{
+    CheckRequest, DrainRequest, DrainResponse, ForgetDeviceRequest, ForgetDeviceResponse, StatusRequest,
+    StatusResponse,
+};
 use nova_security::{Credentials, Role};
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
@@ -94,6 +97,15 @@ impl Controllers {
                 }
             }
         })
+    }
+
+    /// Forgets a device.
+    pub(super) fn forget_device(
+        &mut self,
+        request: &ForgetDeviceRequest,
+        patience: Duration,
+    ) -> anyhow::Result<ForgetDeviceResponse> {
+        self.ask(patience, async |channel| cluster(channel).forget_device(request.clone()).await)
     }
 
     /// Begins or ends the drain of a host; the same again changes nothing.

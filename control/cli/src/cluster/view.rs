@@ -92,6 +92,19 @@ impl DrainView {
     }
 }
 
+/// `nova node forget`.
+#[derive(Debug, Serialize)]
+pub(super) struct ForgetView {
+    pub(super) host: String,
+    pub(super) device: String,
+}
+
+impl ForgetView {
+    pub(super) fn text(&self) -> String {
+        format!("device {} of {} is forgotten\n", self.device, self.host)
+    }
+}
+
 /// How far the drain of a host is; `None` when there is no such host.
 pub(super) fn replicas_on(status: &StatusResponse, host: &str) -> Option<Draining> {
     let map = status.map.as_ref()?;

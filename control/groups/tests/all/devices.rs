@@ -317,3 +317,46 @@ proptest! {
         prop_assert!(region.on_device(id).is_empty());
     }
 }
+
+fn forget(region: &mut Region, id: u128) -> Option<&'static str> {
+    region.apply(Op::ForgetDevice(nova_groups::ForgetDevice { device: id.to_be_bytes().to_vec() })).refused
+}
+
+#[test]
+fn a_device_is_forgotten_once_nothing_is_to_be_had_of_it() {
+    let mut region = Region::with_devices(&[&[1, 1], &[1, 1], &[1, 1]], 6);
+    let gone = device(2, 1);
+    assert!(forget(&mut region, 77).is_some_and(|why| why.contains("no such device")));
+    assert!(forget(&mut region, gone).is_some_and(|why| why.contains("serves")));
+    let (before, life) = (region.on_device(gone).len(), region.life(gone));
+    assert!(before > 0);
+    region.start_without(2, 2001, &[gone]);
+    region.settle();
+    heal(&mut region, &[1, 2, 3]);
+    assert!(region.groups.iter().all(|(_, group)| group.is_whole()));
+    assert_eq!(forget(&mut region, gone), None);
+    assert!(region.groups.all_devices_of(NodeId(2)).all(|(id, _)| id.0 != gone));
+    assert!(forget(&mut region, gone).is_some());
+    // Back again it is a device that nobody knows.
+    region.start(2, 2002);
+    region.settle();
+    assert!(region.life(gone) > life);
+}
+
+#[test]
+fn a_device_that_a_group_may_still_need_is_not_forgotten() {
+    let mut region = Region::with_devices(&[&[4], &[4, 4], &[4]], 2);
+    let holds = device(2, 0);
+    assert!(!region.on_device(holds).is_empty());
+    for (host, others) in [(1, [2, 3]), (2, [1, 3]), (3, [1, 2])] {
+        region.report(host, &others);
+    }
+    region.pass(nova_groups::GATHER, &[1, 2, 3]);
+    region.round();
+    region.observed.silences.clear();
+    assert!(region.groups.iter().all(|(_, group)| group.frozen()));
+    region.start_without(2, 2001, &[holds]);
+    region.round();
+    assert!(!region.groups.devices_of(NodeId(2)).any(|(id, _)| id.0 == holds), "it is absent");
+    assert!(forget(&mut region, holds).is_some_and(|why| why.contains("may still need")));
+}

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use nova_groups::{
-    Answer, Command, Group, Groups, Heard, Mount, MountReport, Observed, Op, Restart, SilenceReport,
+    Answer, Command, DeviceState, Group, Groups, Heard, Mount, MountReport, Observed, Op, Restart,
+    SilenceReport,
 };
 use nova_units::{BootId, DeviceId, GroupId, Incarnation, NodeId, Replicas, Timestamp};
 
@@ -227,7 +228,10 @@ pub(crate) fn check_step(before: &Groups, after: &Groups) {
         }
     }
     for (id, device) in before.devices() {
-        let now = after.devices().find(|(other, _)| *other == id).unwrap().1;
+        let Some((_, now)) = after.devices().find(|(other, _)| *other == id) else {
+            assert!(!matches!(device.state, DeviceState::Mounted { .. }), "{id} served and is forgotten");
+            continue;
+        };
         // Another life may be that of an old image, and counts from there.
         let same = now.incarnation == device.incarnation && now.mount_counter >= device.mount_counter;
         assert!(same || now.incarnation > device.incarnation);
