@@ -115,6 +115,8 @@ const MAY_USE: [(&str, &[&str]); 40] = [
             "novafs-format",
             "novafs-store",
             "novabulk-frame",
+            "novabulk-link",
+            "novabulk-tls",
         ],
     ),
     ("bench/model", &["nova-units", "nova-groups"]),
