@@ -12,6 +12,8 @@ use nova_device::{Lane, LaneError, check_room};
 use crate::handshake::Shaken;
 use crate::record::{Forged, RecordKey};
 use crate::secrets::Schedule;
+use crate::sums::Summer;
+use crate::wide::WideStages;
 use crate::{PeerName, TlsError, TlsOptions};
 
 use receiver::Receiver;
@@ -35,6 +37,7 @@ struct Shared {
     update_owed: Cell<bool>,
     records_per_key: u64,
     memory: Pool,
+    wide: WideStages,
 }
 
 impl Shared {
@@ -60,7 +63,13 @@ impl From<Forged> for LaneError {
 }
 
 impl<L: Lane> TlsLane<L> {
-    pub(crate) fn new(lane: L, shaken: Shaken, options: TlsOptions, memory: Pool) -> Result<Self, TlsError> {
+    pub(crate) fn new(
+        lane: L,
+        shaken: Shaken,
+        options: TlsOptions,
+        memory: Pool,
+        wide: WideStages,
+    ) -> Result<Self, TlsError> {
         let Shaken { peer, secrets, schedule, early, rest } = shaken;
         let unknown =
             || TlsError::Refused(rustls::Error::General("a cipher suite without records here".to_owned()));
@@ -76,6 +85,7 @@ impl<L: Lane> TlsLane<L> {
                 update_owed: Cell::new(false),
                 records_per_key: options.records_per_key.max(1),
                 memory,
+                wide,
             },
             sender: Cell::new(Some(Box::new(Sender::new(send)))),
             receiver: Cell::new(Some(Box::new(receiver))),
@@ -109,9 +119,15 @@ impl<L: Lane> Lane for TlsLane<L> {
     ) -> (Result<usize, LaneError>, DmaBuf) {
         check_room(&into, filled, min);
         let Some(mut receiver) = self.receiver.take() else { return (Err(LaneError::Poisoned), into) };
-        let result = receiver.receive(&self.lane, &self.shared, &mut into[filled..], min).await;
+        // Only who takes all of a buffer knows its pages.
+        let mut summer = if filled == 0 && min == into.len() { Summer::of(min) } else { None };
+        let room = &mut into[filled..];
+        let result = receiver.receive(&self.lane, &self.shared, room, min, summer.as_mut()).await;
         if result.is_ok() || result == Err(LaneError::Closed) {
             self.receiver.set(Some(receiver));
+        }
+        if let (Ok(_), Some(summer)) = (result, summer) {
+            into.set_page_sums(summer.finish());
         }
         (result, into)
     }

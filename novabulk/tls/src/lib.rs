@@ -16,8 +16,10 @@ mod lane;
 mod name;
 mod record;
 mod secrets;
+mod sums;
 mod tls;
 mod verify;
+mod wide;
 
 pub use config::TlsConfig;
 pub use error::TlsError;

@@ -8,6 +8,8 @@ use nova_buf::Pool;
 use nova_device::sync::timeout_at;
 use nova_device::{Clock, Lane};
 
+use crate::handshake::Shaken;
+use crate::wide::WideStages;
 use crate::{HANDSHAKE_TIMEOUT, RECORDS_PER_KEY, TlsConfig, TlsError, TlsLane, handshake};
 
 /// Handshakes under way at once in one direction of a shard: each takes a millisecond of processor.
@@ -38,6 +40,7 @@ struct Inner {
     /// Sealed bytes on their way in and out. Apart from payload: who holds a buffer of it waits for the network only, so
     /// that no connection can wait in a ring with another one's payload.
     memory: Pool,
+    wide: WideStages,
     accepting: Cell<usize>,
 }
 
@@ -51,7 +54,9 @@ impl Tls {
     /// TLS with these certificates, whose sealed bytes lie in `memory`.
     #[must_use]
     pub fn new(config: TlsConfig, options: TlsOptions, memory: Pool) -> Self {
-        let inner = Inner { config: RefCell::new(config), options, memory, accepting: Cell::new(0) };
+        let wide = WideStages::of(&memory);
+        let inner =
+            Inner { config: RefCell::new(config), options, memory, wide, accepting: Cell::new(0) };
         Self { inner: Rc::new(inner) }
     }
 
@@ -73,7 +78,7 @@ impl Tls {
         let shaken = timeout_at(clock, clock.now() + HANDSHAKE_TIMEOUT, shaking)
             .await
             .map_err(|_| TlsError::TimedOut)??;
-        TlsLane::new(lane, shaken, self.inner.options, self.inner.memory.clone())
+        self.inner.secured(lane, shaken)
     }
 
     /// Secures a lane that another end opened.
@@ -90,7 +95,13 @@ impl Tls {
         let shaken = timeout_at(clock, clock.now() + HANDSHAKE_TIMEOUT, shaking)
             .await
             .map_err(|_| TlsError::TimedOut)??;
-        TlsLane::new(lane, shaken, self.inner.options, self.inner.memory.clone())
+        self.inner.secured(lane, shaken)
+    }
+}
+
+impl Inner {
+    fn secured<L: Lane>(&self, lane: L, shaken: Shaken) -> Result<TlsLane<L>, TlsError> {
+        TlsLane::new(lane, shaken, self.options, self.memory.clone(), self.wide.clone())
     }
 }
 
