@@ -15,7 +15,7 @@ use anyhow::{Context as _, ensure};
 use clap::Parser;
 use nova_buf::{HugePages, Pool, PoolOptions, SharedBuf};
 use nova_device::sync::join_all;
-use nova_device::{Handler, Incoming, Listener as _, Peers as _, Request, Served, Shard as _};
+use nova_device::{Clock as _, Handler, Incoming, Listener as _, Peers as _, Request, Served, Shard as _};
 use nova_shard::{RealShard, ShardOptions};
 use nova_units::{BootId, NodeId, PeerAddr, Priority, TaskClass};
 use novabulk_frame::page_sums;
@@ -28,6 +28,8 @@ use serde_json::json;
 const DEPTH: u64 = 4;
 /// Bodies that are sent in turns: more than a core's cache holds, as with blocks that come from a disk.
 const BODIES: usize = 48;
+/// How often the server looks whether the other end is done.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 const SERVER: NodeId = NodeId(2);
 
 /// Measures a link under TLS.
@@ -181,28 +183,19 @@ async fn serve(
     let store = Rc::new(Store::new(shard)?);
     told.send(listener.address().0)?;
     let before = Used::now(shard);
-    let accepting = shard.clone();
     shard.spawn(TaskClass::Control, async move {
         while let Ok((lane, from)) = listener.accept().await {
             link.accept(lane, from, Rc::clone(&store));
         }
-        drop(accepting);
     });
     while ended.try_recv() != Err(mpsc::TryRecvError::Disconnected) {
-        let clock = shard.clock();
-        nova_device::Clock::sleep_until(clock, nova_device::Clock::now(clock) + Duration::from_millis(20))
-            .await;
+        shard.clock().sleep_until(shard.clock().now() + LOOK_EVERY).await;
     }
     used.send(Used::now(shard).since(before))?;
     Ok(())
 }
 
-async fn ask(
-    shard: &RealShard,
-    address: SocketAddr,
-    way: Way,
-    mib: u64,
-) -> anyhow::Result<(Duration, Used)> {
+async fn ask(shard: &RealShard, address: SocketAddr, way: Way, mib: u64) -> anyhow::Result<(Duration, Used)> {
     let link = link(shard, NodeId(1))?;
     link.set_peers([(SERVER, PeerAddr(address))].into());
     let store = Store::new(shard)?;
