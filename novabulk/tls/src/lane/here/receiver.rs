@@ -5,11 +5,12 @@ use core::ops::Range;
 use nova_buf::{DmaBuf, Exhausted, Pool};
 use nova_device::{Lane, LaneError};
 
+use crate::memory::{Place, WIDE_STAGE_BYTES};
 use crate::record::{Content, HEADER_BYTES, RECORD_BYTES_MAX, RecordKey, record_bytes, sealed_bytes};
 use crate::sums::Summer;
-use crate::wide::{self, Place};
 use crate::{KEY_UPDATES_MAX, RECORD_PLAIN_BYTES_MAX};
 
+use super::super::{NO_MEMORY, TRUNCATED};
 use super::Shared;
 
 /// Stage of a connection on which only short records come.
@@ -20,7 +21,7 @@ const STAGE_BYTES: usize = 64 << 10;
 const STAGED_PLAIN_BYTES_MAX: usize = 3 * RECORD_PLAIN_BYTES_MAX;
 /// Payload of the whole records that a wide stage has room for.
 const WIDE_PLAIN_BYTES: usize =
-    wide::STAGE_BYTES / sealed_bytes(RECORD_PLAIN_BYTES_MAX) * RECORD_PLAIN_BYTES_MAX;
+    WIDE_STAGE_BYTES / sealed_bytes(RECORD_PLAIN_BYTES_MAX) * RECORD_PLAIN_BYTES_MAX;
 /// `close_notify` (RFC 8446, 6.1).
 const CLOSE_NOTIFY: u8 = 0;
 /// Handshake message that replaces the peer's key.
@@ -72,7 +73,9 @@ impl Receiver {
     ) -> Result<usize, LaneError> {
         let (mut filled, mut summed) = (self.take_early(into), 0);
         loop {
-            filled += self.take_opened(&mut into[filled..]);
+            let aside = self.take_opened(&mut into[filled..]);
+            shared.copied(aside);
+            filled += aside;
             if let Some(summer) = summer.as_deref_mut() {
                 summer.add(&into[summed..filled]);
                 summed = filled;
@@ -125,6 +128,7 @@ impl Receiver {
             let (content, plain) = self.key.open_to(&stage[record], into)?;
             if content == Content::Data {
                 self.updates = 0;
+                shared.tally.count(|tally| tally.bytes_opened += plain as u64);
                 return Ok(plain);
             }
             let message: [u8; 5] = short(&into[..plain]);
@@ -135,6 +139,7 @@ impl Receiver {
         let (content, plain) = self.key.open_here(&mut stage[record])?;
         if content == Content::Data {
             self.updates = 0;
+            shared.tally.count(|tally| tally.bytes_opened += plain as u64);
             self.opened = begin..begin + plain;
         } else {
             let message: [u8; 5] = short(&stage[begin..begin + plain]);
@@ -181,7 +186,10 @@ impl Receiver {
         self.fit(shared, record, plain)?;
         let here = self.sealed.len();
         let mut stage = self.stage.take().expect("back after every receive");
-        stage.copy_within(self.sealed.clone(), 0);
+        if self.sealed.start > 0 {
+            stage.copy_within(self.sealed.clone(), 0);
+            shared.copied(here);
+        }
         self.opened = 0..0;
         self.sealed = 0..here;
         let room = stage.capacity();
@@ -194,6 +202,7 @@ impl Receiver {
             stage.set_len(room);
             sealed_bytes(plain.min(STAGED_PLAIN_BYTES_MAX)).max(record).min(room)
         };
+        shared.tally.count(|tally| tally.receives += 1);
         let (received, mut stage) = lane.recv_behind(stage, here, wanted - here).await;
         stage.set_len(room);
         self.stage = Some(stage);
@@ -213,26 +222,27 @@ impl Receiver {
             return Ok(());
         }
         if plain > STAGED_PLAIN_BYTES_MAX
-            && let Some((wide, place)) = shared.wide.try_take(&shared.memory)
+            && let Some((wide, place)) = shared.memory.try_take_wide()
         {
-            let stage = self.change_stage(wide);
+            let stage = self.change_stage(shared, wide);
             self.kept = Some((stage, place));
             return Ok(());
         }
         if room < STAGE_BYTES && (record > room || plain > room) {
             // A stage is held as long as its connection lives, so one that waits for it might wait for ever.
-            let larger = shared.memory.try_take(STAGE_BYTES);
-            drop(self.change_stage(larger.map_err(|_| LaneError::NoResources { errno: NO_MEMORY })?));
+            let larger = shared.memory.pool.try_take(STAGE_BYTES);
+            drop(self.change_stage(shared, larger.map_err(|_| LaneError::NoResources { errno: NO_MEMORY })?));
         }
         Ok(())
     }
 
     /// Goes on in another stage; answers the one before.
-    fn change_stage(&mut self, mut other: DmaBuf) -> DmaBuf {
+    fn change_stage(&mut self, shared: &Shared, mut other: DmaBuf) -> DmaBuf {
         let sealed = core::mem::replace(&mut self.sealed, 0..0);
         let before = self.stage.take().expect("back after every receive");
         self.sealed = 0..sealed.len();
         self.opened = 0..0;
+        shared.copied(sealed.len());
         other[..sealed.len()].copy_from_slice(&before[sealed]);
         self.stage = Some(other);
         before
@@ -250,13 +260,8 @@ impl Receiver {
     }
 }
 
-/// `ENOMEM`.
-const NO_MEMORY: i32 = 12;
-/// `ECONNRESET`.
-const TRUNCATED: i32 = 104;
-
 const _: () = assert!(STAGE_BYTES >= sealed_bytes(STAGED_PLAIN_BYTES_MAX));
-const _: () = assert!(STAGE_BYTES >= RECORD_BYTES_MAX && wide::STAGE_BYTES >= RECORD_BYTES_MAX);
+const _: () = assert!(STAGE_BYTES >= RECORD_BYTES_MAX && WIDE_STAGE_BYTES >= RECORD_BYTES_MAX);
 
 /// The front of a message; zeros where it is shorter.
 fn short(message: &[u8]) -> [u8; 5] {
