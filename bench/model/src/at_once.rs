@@ -23,8 +23,8 @@
 //!
 //! Steps that are not offered, because all that may follow may follow without them:
 //!
-//! - **Crash** of a start that the controllers have not taken: it did nothing. Not so on an old image, whose next start has
-//!   a higher mount counter.
+//! - **Crash** of a start that the controllers have not taken: it did nothing but make the trail longer, and what that
+//!   names of before it goes on naming.
 //! - **Crash** of a host as above, for which it would be started and taken at once.
 //! - **Crash**, **Start** and **StartOld** in the last epoch that the bounds allow: who starts is taken in no epoch any more,
 //!   and without it others can do no more than with it. A holder that crashes loses its leases; so it does in
@@ -75,7 +75,7 @@ impl World {
         let mut left_over = (0..HOSTS).filter(|host| self.is_left_over(*host, rules));
         left_over.find_map(|host| match &self.hosts[host] {
             it if !it.up => Some(Step::Start(host)),
-            it if !it.known && (!it.amnesic || it.disk.past) => Some(Step::TakeMount(host)),
+            it if !it.known => Some(Step::TakeMount(host)),
             _ => None,
         })
     }
@@ -92,9 +92,6 @@ impl World {
     /// A crash of this host is no step of its own; see above.
     pub(crate) fn crashes_for_nothing(&self, host: usize, rules: &Rules) -> bool {
         let it = &self.hosts[host];
-        rules.reductions.at_once
-            && (self.is_last_epoch(rules)
-                || !it.known && (!it.amnesic || it.disk.past)
-                || it.known && self.is_left_over(host, rules))
+        rules.reductions.at_once && (self.is_last_epoch(rules) || !it.known || self.is_left_over(host, rules))
     }
 }

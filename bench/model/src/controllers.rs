@@ -22,17 +22,23 @@ use std::rc::Rc;
 
 use nova_groups::{
     AddJoining, Admit, Command, ConfirmGroup, CreateGroups, Device, DeviceState, Drop, DropMembers, Group,
-    Groups, Joining, Member, Mount, NewGroup, Op, Outcome, Reinstate, ReinstateGroup, Restart, Role,
+    Groups, Joining, Member, Mount, MovePrimary, NewGroup, Op, Outcome, Reinstate, ReinstateGroup, Restart,
+    Role,
 };
-use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Replicas};
+use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, MountNonce, NodeId, Replicas};
 
 use crate::fingerprint::Mix;
 use crate::host_set::{HOSTS, HostSet};
 
 /// The one group.
 const GROUP: GroupId = GroupId(1);
-/// The highest mount counter that the controllers know, of every device.
+/// The counter of the mount that the controllers know, of every device. Here a later one is always above it, as if an image
+/// had started again and again: only the trail tells.
 const COUNTER: u64 = 10;
+/// That mount, and two others.
+const MOUNT: u64 = 100;
+const OTHER_MOUNT: u64 = 101;
+const NEWEST_MOUNT: u64 = 102;
 /// The start that they know, of every host.
 const BOOT: u64 = 1;
 
@@ -65,6 +71,7 @@ pub(crate) enum Decision {
         confirm: HostSet,
     },
     Drop(usize),
+    Lead(usize),
     Join(usize),
     Admit(usize),
     BringBack(HostSet),
@@ -73,8 +80,8 @@ pub(crate) enum Decision {
 /// What hosts say of their devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Claims {
-    /// The mount counter is above the one that the controllers know.
-    pub(crate) ahead: HostSet,
+    /// The trail names the mount that they know.
+    pub(crate) traced: HostSet,
     /// The life is not the one that they know.
     pub(crate) past: HostSet,
 }
@@ -140,6 +147,7 @@ impl Controllers {
             mount_counter: 1,
             incarnation: 0,
             bytes_total: 1,
+            trail: vec![MOUNT],
         };
         let mounts = (0..HOSTS).map(mount).collect();
         groups.apply(&command(Op::Restart(Restart { mounts, confirm: Vec::new() })));
@@ -182,6 +190,7 @@ impl Controllers {
             let known = Device {
                 node: node(order, host),
                 mount_counter: COUNTER,
+                mount: MountNonce(MOUNT),
                 incarnation: life(host, false),
                 bytes_total: 1,
                 state: DeviceState::Mounted { boot: BootId(BOOT) },
@@ -235,6 +244,7 @@ fn op(order: Order, control: Control, decision: Decision) -> Op {
             let drop = DropMembers { group, epoch, nodes: nodes(HostSet::of(host)) };
             Op::Drop(Drop { groups: vec![drop] })
         }
+        Decision::Lead(host) => Op::MovePrimary(MovePrimary { groups: vec![joining(host)] }),
         Decision::Join(host) => Op::AddJoining(AddJoining { groups: vec![joining(host)] }),
         Decision::Admit(host) => Op::Admit(Admit { groups: vec![joining(host)] }),
         Decision::BringBack(hosts) => {
@@ -250,9 +260,10 @@ fn mount(order: Order, host: usize, claims: Claims) -> Mount {
         node: node(order, host).0,
         boot: BOOT + 1,
         device: device(host).0.to_be_bytes().to_vec(),
-        mount_counter: COUNTER + u64::from(claims.ahead.contains(host)),
+        mount_counter: COUNTER + 1,
         incarnation: life(host, claims.past.contains(host)).0,
         bytes_total: 1,
+        trail: vec![if claims.traced.contains(host) { MOUNT } else { OTHER_MOUNT }, NEWEST_MOUNT],
     }
 }
 
@@ -310,15 +321,15 @@ impl Lived {
         project(&self.0, Self::NAMES)
     }
 
-    /// The highest mount counter and the life that it knows.
-    pub(crate) fn device(&self, host: usize) -> (u64, u64) {
+    /// The device, as it knows it.
+    pub(crate) fn device(&self, host: usize) -> &Device {
         let known = self.0.devices().find(|(id, _)| *id == device(host));
-        known.map(|(_, known)| (known.mount_counter, known.incarnation.0)).expect("it was mounted")
+        known.map(|(_, known)| known).expect("it was mounted")
     }
 
-    pub(crate) fn mount(&self, host: usize, boot: u64, mount_counter: u64, incarnation: u64) -> Mount {
-        let claims = Claims::default();
-        Mount { boot, mount_counter, incarnation, ..mount(Self::NAMES, host, claims) }
+    /// A mount of it, of which everything else is to be said.
+    pub(crate) fn mount(host: usize) -> Mount {
+        mount(Self::NAMES, host, Claims::default())
     }
 
     pub(crate) fn decide(&mut self, control: Control, decision: Decision) {

@@ -81,6 +81,7 @@ impl Bits {
 
     fn disk(&mut self, disk: &Disk) {
         self.flag(disk.past);
+        self.flag(disk.traced);
         self.put(disk.commit, 3);
         self.0 = self.0 << 16 | u64::from(disk.log.0);
     }
@@ -100,7 +101,7 @@ fn nameless(world: &World, host: usize) -> u64 {
     let it = &world.hosts[host];
     let control = &world.control;
     let mut bits = Bits::default();
-    for flag in [it.up, it.known, it.ahead, it.amnesic, it.ready, it.counts, it.node_lease] {
+    for flag in [it.up, it.known, it.amnesic, it.ready, it.counts, it.node_lease] {
         bits.flag(flag);
     }
     bits.disk(&it.disk);

@@ -3,7 +3,7 @@
 
 use crate::host_set::{HOSTS, HostSet};
 use crate::log::Log;
-use crate::rules::Rules;
+use crate::rules::{Broken, Rules};
 use crate::world::{Disk, World};
 
 impl World {
@@ -59,19 +59,15 @@ impl World {
         let crashes = rules.bounds.crashes.saturating_sub(self.crashes);
         let is_out = !self.control.members().with(self.control.writable).contains(host);
         let it = &mut self.hosts[host];
-        // An image is read by a start from it, and found to be old unless its mount counter gets ahead: by a crash before
-        // the controllers took this start, or by yet another start.
-        let needed = match (it.up, it.ahead) {
-            (false, true) => 0,
-            (false, false) | (true, true) => 1,
-            (true, false) => 2,
-        };
-        if it.image.past || crashes < needed || self.amnesias >= rules.bounds.amnesias {
+        // An image is read by a start from it, after a crash if the host is up, and emptied unless its trail names the mount
+        // that the controllers know.
+        let is_believed = |disk: &Disk| !disk.past && (disk.traced || rules.breaks(Broken::OldImageBelieved));
+        let needed = u8::from(it.up);
+        if !is_believed(&it.image) || crashes < needed || self.amnesias >= rules.bounds.amnesias {
             it.image = Disk::LOST;
         }
         // Devices that the controllers are going to empty.
-        let doomed = it.disk.past || it.up && !it.ahead && crashes == 0;
-        if !it.known && it.amnesic && doomed {
+        if !it.known && it.amnesic && !is_believed(&it.disk) {
             it.disk = Disk::LOST;
         }
         // Who can only come back as a new joiner discards this, and is read by nobody before. Not so one that joined: it
@@ -96,7 +92,6 @@ impl World {
                 continue;
             }
             it.crash();
-            it.ahead = false;
             it.amnesic = !holds;
             if !holds {
                 it.disk = Disk::LOST;

@@ -11,7 +11,7 @@ use nova_model::{Bounds, Progress, Rare, Reconfiguration, Reductions};
 #[command(
     name = "model",
     version,
-    after_help = "Examples:\n  model --writes 2 --crashes 2 --amnesias 1 --epochs 5\n  model --members 2 --crashes 3 --epochs 6 --images-start-once"
+    after_help = "Examples:\n  model --writes 2 --crashes 2 --amnesias 1 --epochs 5\n  model --members 2 --crashes 3 --epochs 6"
 )]
 struct Arguments {
     /// Members of the group when it is whole.
@@ -29,9 +29,6 @@ struct Arguments {
     /// Epochs of the group.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=14))]
     epochs: u8,
-    /// An old image does not start again before the controllers have judged it; else its counter gets high enough to be believed.
-    #[arg(long)]
-    images_start_once: bool,
     /// Stop after this many states; 0 goes on to the end.
     #[arg(long, default_value_t = 0)]
     states: usize,
@@ -48,8 +45,8 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let Arguments { members, writes, crashes, amnesias, epochs, images_start_once, states, .. } = arguments;
-    let bounds = Bounds { members, writes, crashes, amnesias, epochs, images_start_once };
+    let Arguments { members, writes, crashes, amnesias, epochs, states, .. } = arguments;
+    let bounds = Bounds { members, writes, crashes, amnesias, epochs };
     let reductions = Reductions {
         at_once: !arguments.nothing_at_once,
         forget: !arguments.forget_nothing,

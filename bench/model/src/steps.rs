@@ -45,6 +45,8 @@ pub enum Step {
     ColdStart,
     /// The controllers drop a member.
     DropMember(usize),
+    /// The controllers let another member in sync order writes.
+    MovePrimary(usize),
     /// The controllers let a host join.
     Join(usize),
     /// The controllers admit the joiner that was reported complete.
@@ -80,8 +82,7 @@ impl World {
 
     fn steps_of_running(&self, host: usize, rules: &Rules, steps: &mut Vec<Step>) {
         let it = &self.hosts[host];
-        let is_judged = it.known || !it.amnesic || !rules.bounds.images_start_once;
-        if self.crashes < rules.bounds.crashes && is_judged && !self.crashes_for_nothing(host, rules) {
+        if self.crashes < rules.bounds.crashes && !self.crashes_for_nothing(host, rules) {
             steps.push(Step::Crash(host));
         }
         if self.may_adopt(host) {
@@ -208,6 +209,8 @@ impl World {
         }
         let dropped = if control.in_sync.len() > 1 { control.in_sync } else { HostSet::default() };
         steps.extend(dropped.with(control.joining).iter().map(Step::DropMember));
+        let led = HostSet::of(control.primary.into());
+        steps.extend(control.in_sync.and(running).without(led).iter().map(Step::MovePrimary));
         let full = control.members().len() >= rules.bounds.members;
         if control.joining.is_empty() && !full {
             steps.extend(running.without(control.in_sync).iter().map(Step::Join));

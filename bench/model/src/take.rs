@@ -52,11 +52,12 @@ impl World {
                 let waiting = self.waiting();
                 let keeps = |host: &usize| {
                     let (control, it) = (&self.control, &self.hosts[*host]);
-                    it.ahead && !it.disk.past && !control.over.contains(*host)
+                    it.disk.traced && !it.disk.past && !control.over.contains(*host)
                 };
                 self.taking(waiting, waiting.and(self.control.in_sync).iter().filter(keeps).collect(), rules)
             }
             Step::DropMember(host) => Decision::Drop(host),
+            Step::MovePrimary(host) => Decision::Lead(host),
             Step::Join(host) => Decision::Join(host),
             Step::AdmitJoiner => Decision::Admit(self.control.joining.iter().next()?),
             Step::BringBack => Decision::BringBack(self.returning(rules)),
@@ -67,9 +68,9 @@ impl World {
     fn taking(&self, hosts: HostSet, confirm: HostSet, rules: &Rules) -> Decision {
         let all = self.claims();
         let claims = if rules.breaks(Broken::OldImageBelieved) {
-            Claims { ahead: hosts, past: HostSet::default() }
+            Claims { traced: hosts, past: HostSet::default() }
         } else {
-            Claims { ahead: all.ahead.and(hosts), past: all.past.and(hosts) }
+            Claims { traced: all.traced.and(hosts), past: all.past.and(hosts) }
         };
         Decision::Take { hosts, claims, confirm }
     }
@@ -99,7 +100,7 @@ impl World {
                 }
                 None
             }
-            Decision::Drop(_) => None,
+            Decision::Drop(_) | Decision::Lead(_) => None,
             Decision::Admit(_) => {
                 self.reported = false;
                 accepted(Rare::Admitted)
@@ -148,16 +149,14 @@ impl World {
             Step::StartOld(host) => {
                 self.amnesias += 1;
                 let it = &mut self.hosts[host];
-                // The image's counter is lower by one, and the start raises it again.
-                let ahead = it.ahead;
                 it.disk = it.image;
                 it.amnesic = true;
                 self.start(host);
-                self.hosts[host].ahead = ahead;
             }
             Step::TakeMount(_)
             | Step::ColdStart
             | Step::DropMember(_)
+            | Step::MovePrimary(_)
             | Step::Join(_)
             | Step::AdmitJoiner
             | Step::BringBack => unreachable!("a step of the controllers"),
@@ -180,7 +179,6 @@ impl World {
     fn start(&mut self, host: usize) {
         let it = &mut self.hosts[host];
         it.image = it.disk;
-        it.ahead = true;
         it.up = true;
         // What the start before this one promised, it no longer knows: it waits as if it had promised everything.
         it.promises = (0..HOSTS).filter(|other| *other != host).collect();
@@ -276,11 +274,13 @@ impl crate::world::Host {
     /// The controllers have taken its mount; a device that begins another life starts empty.
     fn taken(&mut self, reborn: bool) {
         self.known = true;
-        self.ahead = false;
         self.amnesic = false;
         self.disk.past = false;
+        // From now on they know this mount, which no image names.
+        self.disk.traced = true;
+        self.image.traced = false;
         if reborn {
-            self.disk = Disk::default();
+            self.disk = Disk::EMPTY;
             // Whatever an image holds, it is of a life that is over now.
             self.image = Disk::LOST;
             self.acked = [NONE; HOSTS];

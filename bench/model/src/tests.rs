@@ -11,11 +11,9 @@ use crate::fingerprint::Fingerprints;
 use crate::{Bounds, Rare, Reconfiguration, Reductions, Step, World};
 
 /// Few enough that every order of steps can be tried with nothing left out.
-pub(crate) const SMALL: Bounds =
-    Bounds { members: 2, writes: 1, crashes: 1, amnesias: 1, epochs: 3, images_start_once: false };
+pub(crate) const SMALL: Bounds = Bounds { members: 2, writes: 1, crashes: 1, amnesias: 1, epochs: 3 };
 /// More than a walk of some hundred steps uses up.
-pub(crate) const WIDE: Bounds =
-    Bounds { members: 3, writes: 4, crashes: 8, amnesias: 4, epochs: 14, images_start_once: false };
+pub(crate) const WIDE: Bounds = Bounds { members: 3, writes: 4, crashes: 8, amnesias: 4, epochs: 14 };
 
 /// Numbers that look random, the same in every run.
 pub(crate) struct Draws(pub(crate) u64);

@@ -20,17 +20,16 @@ pub struct Bounds {
     pub amnesias: u8,
     /// The group's epochs, at most 14.
     pub epochs: u8,
-    /// An old image does not start again before the controllers have judged it. Else each start raises its mount counter,
-    /// until it is above the one that they know.
-    pub images_start_once: bool,
 }
 
 /// What a device holds. Its epoch is not here: a host that starts again acts in none before the controllers took its
 /// mount, and that ends the epoch which it was a member of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Disk {
     /// Of a life before the one that the controllers know.
     pub(crate) past: bool,
+    /// Its trail names the mount that the controllers know.
+    pub(crate) traced: bool,
     /// How many entries of the log are known to be committed.
     pub(crate) commit: u8,
     pub(crate) log: Log,
@@ -38,7 +37,9 @@ pub(crate) struct Disk {
 
 impl Disk {
     /// Of a life that is over: the controllers make it empty before anybody looks.
-    pub(crate) const LOST: Self = Self { past: true, commit: 0, log: Log(0) };
+    pub(crate) const LOST: Self = Self { past: true, traced: false, commit: 0, log: Log(0) };
+    /// With nothing on it, under the mount that the controllers know.
+    pub(crate) const EMPTY: Self = Self { past: false, traced: true, commit: 0, log: Log(0) };
 }
 
 /// The members as a host knows them since it adopted an epoch.
@@ -83,12 +84,10 @@ pub(crate) struct Host {
     pub(crate) up: bool,
     /// The controllers know this start of it.
     pub(crate) known: bool,
-    /// The mount counter of its device is above the one that the controllers know; else it is the same.
-    pub(crate) ahead: bool,
     /// The device runs on an old image, and the controllers have not judged it yet.
     pub(crate) amnesic: bool,
     pub(crate) disk: Disk,
-    /// What the device held before it was last mounted, with a mount counter lower by one: an old image of it.
+    /// What the device held before it was last mounted: an old image of it.
     pub(crate) image: Disk,
     /// The epoch it acts in, once it has adopted one in this start.
     pub(crate) view: View,
@@ -186,9 +185,8 @@ impl World {
         let host = Host {
             up: true,
             known: true,
-            ahead: false,
             amnesic: false,
-            disk: Disk::default(),
+            disk: Disk::EMPTY,
             image: Disk::LOST,
             view: View::NONE,
             ready: false,
@@ -233,7 +231,10 @@ impl World {
 
     /// What hosts would say of their devices.
     pub(crate) fn claims(&self) -> Claims {
-        Claims { ahead: self.hosts_that(|host| host.ahead), past: self.hosts_that(|host| host.disk.past) }
+        Claims {
+            traced: self.hosts_that(|host| host.disk.traced),
+            past: self.hosts_that(|host| host.disk.past),
+        }
     }
 
     /// The host and the controllers mean the same life, and its device is not an unnoticed old image.

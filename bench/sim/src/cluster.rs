@@ -12,7 +12,7 @@ use nova_device::mem::{
 use nova_device::sync::oneshot;
 use nova_device::{Clock, Shard};
 use nova_groups::Mount;
-use nova_units::{BlockId, BootId, DeviceId, DiskIndex, GroupId, NodeId, TaskClass};
+use nova_units::{BlockId, BootId, DeviceId, DiskIndex, GroupId, MountTrail, NodeId, TaskClass};
 use novafs_member::{Collected, Member, MemberOptions, Service};
 use novafs_replica::Answer;
 use novafs_store::{FormatOptions, OpenOptions, Store};
@@ -284,16 +284,21 @@ impl Life {
             wants_disk.set(true);
             return;
         };
-        let mount_counter = opened.mount_counter;
+        let (mount_counter, trail) = (opened.mount_counter, opened.trail);
         let peers = SimPeers { net: Rc::clone(&self.net), me: self.node, shard: self.shard.clone() };
         let member = Member::start(self.shard.clone(), peers, opened, self.node, self.boot, self.options);
         self.net.attach(self.node, self.shard.clone(), Service(Rc::clone(&member)));
         slot.replace(Some(Rc::clone(&member)));
-        self.run_agent(member, mount_counter, wants_disk).await;
+        self.run_agent(member, (mount_counter, trail), wants_disk).await;
     }
 
     /// Carries reports up and configurations down; both may be late or lost.
-    async fn run_agent(self, member: Rc<SimMember>, mount_counter: u64, wants_disk: Rc<Cell<bool>>) {
+    async fn run_agent(
+        self,
+        member: Rc<SimMember>,
+        (mount_counter, trail): (u64, MountTrail),
+        wants_disk: Rc<Cell<bool>>,
+    ) {
         let clock = self.shard.clock();
         let mut beat_at = clock.now();
         let mut known = 0;
@@ -316,6 +321,7 @@ impl Life {
                     mount_counter,
                     incarnation: member.identity().incarnation.0,
                     bytes_total: life.bytes,
+                    trail: trail.as_slice().iter().map(|mount| mount.0).collect(),
                 };
                 let paging =
                     member.health().into_iter().filter(|health| health.filling).map(|health| health.group);

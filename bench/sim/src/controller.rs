@@ -166,6 +166,7 @@ impl Controller {
             storage: heard.keys().copied().collect(),
             heard,
             groups_wanted: self.groups_wanted,
+            replicas_a_device: 0,
             replicas_wanted: BTreeSet::from([self.replicas]),
             paging: self.paging.borrow().clone(),
             storm: false,

@@ -111,12 +111,17 @@ pub fn lie(seed: u64, lie: Lie) -> Result<Lied, String> {
     Ok(Lied { lies: lie.count(&counters), mended, replaced, reads, took })
 }
 
+/// More than a start takes that ends before a controller answers.
+const UNHEARD_START: Duration = Duration::from_secs(2);
+
 /// When the image was made that a device is restored from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Image {
-    /// Before the last mount: the mount counter tells.
+    /// Before the last mount: the trail of mounts tells.
     OfAnEarlierMount,
-    /// Within the last mount and the same epoch: the mount counter does not tell.
+    /// The same, and the host dies and starts again with it, so many times, while no controller answers.
+    OfAnEarlierMountUnheard(u32),
+    /// Within the last mount and the same epoch: the trail does not tell.
     OfTheSameMount,
     /// The same, and all other hosts are restarted with it.
     OfTheSameMountWithAll,
@@ -139,7 +144,7 @@ pub fn restore(seed: u64, image: Image) -> Result<Restored, String> {
     let stage = Stage::new(seed, &Scenario::calm(seed))?;
     stage.run_for(WRITES);
     let old = stage.cluster.disk_image(VICTIM);
-    if image == Image::OfAnEarlierMount {
+    if matches!(image, Image::OfAnEarlierMount | Image::OfAnEarlierMountUnheard(_)) {
         stage.cluster.kill(VICTIM, KillMode::Process);
         stage.run_for(Duration::from_secs(2));
         stage.cluster.start(VICTIM);
@@ -154,11 +159,26 @@ pub fn restore(seed: u64, image: Image) -> Result<Restored, String> {
     }
     stage.cluster.restore_disk(VICTIM, old);
     stage.run_for(Duration::from_millis(300));
+    let up = || stage.cluster.hosts[&VICTIM].member.borrow().is_some();
+    if let Image::OfAnEarlierMountUnheard(starts) = image {
+        let controller = &stage.controller;
+        controller.away_until.set(stage.cluster.world.now() + UNHEARD_START * (starts + 1));
+        for _ in 0..starts {
+            stage.cluster.start(VICTIM);
+            if !stage.cluster.world.run_until(WRITES, up) {
+                return Err("the host does not start from the image".to_owned());
+            }
+            stage.cluster.kill(VICTIM, KillMode::Process);
+            stage.run_for(Duration::from_millis(300));
+        }
+        if controller.life(VICTIM) != life {
+            return Err("somebody heard of the image".to_owned());
+        }
+    }
     for &node in stage.cluster.hosts.keys() {
         stage.cluster.start(node);
     }
     // Before anybody tells the host what it lacks.
-    let up = || stage.cluster.hosts[&VICTIM].member.borrow().is_some();
     if !stage.cluster.world.run_until(WRITES, up) {
         return Err("the host does not start from the image".to_owned());
     }

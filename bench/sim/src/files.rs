@@ -137,7 +137,7 @@ impl Files {
         let peers = SimPeers { net: Rc::clone(&self.net), me: node, shard: shard.clone() };
         // Each host has another cipher: one opens what the other sealed.
         let cipher = if node.0 == FIRST_HOST { CipherKind::AwsLc } else { CipherKind::AesGcm };
-        let keys = Keyring::of(DomainKey::new(2, 1, [9; 32]).with_cipher(cipher));
+        let keys = Keyring::of(DomainKey::new(1, 1, [9; 32]).with_cipher(cipher));
         let options = EdgeOptions {
             deadline: Duration::from_secs(8),
             attempt: Duration::from_millis(1_200),

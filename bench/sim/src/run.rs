@@ -337,7 +337,7 @@ fn end_programs(cluster: &Cluster, files: &Files) -> Vec<String> {
 
 /// The real edge on a host of clients, with the map that the host has.
 pub(crate) fn real_edge(host: &Rc<SimEdge>, cipher: CipherKind) -> Rc<RealEdge> {
-    let keys = Keyring::of(DomainKey::new(2, 1, [9; 32]).with_cipher(cipher));
+    let keys = Keyring::of(DomainKey::new(1, 1, [9; 32]).with_cipher(cipher));
     let options = EdgeOptions {
         deadline: Duration::from_secs(8),
         attempt: Duration::from_millis(1_200),

@@ -223,7 +223,7 @@ impl Sender {
                 .collect(),
             map_version: daemon.map_version,
             counters: picture.counters.lock().expect("no holder of this lock panics").clone(),
-            novad_up: daemon.boot != 0,
+            novad_up: picture.novad_is_up(boottime_ms()),
             groups: if groups_told { health.groups() } else { Vec::new() },
             groups_told,
         };

@@ -16,6 +16,8 @@ use crate::picture::{KeyWants, Picture};
 const RETRY_PAUSE: Duration = Duration::from_millis(150);
 /// Pause after a refusal that no other controller answers differently.
 const REFUSED_PAUSE: Duration = Duration::from_secs(2);
+/// The first set of keys may take this long.
+const FIRST_SET_TIMEOUT: Duration = Duration::from_secs(5);
 /// Answering a request for keys may take this long.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -72,8 +74,13 @@ async fn watch(picture: &Picture, channel: Channel, node: u64, wants: &KeyWants)
         Ok(Err(status)) => return status,
         Err(_) => return Status::deadline_exceeded("the controller did not answer in time"),
     };
+    // The first set holds everything and comes at once; those behind it come when something changes.
+    let mut next = match tokio::time::timeout(FIRST_SET_TIMEOUT, sets.message()).await {
+        Ok(next) => next,
+        Err(_) => return Status::deadline_exceeded("the controller gave no keys in time"),
+    };
     loop {
-        match sets.message().await {
+        match next {
             Ok(Some(set)) => {
                 if let Err(status) = hand_on(picture, &set) {
                     return status;
@@ -82,6 +89,7 @@ async fn watch(picture: &Picture, channel: Channel, node: u64, wants: &KeyWants)
             Ok(None) => return Status::unavailable("the controller ended the stream of keys"),
             Err(status) => return status,
         }
+        next = sets.message().await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use nova_api::cluster::{self, host_report::Report};
@@ -122,13 +122,14 @@ async fn try_serve(
 impl Attached<'_> {
     fn take(&mut self, event: AgentEvent) {
         match event {
-            AgentEvent::Mounted { device, mount_counter, incarnation, bytes_total, place } => {
+            AgentEvent::Mounted { device, mount_counter, incarnation, bytes_total, place, trail } => {
                 let mounted = cluster::DeviceMounted {
                     device: device.0.to_be_bytes().to_vec().into(),
                     mount_counter,
                     incarnation: incarnation.0,
                     bytes_total,
                     place: u32::from(place),
+                    trail: trail.as_slice().iter().map(|mount| mount.0).collect(),
                 };
                 self.picture.daemon.send_modify(|daemon| daemon.devices.devices.push(mounted));
             }
@@ -185,8 +186,8 @@ impl Attached<'_> {
                 }
             }
             AgentEvent::KeyWanted { domain, public } => {
-                tracing::info!(domain, "novad needs the keys of a domain");
-                self.picture.want_key(self.link.terms.boot, public, domain);
+                tracing::debug!(domain, "novad needs the keys of a domain");
+                self.picture.want_key(self.link.terms.boot, public, domain, Instant::now());
             }
             AgentEvent::Health {
                 group,

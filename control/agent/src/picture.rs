@@ -2,13 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use nova_api::cluster::{self, host_report::Report};
+use nova_ring::Counter;
 use nova_ring::abi::AgentCommand;
 use tokio::sync::{Notify, mpsc, watch};
 
 /// Reports that may wait for a controller; past it the oldest is dropped, because whatever matters is said again.
 const REPORTS_MAX: usize = 4096;
+/// A novad that shows no turn of its first shard for so long stands still, in milliseconds: it would look ten times a second.
+const NOVAD_SILENT_MAX_MS: u64 = 5_000;
+/// Keys that novad still waits for are asked for again after this; a request there waits five seconds.
+const KEYS_ASKED_AGAIN: Duration = Duration::from_secs(2);
 /// Commands that may wait for novad.
 const COMMANDS_MAX: usize = 256;
 
@@ -41,6 +47,8 @@ pub(crate) struct KeyWants {
     /// What keys are sealed to.
     pub(crate) public: [u8; 32],
     pub(crate) domains: BTreeSet<u32>,
+    /// Raised when novad still waits for what it asked for: it may have been lost.
+    pub(crate) asked: u64,
 }
 
 /// What novad said of its copies, and how often that changed.
@@ -101,6 +109,8 @@ pub(crate) struct Picture {
     pub(crate) counters: Mutex<Vec<cluster::Counter>>,
     /// What novad knows of its copies.
     pub(crate) health: Mutex<Health>,
+    /// When the keys were last asked for.
+    keys_asked_at: Mutex<Option<Instant>>,
     commands: mpsc::Sender<AgentCommand>,
     waiting_commands: Mutex<Option<mpsc::Receiver<AgentCommand>>>,
     reports: Mutex<Vec<Report>>,
@@ -109,6 +119,15 @@ pub(crate) struct Picture {
 }
 
 impl Picture {
+    /// Novad is attached and its first shard turns. A start that has not counted yet counts as turning.
+    pub(crate) fn novad_is_up(&self, now_boottime_ms: u64) -> bool {
+        let counters = self.counters.lock().expect("no holder of this lock panics");
+        let name = Counter::AliveBoottimeMs.name();
+        let alive = counters.iter().find(|counter| counter.name == name).map_or(0, |counter| counter.value);
+        self.daemon.borrow().boot != 0
+            && (alive == 0 || now_boottime_ms.saturating_sub(alive) <= NOVAD_SILENT_MAX_MS)
+    }
+
     pub(crate) fn new() -> Self {
         let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
         Self {
@@ -117,6 +136,7 @@ impl Picture {
             map: watch::Sender::new(None),
             counters: Mutex::default(),
             health: Mutex::default(),
+            keys_asked_at: Mutex::default(),
             commands,
             waiting_commands: Mutex::new(Some(waiting)),
             reports: Mutex::default(),
@@ -138,14 +158,25 @@ impl Picture {
         self.daemon.borrow().boot != 0 && self.commands.try_send(command).is_ok()
     }
 
-    /// Novad needs the keys of a domain, sealed to its start's public key.
-    pub(crate) fn want_key(&self, boot: u64, public: [u8; 32], domain: u32) {
-        self.key_wants.send_if_modified(|wants| {
+    /// Novad needs the keys of a domain, sealed to its start's public key. It says so again and again while somebody waits for
+    /// them; they are asked for again every [`KEYS_ASKED_AGAIN`] at most, for an answer needs its time.
+    pub(crate) fn want_key(&self, boot: u64, public: [u8; 32], domain: u32, now: Instant) {
+        let mut asked_at = self.keys_asked_at.lock().expect("no holder of this lock panics");
+        let modified = self.key_wants.send_if_modified(|wants| {
             if (wants.boot, wants.public) != (boot, public) {
-                *wants = KeyWants { boot, public, domains: BTreeSet::new() };
+                *wants = KeyWants { boot, public, domains: BTreeSet::new(), asked: wants.asked };
             }
-            wants.domains.insert(domain)
+            let is_new = wants.domains.insert(domain);
+            let is_late = asked_at.is_some_and(|at| now.saturating_duration_since(at) >= KEYS_ASKED_AGAIN);
+            if !is_new && is_late {
+                tracing::warn!(domain, "novad still waits for keys: they are asked for again");
+                wants.asked += 1;
+            }
+            is_new || is_late
         });
+        if modified {
+            *asked_at = Some(now);
+        }
     }
 
     /// Adds a report for the controllers.
@@ -161,5 +192,44 @@ impl Picture {
     /// Takes the reports that wait.
     pub(crate) fn take_reports(&self) -> Vec<Report> {
         std::mem::take(&mut *self.reports.lock().expect("no holder of this lock panics"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(picture: &Picture) -> (Vec<u32>, u64) {
+        let wants = picture.key_wants.borrow();
+        (wants.domains.iter().copied().collect(), wants.asked)
+    }
+
+    #[test]
+    fn keys_that_are_still_waited_for_are_asked_for_again_but_not_at_every_word() {
+        let (picture, begun) = (Picture::new(), Instant::now());
+        let say = |domain, after_ms| {
+            picture.want_key(7, [1; 32], domain, begun + Duration::from_millis(after_ms));
+            asked(&picture)
+        };
+        assert_eq!(say(1, 0), (vec![1], 0));
+        assert_eq!(say(1, 1_000), (vec![1], 0), "its answer may be on its way");
+        assert_eq!(say(2, 1_500), (vec![1, 2], 0), "a new one is asked for at once");
+        assert_eq!(say(1, 3_499), (vec![1, 2], 0));
+        assert_eq!(say(1, 3_500), (vec![1, 2], 1));
+        assert_eq!(say(2, 3_600), (vec![1, 2], 1));
+        picture.want_key(8, [2; 32], 2, begun);
+        assert_eq!(asked(&picture), (vec![2], 1), "another start begins anew");
+    }
+
+    #[test]
+    fn a_novad_that_does_not_turn_is_not_up() {
+        let picture = Picture::new();
+        assert!(!picture.novad_is_up(50_000), "none is attached");
+        picture.daemon.send_modify(|daemon| daemon.boot = 3);
+        assert!(picture.novad_is_up(50_000), "it has not counted yet");
+        let name = Counter::AliveBoottimeMs.name().to_owned();
+        *picture.counters.lock().unwrap() = vec![cluster::Counter { name, value: 50_000 }];
+        assert!(picture.novad_is_up(55_000));
+        assert!(!picture.novad_is_up(55_001));
     }
 }

@@ -129,7 +129,7 @@ fn drain(global: &Global, region: &Region, host: String, wait: bool) -> anyhow::
 /// Carries out `nova fs health`: prints what is known of all copies; an error when something is at risk.
 pub(crate) fn health(global: &Global) -> anyhow::Result<()> {
     let region = Region::load(&global.region_folder()?)?;
-    let view = HealthView::of(&ask(&region, PATIENCE)?);
+    let view = HealthView::of(&Controllers::of(&region)?.status_with_stored(PATIENCE)?);
     output::print(global.json, &view, HealthView::text)?;
     if view.at_risk {
         return Err(Stop::new(Kind::Failed, view.reasons.join("; ")).into());

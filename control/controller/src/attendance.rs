@@ -11,8 +11,8 @@ use nova_api::cluster::host_order::Order;
 use nova_api::cluster::host_report::Report;
 use nova_fleet::{Heartbeats, Paces, storms};
 use nova_groups::{
-    DeviceState, FillReport, Fillings, Heard, Mount, MountReport, Observed, REPORT_FRESH, ReadyReport, Role,
-    SLOW_MOVES_AFTER, SilenceReport,
+    DeviceState, FillReport, Fillings, HEARD_WITHIN, Heard, Mount, MountReport, Observed, REPLICAS_A_DEVICE,
+    REPORT_FRESH, ReadyReport, Role, SLOW_MOVES_AFTER, SilenceReport,
 };
 use nova_state::ClusterState;
 use nova_units::{BlockId, BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Replicas, Timestamp};
@@ -93,6 +93,16 @@ struct Soft {
     /// Lists that were asked for: of whom, and who waits.
     lists: BTreeMap<u64, (NodeId, oneshot::Sender<pb::BlocksHeld>)>,
     last_list: u64,
+}
+
+/// A device that answers nothing, as its own host says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hanging {
+    pub(crate) node: NodeId,
+    /// The life of the device.
+    pub(crate) incarnation: Incarnation,
+    /// For how long its host has said so.
+    pub(crate) since: Duration,
 }
 
 impl Attendance {
@@ -183,11 +193,13 @@ impl Attendance {
                     mount_counter: it.mount_counter,
                     incarnation: it.incarnation,
                     bytes_total: it.bytes_total,
+                    trail: it.trail.clone(),
                 };
                 let mounts: Vec<Mount> = mounted.devices.iter().map(mount).collect();
                 let same = soft.mounts.get(&node).filter(|known| known.mounts == mounts);
                 let first = same.map_or(now, |known| known.first);
-                if !mounts.is_empty() && mounts.iter().all(|mount| mount.device_id().is_some()) {
+                let sound = |mount: &Mount| mount.device_id().is_some() && mount.mount_trail().is_some();
+                if !mounts.is_empty() && mounts.iter().all(sound) {
                     soft.mounts.insert(node, MountReport { node, mounts, first });
                 }
                 soft.vitals.entry(node).or_default().mounted = mounted;
@@ -293,6 +305,7 @@ impl Attendance {
             heard: soft.heard.clone(),
             storage: state.fleet.iter().filter(|(_, node)| node.stores()).map(|(id, _)| id).collect(),
             groups_wanted: wanted.groups,
+            replicas_a_device: REPLICAS_A_DEVICE,
             replicas_wanted: wanted.replicas,
             storm,
             draining: nodes_with(state, |node| node.draining.is_some()),
@@ -351,6 +364,28 @@ impl Attendance {
             true => timeout(LIST_WITHIN, answered).await.ok().and_then(Result::ok),
             false => None,
         }
+    }
+
+    /// Devices of which their own hosts say that they answer nothing.
+    pub(crate) fn hanging(&self) -> Vec<Hanging> {
+        let now = clock::monotonic();
+        let soft = self.soft();
+        let says_itself = |report: &&SilenceReport| {
+            report.reporter == report.silent && now.saturating_sub(report.last) <= REPORT_FRESH
+        };
+        let hanging = |report: &SilenceReport| {
+            let since = now.saturating_sub(report.first);
+            Some(Hanging { node: report.silent, incarnation: report.device?, since })
+        };
+        soft.silences.values().filter(says_itself).filter_map(hanging).collect()
+    }
+
+    /// Hosts whose agent is heard and says that their novad is not up.
+    pub(crate) fn without_novad(&self) -> Vec<NodeId> {
+        let now = clock::monotonic();
+        let soft = self.soft();
+        let down = |heard: &Heard| !heard.up && now.saturating_sub(heard.last) <= HEARD_WITHIN;
+        soft.heard.iter().filter(|(_, heard)| down(heard)).map(|(node, _)| *node).collect()
     }
 
     /// How the filling of every joining member stands.
@@ -440,6 +475,7 @@ mod tests {
             mount_counter: 1,
             incarnation: 0,
             bytes_total: 1 << 30,
+            trail: Vec::new(),
         };
         let mut state = ClusterState::default();
         let restart = Restart { mounts: vec![mount(1), mount(2)], confirm: Vec::new() };

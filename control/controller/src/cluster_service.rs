@@ -161,8 +161,10 @@ impl ClusterApi for ClusterService {
         let collection = Some(self.collection());
         let fills = self.attendance.fills(&state.0);
         let lost = self.lost(&state.0).await?;
+        let stored = if request.get_ref().stored { self.stored().await? } else { Vec::new() };
         let map = Some(map);
-        Ok(Response::new(pb::StatusResponse { map, controllers, raft, notes, collection, fills, lost }))
+        let response = pb::StatusResponse { map, controllers, raft, notes, collection, fills, lost, stored };
+        Ok(Response::new(response))
     }
 
     async fn check(&self, request: Request<pb::CheckRequest>) -> Result<Response<Self::CheckStream>, Status> {
@@ -348,6 +350,9 @@ impl ClusterService {
         if self.cluster.is_leader() {
             notes.extend(self.space_notes(state));
             notes.extend(health::stalled_notes(state, &self.attendance.fills(state)));
+            notes.extend(health::novad_notes(state, &self.attendance.without_novad()));
+            let hanging = self.attendance.hanging();
+            notes.extend(health::hanging_notes(state, &self.attendance.vitals(), &hanging));
             let storms = self.attendance.storms(state).into_iter();
             notes.extend(
                 storms
@@ -355,6 +360,19 @@ impl ClusterService {
             );
         }
         notes
+    }
+
+    /// What files have in every group.
+    async fn stored(&self) -> Result<Vec<pb::Stored>, Status> {
+        let namespace = self.files.local().0.namespace;
+        let stored = |(group, (blocks, bytes)): (nova_units::GroupId, (u64, u64))| pb::Stored {
+            group: group.0,
+            blocks,
+            bytes,
+        };
+        spawn_blocking(move || namespace.stored_by_group().into_iter().map(stored).collect())
+            .await
+            .map_err(|_| Status::internal("count the blocks of groups"))
     }
 
     /// Units of which no host in reach has a good copy, as members in sync tell them, with the files they are of.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
+use nova_groups::GROUPS_MAX;
 use serde::Deserialize;
 
 use crate::collection::TimeOfDay;
@@ -20,7 +21,8 @@ id = 1
 listen = "127.0.0.1:7401"
 # Its logs and snapshots.
 folder = "/var/lib/nova/control"
-# Replica groups to make for each number of copies that a namespace wants, once as many storage hosts serve. Default: 12.
+# Replica groups to make at least for each number of copies that a namespace wants, once as many storage hosts serve; more
+# are made so that every device holds three of each. Raise it for more; groups are never taken away. Default: 12.
 groups_wanted = 12
 
 # How space of removed files comes back. Optional, and so is each key.
@@ -59,9 +61,6 @@ key = "/etc/nova/control.key"
 id = 1
 address = "127.0.0.1:7401"
 "#;
-
-/// Groups of a region, at most; the state has the same bound.
-const GROUPS_WANTED_MAX: usize = 4096;
 
 /// A checked configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -153,8 +152,8 @@ impl Config {
         let config: Self = toml::from_str(text)?;
         ensure!(!config.region.is_empty(), "region must be given");
         ensure!(
-            (1..=GROUPS_WANTED_MAX).contains(&config.groups_wanted),
-            "groups_wanted is 1 to {GROUPS_WANTED_MAX}, not {}",
+            (1..=GROUPS_MAX).contains(&config.groups_wanted),
+            "groups_wanted is 1 to {GROUPS_MAX}, not {}",
             config.groups_wanted
         );
         ensure!(config.collection.blocks_per_second > 0, "collection.blocks_per_second is at least 1");

@@ -8,7 +8,7 @@ use nova_groups::DeviceState;
 use nova_state::ClusterState;
 use nova_units::NodeId;
 
-use crate::attendance::Vitals;
+use crate::attendance::{Hanging, Vitals};
 
 /// Groups that have a replica on the host, or are moving one there.
 pub(crate) fn replicas_on(state: &ClusterState, node: NodeId) -> usize {
@@ -46,6 +46,41 @@ pub(crate) fn stalled_notes(state: &ClusterState, fills: &[pb::Fill]) -> Vec<Str
             )
         })
         .collect()
+}
+
+/// Hosts that only their agent speaks for.
+pub(crate) fn novad_notes(state: &ClusterState, without: &[NodeId]) -> Vec<String> {
+    let named = without.iter().filter_map(|id| state.fleet.node(*id));
+    named
+        .map(|node| {
+            format!(
+                "{} does not serve: its novad does not run, or has stood still for seconds; its log says more, and if it \
+                 stands still restart it",
+                node.name
+            )
+        })
+        .collect()
+}
+
+/// Devices that answer nothing.
+pub(crate) fn hanging_notes(
+    state: &ClusterState,
+    vitals: &BTreeMap<NodeId, Vitals>,
+    hanging: &[Hanging],
+) -> Vec<String> {
+    let note = |it: &Hanging| {
+        let name = &state.fleet.node(it.node)?.name;
+        let (id, _) = state.groups.device(it.node, it.incarnation)?;
+        let id_bytes = id.0.to_be_bytes();
+        let mounted = vitals.get(&it.node).map_or(&[][..], |vitals| &vitals.mounted.devices);
+        let place = mounted.iter().find(|mounted| *mounted.device == id_bytes).map(|mounted| mounted.place);
+        let place = place.map_or_else(|| id.to_string(), |place| place.to_string());
+        Some(format!(
+            "device {place} of {name} has answered nothing for {} s: its groups go on without it. If it stays so,              replace it and restart the novad of {name}, or drain {name}",
+            it.since.as_secs()
+        ))
+    };
+    hanging.iter().filter_map(note).collect()
 }
 
 /// Lost units that are told.

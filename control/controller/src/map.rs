@@ -138,6 +138,7 @@ mod tests {
             mount_counter: 2,
             incarnation: 0,
             bytes_total: 9,
+            trail: Vec::new(),
         };
         let restart = nova_groups::Restart { mounts: vec![mount], confirm: vec![] };
         let mount = nova_groups::Command { at_ms: 1, op: Some(nova_groups::Op::Restart(restart)) };

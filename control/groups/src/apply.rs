@@ -11,6 +11,7 @@ use crate::command::{
 };
 use crate::load::Load;
 use crate::model::{Device, DeviceState, Flaps, Group, Groups, Member, Role};
+use crate::plan::GROUPS_MAX;
 
 /// Two drops within this time make a host wait before it joins again.
 const FLAP_WINDOW: Duration = Duration::from_secs(600);
@@ -18,10 +19,8 @@ const FLAP_WINDOW: Duration = Duration::from_secs(600);
 const FLAP_WAIT_MIN: Duration = Duration::from_secs(60);
 /// The longest.
 const FLAP_WAIT_MAX: Duration = Duration::from_secs(1800);
-/// Drops of one host within this time are one event.
+/// Drops of one host within this time of the first are one event.
 const SAME_EVENT: Duration = Duration::from_secs(30);
-/// Groups of a region.
-const GROUPS_MAX: usize = 4096;
 
 impl Groups {
     /// Applies a command.
@@ -173,18 +172,19 @@ impl Groups {
     }
 
     /// Two drops in ten minutes: the next join waits a minute, then twice as long each time (control design, 2.5).
-    /// Drops shortly after one another are one event: not every group learns of it in the same command.
+    /// Drops shortly after one another are one event: not every group learns of it in the same command. One that goes on and
+    /// on is not.
     fn count_drops(&mut self, nodes: &BTreeSet<NodeId>) {
         for node in nodes {
             let known = self.flaps.get(node).copied();
-            let wait = match known {
-                Some(flaps) if self.clock.since(flaps.last) < SAME_EVENT => flaps.wait,
+            let (began, wait) = match known {
+                Some(flaps) if self.clock.since(flaps.began) < SAME_EVENT => (flaps.began, flaps.wait),
                 Some(flaps) if self.clock.since(flaps.last) < FLAP_WINDOW.max(flaps.wait * 2) => {
-                    (flaps.wait * 2).clamp(FLAP_WAIT_MIN, FLAP_WAIT_MAX)
+                    (self.clock, (flaps.wait * 2).clamp(FLAP_WAIT_MIN, FLAP_WAIT_MAX))
                 }
-                _ => Duration::ZERO,
+                _ => (self.clock, Duration::ZERO),
             };
-            self.flaps.insert(*node, Flaps { last: self.clock, wait });
+            self.flaps.insert(*node, Flaps { last: self.clock, began, wait });
         }
     }
 
@@ -328,6 +328,9 @@ impl Groups {
         let mut named: BTreeMap<NodeId, BTreeSet<DeviceId>> = BTreeMap::new();
         for mount in &restart.mounts {
             let Some(id) = mount.device_id() else { return refused("a device id has 16 bytes") };
+            if mount.mount_trail().is_none() {
+                return refused("a trail has at most eight mounts");
+            }
             named.entry(NodeId(mount.node)).or_default().insert(id);
         }
         let mut restarted = BTreeSet::new();
@@ -365,24 +368,15 @@ impl Groups {
         let told =
             |incarnation| Some(Incarnated { node, device: id, incarnation, wipe: claimed != incarnation });
         let state = DeviceState::Mounted { boot };
+        let newest = mount.mount_trail().expect("checked before").newest();
         let incarnation = match self.devices.get(&id) {
-            Some(known)
-                if known.node == node
-                    && known.mount_counter == mount.mount_counter
-                    && known.state == state =>
-            {
+            Some(known) if known.node == node && known.is_newest_of(mount) && known.state == state => {
                 return (told(known.incarnation), false);
             }
             // Never again, whatever a later mount says: it may hold the last copy of something, and a new life would
             // begin empty. Formatted anew it is another device.
             Some(known) if known.state == DeviceState::Failed => return (None, false),
-            Some(known)
-                if known.node == node
-                    && known.mount_counter < mount.mount_counter
-                    && known.incarnation == claimed =>
-            {
-                known.incarnation
-            }
+            Some(known) if known.goes_on_in(mount) => known.incarnation,
             _ => {
                 self.last_incarnation += 1;
                 Incarnation(self.last_incarnation)
@@ -394,9 +388,15 @@ impl Groups {
         {
             self.astray.insert((known.node, known.incarnation));
         }
-        let highest = self.devices.get(&id).map_or(0, |known| known.mount_counter).max(mount.mount_counter);
-        let bytes_total = mount.bytes_total;
-        self.put_device(id, Device { node, mount_counter: highest, incarnation, bytes_total, state });
+        let device = Device {
+            node,
+            mount_counter: mount.mount_counter,
+            mount: newest,
+            incarnation,
+            bytes_total: mount.bytes_total,
+            state,
+        };
+        self.put_device(id, device);
         (told(incarnation), true)
     }
 

@@ -1,7 +1,7 @@
 //! What may be asked. Commands are entries of the Raft log: fields are only ever added. Each change of a group
 //! names the epoch it was decided on, and is refused as stale on any other.
 
-use nova_units::{DeviceId, Epoch, GroupId, Incarnation, NodeId};
+use nova_units::{DeviceId, Epoch, GroupId, Incarnation, MountNonce, MountTrail, NodeId};
 
 /// A change, and when the leader decided it.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -185,9 +185,23 @@ pub struct Mount {
     /// Its size.
     #[prost(uint64, tag = "6")]
     pub bytes_total: u64,
+    /// Nonces of the device's mounts since the last that was taken and that it was told of, this one last. Of a data plane
+    /// without trails: none.
+    #[prost(fixed64, repeated, tag = "7")]
+    pub trail: Vec<u64>,
 }
 
 impl Mount {
+    /// The nonces; `None` when there are too many.
+    #[must_use]
+    pub fn mount_trail(&self) -> Option<MountTrail> {
+        if self.trail.is_empty() {
+            return Some(MountTrail::default());
+        }
+        let mounts: Vec<MountNonce> = self.trail.iter().copied().map(MountNonce).collect();
+        MountTrail::new(&mounts)
+    }
+
     /// The device's id, when it has 16 bytes.
     #[must_use]
     pub fn device_id(&self) -> Option<DeviceId> {

@@ -24,8 +24,8 @@ pub use model::{Device, DeviceState, Flaps, Group, Groups, Member, Role};
 pub use moves::{MOVES_MAX, MOVES_TO_ONE_MAX};
 pub use placement::lay_out;
 pub use plan::{
-    COLD_START_WAIT, COLD_START_WAIT_MAX, GATHER, GROUPS_DEFAULT, HEARD_WITHIN, Heard, LEASE_OUT,
-    MountReport, Observed, REPLACE_AFTER, REPLACE_FROZEN_AFTER, REPORT_FRESH, ReadyReport, SLOW_MOVES_AFTER,
-    SilenceReport, plan,
+    COLD_START_WAIT, COLD_START_WAIT_MAX, GATHER, GROUPS_DEFAULT, GROUPS_MAX, HEARD_WITHIN, Heard, LEASE_OUT,
+    MountReport, Observed, REPLACE_AFTER, REPLACE_FROZEN_AFTER, REPLICAS_A_DEVICE, REPORT_FRESH, ReadyReport,
+    SLOW_MOVES_AFTER, SilenceReport, plan,
 };
 pub use snapshot::SnapshotError;

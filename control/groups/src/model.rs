@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 
 use imbl::{OrdMap, OrdSet};
-use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Replicas, Timestamp};
+use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, MountNonce, NodeId, Replicas, Timestamp};
 
 use crate::command::Mount;
 
@@ -122,8 +122,10 @@ pub enum DeviceState {
 pub struct Device {
     /// Its host.
     pub node: NodeId,
-    /// The highest mount counter seen. A mount that is not higher shows an old image of the device.
+    /// The counter of its mount. One that is not higher shows an old image of the device.
     pub mount_counter: u64,
+    /// The mount. A later one that does not name it shows an old image of the device.
+    pub mount: MountNonce,
     /// Its life.
     pub incarnation: Incarnation,
     /// Its size.
@@ -132,11 +134,29 @@ pub struct Device {
     pub state: DeviceState,
 }
 
+impl Device {
+    /// The mount is the one that is known.
+    pub(crate) fn is_newest_of(&self, mount: &Mount) -> bool {
+        mount.mount_trail().is_some_and(|trail| trail.newest() == self.mount)
+    }
+
+    /// The mount shows the device as it was when it was last served, and not an old image of it: it is a later one, of the
+    /// same life on the same host, and names the one that is known.
+    pub(crate) fn goes_on_in(&self, mount: &Mount) -> bool {
+        self.node == NodeId(mount.node)
+            && self.incarnation == Incarnation(mount.incarnation)
+            && self.mount_counter < mount.mount_counter
+            && mount.mount_trail().is_some_and(|trail| trail.names(self.mount))
+    }
+}
+
 /// How often a host was dropped lately (control design, section 2.5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flaps {
     /// When it was last dropped.
     pub last: Timestamp,
+    /// When it was first dropped in the event that this belongs to.
+    pub began: Timestamp,
     /// How long it waits before it may join again; zero after a single drop.
     pub wait: Duration,
 }
@@ -238,7 +258,13 @@ impl Groups {
     /// Whether some group keeps this many copies.
     #[must_use]
     pub fn keeps(&self, replicas: Replicas) -> bool {
-        self.groups.values().any(|group| group.replicas == replicas)
+        self.kept(replicas) > 0
+    }
+
+    /// How many groups keep this many copies.
+    #[must_use]
+    pub fn kept(&self, replicas: Replicas) -> usize {
+        self.groups.values().filter(|group| group.replicas == replicas).count()
     }
 
     /// A device of `node` is mounted under `incarnation` and may hold a replica.
@@ -259,7 +285,7 @@ impl Groups {
         let known = mount.device_id().and_then(|id| self.devices.get(&id));
         let mounted = DeviceState::Mounted { boot: BootId(mount.boot) };
         known.is_some_and(|known| {
-            let same = known.mount_counter == mount.mount_counter && known.node == NodeId(mount.node);
+            let same = known.is_newest_of(mount) && known.node == NodeId(mount.node);
             known.state == DeviceState::Failed || known.state == mounted && same
         })
     }

@@ -3,6 +3,7 @@
 //! A replica moves in three steps, each an epoch: the new member joins beside the others, is filled, and is admitted in
 //! the same step in which the old one leaves. The group has all its members in sync all the while.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use nova_units::{GroupId, Incarnation, NodeId};
@@ -10,12 +11,17 @@ use nova_units::{GroupId, Incarnation, NodeId};
 use crate::command::Joining;
 use crate::load::Load;
 use crate::model::{Group, Groups, Member};
-use crate::plan::{Observed, is_welcome};
+use crate::plan::{Observed, has_passed, is_welcome};
 
 /// Members of a region that are filled at once before another replica begins to move.
 pub const MOVES_MAX: usize = 4;
 /// Of these, onto one host.
 pub const MOVES_TO_ONE_MAX: usize = 2;
+
+/// Primaries that move at once for the sake of balance.
+const PRIMARIES_AT_ONCE: usize = 4;
+/// A host that was dropped gets primaries again when that is so long ago.
+const PRIMARY_AFTER: Duration = Duration::from_secs(30);
 
 /// How full devices are, and which hosts are being filled.
 struct Traffic {
@@ -171,4 +177,47 @@ pub(crate) fn plan_primaries(
             Some(Joining { group: id.0, epoch: group.epoch.0, node: node.0, replaces: 0 })
         })
         .collect()
+}
+
+/// Primaries that move so that hosts order writes as evenly as they hold replicas: a few at a time, when nothing else is to be
+/// done, and to no host that was lost lately. A new primary costs its group a moment.
+pub(crate) fn even_primaries(
+    groups: &Groups,
+    observed: &Observed,
+    changed: &BTreeSet<GroupId>,
+) -> Vec<Joining> {
+    let is_quiet = |(id, group): (GroupId, &Group)| !changed.contains(&id) && is_calm(group, observed);
+    if observed.storm || !groups.iter().all(is_quiet) {
+        return Vec::new();
+    }
+    // Primaries and replicas of each host.
+    let mut held: BTreeMap<NodeId, (usize, usize)> = BTreeMap::new();
+    for (_, group) in groups.iter() {
+        held.entry(group.primary).or_default().0 += 1;
+        group.in_sync().for_each(|member| held.entry(member.node).or_default().1 += 1);
+    }
+    let may_lead = |node: NodeId| {
+        !observed.slow.contains(&node)
+            && !observed.draining.contains(&node)
+            && has_passed(PRIMARY_AFTER, groups.flaps(node).last, observed.wall)
+    };
+    let mut moved = Vec::new();
+    for (id, group) in groups.iter() {
+        let (primaries, replicas) = held[&group.primary];
+        let is_better = |node: &NodeId| {
+            let (fewer, of) = held[node];
+            // Also after the move the old one has no smaller share than the new one.
+            may_lead(*node) && (primaries - 1) * of >= (fewer + 1) * replicas
+        };
+        let others = group.in_sync().map(|member| member.node).filter(|node| *node != group.primary);
+        if let Some(to) = others.filter(is_better).min_by_key(|node| (held[node].0, *node)) {
+            held.entry(group.primary).or_default().0 -= 1;
+            held.entry(to).or_default().0 += 1;
+            moved.push(Joining { group: id.0, epoch: group.epoch.0, node: to.0, replaces: 0 });
+        }
+        if moved.len() == PRIMARIES_AT_ONCE {
+            break;
+        }
+    }
+    moved
 }

@@ -76,7 +76,7 @@ fn count_in(
 
 #[cfg(test)]
 mod tests {
-    use nova_units::{BootId, DeviceId, Incarnation};
+    use nova_units::{BootId, DeviceId, Incarnation, MountNonce};
 
     use super::*;
     use crate::model::{Device, DeviceState};
@@ -88,6 +88,7 @@ mod tests {
             let device = Device {
                 node: NodeId(*host),
                 mount_counter: 1,
+                mount: MountNonce(1),
                 incarnation: Incarnation(life),
                 bytes_total: gib << 30,
                 state: DeviceState::Mounted { boot: BootId(1) },

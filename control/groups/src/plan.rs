@@ -11,7 +11,7 @@ use crate::command::{
 };
 use crate::load::Load;
 use crate::model::{DeviceState, Group, Groups, Member, Role};
-use crate::moves::{plan_moves, plan_primaries};
+use crate::moves::{even_primaries, plan_moves, plan_primaries};
 use crate::placement::lay_out;
 
 /// From the first report of silence to the decision: time for the others to report too.
@@ -37,7 +37,14 @@ pub const SLOW_MOVES_AFTER: Duration = Duration::from_secs(600);
 /// that was away this long is taken for failed (Spec 1.4). One that comes back with all but a tail is taken instead of
 /// one that is being filled.
 pub const REPLACE_FROZEN_AFTER: Duration = Duration::from_secs(30);
-/// Groups made for each number of copies when nothing else is said.
+/// A host that was dropped again and again waits no longer than this to join a group that takes no writes without it.
+const FROZEN_REST_MAX: Duration = Duration::from_secs(5);
+/// Replicas that each device may hold of the groups of each number of copies: with fewer some would hold nothing, and the rest of
+/// a lost one would fall on few.
+pub const REPLICAS_A_DEVICE: usize = 3;
+/// Groups of a region, at most.
+pub const GROUPS_MAX: usize = 4096;
+/// Groups made at least for each number of copies when nothing else is said.
 pub const GROUPS_DEFAULT: usize = 12;
 
 /// A member has not heard a peer for a second, or its own device answers nothing.
@@ -115,8 +122,10 @@ pub struct Observed {
     pub heard: BTreeMap<NodeId, Heard>,
     /// Hosts that may hold replicas.
     pub storage: BTreeSet<NodeId>,
-    /// Groups a region should have for each number of copies that is wanted.
+    /// Groups a region should have at least for each number of copies that is wanted.
     pub groups_wanted: usize,
+    /// There are so many more that each device may hold this many replicas of groups of each number of copies.
+    pub replicas_a_device: usize,
     /// How many copies of their blocks namespaces want. What was wanted once may be named longer; it is no harm.
     pub replicas_wanted: BTreeSet<Replicas>,
     /// Too many hosts of a zone fell silent at once: nothing is moved to other hosts.
@@ -151,7 +160,7 @@ impl Observed {
 
 /// Whether `wait` has passed since a moment of the calendar. One far in the future was written before the calendar was
 /// set back: nothing is known of it then, and nobody waits a day for it.
-fn has_passed(wait: Duration, since: Timestamp, wall: Timestamp) -> bool {
+pub(crate) fn has_passed(wait: Duration, since: Timestamp, wall: Timestamp) -> bool {
     since.since(wall) >= CLOCK_JUMP_MIN || wall.since(since) >= wait
 }
 
@@ -229,9 +238,12 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
             note(id).then_some(Joining { group: id.0, epoch: group.epoch.0, node: node.0, replaces: 0 })
         })
         .collect();
-    let moved = plan_primaries(groups, observed, &changed);
+    let mut moved = plan_primaries(groups, observed, &changed);
     changed.extend(moved.iter().map(|entry| GroupId(entry.group)));
     let moving = plan_moves(groups, observed, &changed, load);
+    if moving.is_empty() {
+        moved.extend(even_primaries(groups, observed, &changed));
+    }
 
     let mut push = |some: bool, op: Op| ops.extend(some.then_some(op));
     push(!dropped.is_empty(), Op::Drop(Drop { groups: dropped }));
@@ -245,15 +257,21 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
     ops
 }
 
-/// Groups for a number of copies that is wanted and that none keeps, once enough hosts run; one number at a time, because
-/// what is laid out first counts for the next.
+/// Groups that are lacking of a number of copies that is wanted, once enough hosts run; one number at a time, because
+/// what is laid out first counts for the next. Devices that come later so get groups too. Groups never go again.
 fn plan_groups(groups: &Groups, observed: &Observed) -> Vec<NewGroup> {
     let may_hold = |host: &NodeId| {
         groups.stores(*host) && observed.is_running(*host) && !observed.draining.contains(host)
     };
     let hosts: Vec<NodeId> = observed.storage.iter().copied().filter(may_hold).collect();
-    let missing = observed.replicas_wanted.iter().filter(|replicas| !groups.keeps(**replicas));
-    let mut laid = missing.map(|replicas| lay_out(groups, &hosts, *replicas, observed.groups_wanted));
+    let devices = hosts.iter().map(|host| groups.devices_of(*host).count()).sum::<usize>();
+    let lacking = |replicas: Replicas| {
+        let for_devices = (devices * observed.replicas_a_device).div_ceil(replicas.count());
+        let wanted = observed.groups_wanted.max(for_devices).saturating_sub(groups.kept(replicas));
+        wanted.min(GROUPS_MAX.saturating_sub(groups.iter().count()))
+    };
+    let wanted = observed.replicas_wanted.iter();
+    let mut laid = wanted.map(|replicas| lay_out(groups, &hosts, *replicas, lacking(*replicas)));
     laid.find(|laid| !laid.is_empty()).unwrap_or_default()
 }
 
@@ -484,11 +502,12 @@ pub(crate) fn is_welcome(
         && may_hold(groups, group, observed, load, node)
 }
 
-/// The host was not dropped again and again lately. A group that takes no writes has nothing to lose by a joiner that
+/// The host was not dropped again and again lately. A group that takes no writes has little to lose by a joiner that
 /// may fall silent again.
 fn is_rested(groups: &Groups, group: &Group, observed: &Observed, node: NodeId) -> bool {
     let flaps = groups.flaps(node);
-    group.frozen() || has_passed(flaps.wait, flaps.last, observed.wall)
+    let wait = if group.frozen() { flaps.wait.min(FROZEN_REST_MAX) } else { flaps.wait };
+    has_passed(wait, flaps.last, observed.wall)
 }
 
 /// The host runs, has a device that serves, is heard by the members and is none of them.
@@ -575,11 +594,7 @@ fn runs_unrestarted(groups: &Groups, observed: &Observed, member: &Member) -> bo
 /// The mount will be answered with the incarnation that the device had.
 fn keeps_its_life(groups: &Groups, mount: &Mount, incarnation: Incarnation) -> bool {
     let known = mount.device_id().and_then(|id| groups.devices.get(&id));
-    mount.incarnation == incarnation.0
-        && known.is_some_and(|known| {
-            known.incarnation == incarnation
-                && known.node.0 == mount.node
-                && known.state != DeviceState::Failed
-                && known.mount_counter < mount.mount_counter
-        })
+    known.is_some_and(|known| {
+        known.incarnation == incarnation && known.state != DeviceState::Failed && known.goes_on_in(mount)
+    })
 }

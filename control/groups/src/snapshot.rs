@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Replicas, Timestamp};
+use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, MountNonce, NodeId, Replicas, Timestamp};
 use prost::Message;
 
 use crate::model::{Device, DeviceState, Flaps, Group, Groups, Member, Role};
@@ -79,6 +79,8 @@ struct DeviceRow {
     boot: Option<u64>,
     #[prost(bool, tag = "7")]
     failed: bool,
+    #[prost(fixed64, tag = "8")]
+    mount: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -89,6 +91,8 @@ struct FlapsRow {
     last_ms: u64,
     #[prost(uint64, tag = "3")]
     wait_ms: u64,
+    #[prost(uint64, tag = "4")]
+    began_ms: u64,
 }
 
 impl Groups {
@@ -136,6 +140,7 @@ impl Groups {
                         DeviceState::Absent | DeviceState::Failed => None,
                     },
                     failed: device.state == DeviceState::Failed,
+                    mount: device.mount.0,
                 })
                 .collect(),
             flaps: self
@@ -144,6 +149,7 @@ impl Groups {
                 .map(|(node, flaps)| FlapsRow {
                     node: node.0,
                     last_ms: flaps.last.0,
+                    began_ms: flaps.began.0,
                     wait_ms: u64::try_from(flaps.wait.as_millis()).unwrap_or(u64::MAX),
                 })
                 .collect(),
@@ -182,6 +188,7 @@ impl Groups {
             let device = Device {
                 node: NodeId(row.node),
                 mount_counter: row.mount_counter,
+                mount: MountNonce(row.mount),
                 incarnation: Incarnation(row.incarnation),
                 bytes_total: row.bytes_total,
                 state,
@@ -189,7 +196,11 @@ impl Groups {
             groups.put_device(DeviceId(u128::from_be_bytes(id)), device);
         }
         for row in rows.flaps {
-            let flaps = Flaps { last: Timestamp(row.last_ms), wait: Duration::from_millis(row.wait_ms) };
+            let flaps = Flaps {
+                last: Timestamp(row.last_ms),
+                began: Timestamp(row.began_ms),
+                wait: Duration::from_millis(row.wait_ms),
+            };
             groups.flaps.insert(NodeId(row.node), flaps);
         }
         groups.astray = rows.astray.iter().map(|it| (NodeId(it.node), Incarnation(it.incarnation))).collect();

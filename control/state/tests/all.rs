@@ -29,6 +29,7 @@ fn mount(node: u64) -> nova_groups::Command {
         mount_counter: 1,
         incarnation: 0,
         bytes_total: 9,
+        trail: Vec::new(),
     };
     let restart = nova_groups::Restart { mounts: vec![mount], confirm: vec![] };
     nova_groups::Command { at_ms: 7, op: Some(nova_groups::Op::Restart(restart)) }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use nova_ring::abi::AgentEvent;
-use nova_units::{DeviceId, Incarnation};
+use nova_units::{DeviceId, Incarnation, MountTrail};
 
 /// A device that a shard has opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub(crate) struct Mounted {
     /// The life in which it was mounted.
     pub(crate) incarnation: Incarnation,
     pub(crate) bytes_total: u64,
+    /// Its mounts since the last that the controllers confirmed.
+    pub(crate) trail: MountTrail,
 }
 
 /// What a shard found of its devices.
@@ -121,6 +123,7 @@ impl Roster {
             incarnation: device.incarnation,
             bytes_total: device.bytes_total,
             place: device.place,
+            trail: device.trail,
         });
         let broken = self.broken.iter().map(|place| AgentEvent::DeviceBroken { place: *place });
         let count = |count: usize| u8::try_from(count).expect("a host has at most 24 devices");
@@ -136,7 +139,14 @@ mod tests {
 
     fn device(place: u8, id: u128) -> Mounted {
         let (mount_counter, incarnation, bytes_total) = (1, Incarnation(0), 1 << 30);
-        Mounted { place, id: DeviceId(id), mount_counter, incarnation, bytes_total }
+        Mounted {
+            place,
+            id: DeviceId(id),
+            mount_counter,
+            incarnation,
+            bytes_total,
+            trail: MountTrail::default(),
+        }
     }
 
     fn found(mounted: &[Mounted], broken: &[u8]) -> Found {

@@ -87,6 +87,7 @@ fn mounted(place: u8, opened: &Opened<RealShard>) -> Mounted {
         mount_counter: opened.mount_counter,
         incarnation: opened.incarnation,
         bytes_total: opened.store.usage().bytes_total,
+        trail: opened.trail,
     }
 }
 

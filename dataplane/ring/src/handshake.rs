@@ -32,8 +32,8 @@ use crate::error::AttachError;
 use crate::layout::{Kind, LAYOUT_HASH, Terms};
 
 /// Version of the slots, of the handshake and of the doorbells. 2: the peer is woken over the socket, and a report of
-/// peers names their starts.
-pub const ABI_VERSION: u32 = 3;
+/// peers names their starts. 4: a mount comes with its trail.
+pub const ABI_VERSION: u32 = 4;
 /// How long one side waits for the other's half of the handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of a hello.

@@ -52,8 +52,8 @@ pub(crate) async fn drive(reactor: Reactor, runnable: Runnable, spin: Duration, 
     }
 }
 
-/// Bounds what a wake-up lost inside the executor costs (see [`crate::slice`]): glommio then sleeps in its own ring, and
-/// hears this.
+/// Bounds what it costs when no queue is active although tasks could run: glommio then sleeps in its own ring until its next
+/// timer, which is this. While a queue is active it is never due: the executor does not look (docs/adr/0029).
 pub(crate) async fn keep_awake(runnable: Runnable) {
     loop {
         glommio::timer::sleep(SLEEP_MAX).await;

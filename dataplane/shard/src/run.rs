@@ -15,9 +15,9 @@ use crate::{
     tasks::Tasks,
 };
 
-/// How often glommio looks at its own rings, in which nothing of ours happens. What divides the core between classes is
-/// the slice, not this (docs/adr/0007).
-const PREEMPT_TIMER: Duration = Duration::from_millis(10);
+/// How often glommio looks at its own rings while tasks are active. Nothing of ours happens there, and a thread that loses the
+/// core for longer than this at the wrong moment sleeps for ever (docs/adr/0029).
+const PREEMPT_TIMER: Duration = Duration::from_secs(3_600);
 
 /// glommio's own buffers, which we do not use.
 const EXECUTOR_IO_BYTES: usize = 64 << 10;

@@ -3,8 +3,8 @@
 //! glommio would do this with a timer in its ring. In 0.9.0 that loses wake-ups: when the timer has fired between the
 //! arming and the first task (the thread was descheduled for that long), the executor takes it that no task was
 //! ready, and goes to sleep although some are. With a timer of 250 us on a busy machine that happened once in some
-//! ten thousand wake-ups, and ended a shard that waited for nothing else. So that timer is set much longer, a shard
-//! never sleeps for long, and the tasks of a shard look at the time themselves, each time one of them gives way.
+//! ten thousand wake-ups, and ended a shard that waited for nothing else. So that timer is set to an hour (docs/adr/0029), and
+//! the tasks of a shard look at the time themselves, each time one of them gives way.
 
 use core::{
     cell::Cell,

@@ -3,6 +3,8 @@
 
 #[path = "all/life.rs"]
 mod life;
+#[path = "all/starved.rs"]
+mod starved;
 #[path = "all/wake.rs"]
 mod wake;
 #[path = "all/work.rs"]

@@ -7,6 +7,7 @@
 mod class;
 mod group;
 mod id;
+mod mount_trail;
 mod page_sum;
 mod replicas;
 mod size;
@@ -17,6 +18,7 @@ pub use group::{CommitPoint, Epoch, Generation, Incarnation, Seq};
 pub use id::{
     BlockId, BootId, DeviceId, DiskIndex, GroupId, InodeId, NodeId, PeerAddr, SessionId, UnitIndex,
 };
+pub use mount_trail::{MOUNT_TRAIL_MAX, MountNonce, MountTrail};
 pub use page_sum::PageSum;
 pub use replicas::Replicas;
 pub use size::{

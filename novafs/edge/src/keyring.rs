@@ -127,10 +127,19 @@ impl Keyring {
         gone
     }
 
-    /// Domains that were asked for since the last call and are not here: somebody has to bring them.
+    /// Domains that were asked for since the last call and are not here, or for which somebody still waits: they have to be
+    /// brought.
     #[must_use]
     pub fn take_unsaid(&self) -> Vec<u32> {
         std::mem::take(&mut self.inner.borrow_mut().unsaid)
+    }
+
+    /// Somebody waits for a key of this domain: it is to be said once more, unless that is still to come.
+    pub(crate) fn ask_again(&self, domain: u32) {
+        let mut inner = self.inner.borrow_mut();
+        if inner.wanted.contains(&domain) && !inner.unsaid.contains(&domain) {
+            inner.unsaid.push(domain);
+        }
     }
 
     /// Every domain that was ever asked for and not here at that time.
@@ -212,6 +221,19 @@ mod tests {
         }
         assert_eq!((ring.take_unsaid(), ring.take_unsaid()), (vec![7], vec![]));
         assert_eq!(ring.wanted(), [7]);
+    }
+
+    #[test]
+    fn what_is_waited_for_is_said_again_once_a_time() {
+        let ring = Keyring::empty();
+        ring.ask_again(7);
+        assert!(ring.take_unsaid().is_empty(), "nobody ever asked for it");
+        assert!(ring.find(7, 1).is_err());
+        ring.ask_again(7);
+        assert_eq!(ring.take_unsaid(), [7]);
+        ring.ask_again(7);
+        ring.ask_again(7);
+        assert_eq!(ring.take_unsaid(), [7]);
     }
 
     #[test]

@@ -66,6 +66,9 @@ impl Default for EdgeOptions {
     }
 }
 
+/// While a request waits for a key, somebody is told so this often.
+const KEY_ASKED_AGAIN: Duration = Duration::from_secs(1);
+
 /// What an edge has done since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EdgeCounters {
@@ -206,6 +209,7 @@ impl<S: Shard, P: Peers> Edge<S, P> {
     async fn key(&self, domain: u32, version: u32) -> Result<Rc<HeldKey>, EdgeError> {
         let clock = self.shard.clock();
         let until = clock.now() + self.options.key_wait;
+        let mut asked = false;
         loop {
             let found = match version {
                 0 => self.keys.current(domain),
@@ -215,7 +219,13 @@ impl<S: Shard, P: Peers> Edge<S, P> {
                 Err(EdgeError::NoKey { .. }) if clock.now() < until => {}
                 settled => return settled,
             }
-            futures_lite::future::or(self.keys.changed(), clock.sleep_until(until)).await;
+            // Whoever was told may have lost the word, or the key on its way.
+            let again = clock.now() + KEY_ASKED_AGAIN;
+            if !std::mem::replace(&mut asked, true) {
+                self.keys.ask_again(domain);
+            }
+            futures_lite::future::or(self.keys.changed(), clock.sleep_until(again.min(until))).await;
+            asked = clock.now() < again;
         }
     }
 

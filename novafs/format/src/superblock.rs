@@ -3,11 +3,13 @@
 use crate::cursor::{Put, Reader};
 use crate::error::{FormatError, bad_field};
 use crate::unit::PAGE;
-use nova_units::{BlockId, DeviceId, GroupId, Incarnation, Timestamp, UnitIndex};
+use nova_units::{
+    BlockId, DeviceId, GroupId, Incarnation, MOUNT_TRAIL_MAX, MountNonce, MountTrail, Timestamp, UnitIndex,
+};
 
 /// Version of everything on the device.
-pub const FORMAT_VERSION: u32 = 3;
-/// Oldest version that is read: 3 only adds to the log what 2 does not have. Others are refused.
+pub const FORMAT_VERSION: u32 = 4;
+/// Oldest version that is read: 3 only adds to the log what 2 does not have, and 4 the trail of mounts. Others are refused.
 pub const FORMAT_VERSION_OLDEST: u32 = 2;
 /// Copies on a device.
 pub const SUPERBLOCK_COPIES: usize = 4;
@@ -20,6 +22,8 @@ const MAGIC: &[u8; 8] = b"NOVAFSSB";
 /// Fields and checksum lie within one sector, so that a power cut leaves the old or the new one.
 const SECTOR: usize = 512;
 const NO_ROOT: u32 = u32::MAX;
+/// The first version with a trail of mounts.
+const TRAIL_VERSION: u32 = 4;
 
 /// Where the copies lie on a device of this size: two at either end.
 ///
@@ -126,7 +130,9 @@ pub struct Root {
 /// | 184 | 8 | scrub: its block |
 /// | 192 | 8 | scrub: when the last complete pass began; 0 when there was none |
 /// | 200 | 8 | scrub: when it ended |
-/// | 208 | 300 | zero |
+/// | 208 | 8 | mounts since the last that was confirmed, that one included: 1 to 8 |
+/// | 216 | 64 | their nonces, oldest first; zero behind the last |
+/// | 280 | 228 | zero |
 /// | 508 | 4 | CRC-32 of bytes 0 to 508 |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Superblock {
@@ -152,6 +158,8 @@ pub struct Superblock {
     pub root: Option<Root>,
     /// How far the scrub is.
     pub scrub: ScrubMark,
+    /// Its mounts since the last that the controllers confirmed.
+    pub trail: MountTrail,
 }
 
 /// How far the scrub of a device is. It goes over all units in the order of their keys, pass after pass, and goes on
@@ -194,6 +202,27 @@ impl ScrubMark {
     }
 }
 
+fn put_trail(trail: &MountTrail, out: &mut Vec<u8>) {
+    let mounts = trail.as_slice();
+    out.put_u64(mounts.len() as u64);
+    for place in 0..MOUNT_TRAIL_MAX {
+        out.put_u64(mounts.get(place).map_or(0, |mount| mount.0));
+    }
+}
+
+fn read_trail(reader: &mut Reader<'_>) -> Result<MountTrail, FormatError> {
+    let count = reader.u64()?;
+    let mut nonces = [MountNonce(0); MOUNT_TRAIL_MAX];
+    for nonce in &mut nonces {
+        *nonce = MountNonce(reader.u64()?);
+    }
+    let known = usize::try_from(count).ok().and_then(|count| nonces.split_at_checked(count));
+    let trail = known.and_then(|(mounts, behind)| {
+        MountTrail::new(mounts).filter(|_| behind.iter().all(|nonce| *nonce == MountNonce(0)))
+    });
+    trail.ok_or_else(|| bad_field("mount trail", count))
+}
+
 impl Superblock {
     /// The copy that belongs at `position`.
     #[must_use]
@@ -223,6 +252,7 @@ impl Superblock {
         out.put_u32(self.root.map_or(0, |root| root.crc));
         out.put_u32(self.root.map_or(NO_ROOT, |root| root.level.into()));
         self.scrub.put(&mut out);
+        put_trail(&self.trail, &mut out);
         out.resize(SECTOR - 4, 0);
         let crc = crc32fast::hash(&out);
         out.put_u32(crc);
@@ -294,6 +324,7 @@ impl Superblock {
             }
         };
         let scrub = ScrubMark::read(&mut reader)?;
+        let trail = if version < TRAIL_VERSION { MountTrail::default() } else { read_trail(&mut reader)? };
         if let Some(byte) = reader.rest().iter().find(|byte| **byte != 0) {
             return Err(bad_field("superblock reserved", *byte));
         }
@@ -309,6 +340,7 @@ impl Superblock {
             wal_head_batch,
             root,
             scrub,
+            trail,
         })
     }
 }
@@ -317,8 +349,7 @@ impl Superblock {
 mod tests {
     use super::*;
 
-    #[test]
-    fn another_version_is_refused_by_name() {
+    fn small() -> Superblock {
         let geometry = Geometry {
             device_bytes: 64 << 20,
             wal_position: 64 << 10,
@@ -329,21 +360,49 @@ mod tests {
             slot_count: 14,
             slot_log2: 22,
         };
-        let superblock = Superblock { geometry, wal_head_position: 64 << 10, ..Superblock::default() };
+        Superblock { geometry, wal_head_position: 64 << 10, ..Superblock::default() }
+    }
+
+    #[test]
+    fn another_version_is_refused_by_name() {
+        let superblock = small();
         let mut page = superblock.encode(0);
         assert_eq!(Superblock::decode(&page, 0), Ok(superblock));
         assert_eq!(Superblock::decode(&page, 4096), Err(FormatError::Misplaced { what: "superblock" }));
-        for found in [1, 4] {
+        for found in [1, 5] {
             page[8] = found;
             let crc = crc32fast::hash(&page[..508]);
             page[508..512].copy_from_slice(&crc.to_le_bytes());
             let refused = FormatError::Version { found: found.into(), known: FORMAT_VERSION };
             assert_eq!(Superblock::decode(&page, 0), Err(refused));
         }
-        page[8] = 2;
-        let crc = crc32fast::hash(&page[..508]);
-        page[508..512].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(Superblock::decode(&page, 0), Ok(superblock), "a device of version 2 is taken over");
+        // What later versions added is not there.
+        page[208..508].fill(0);
+        for found in [2, 3] {
+            page[8] = found;
+            let crc = crc32fast::hash(&page[..508]);
+            page[508..512].copy_from_slice(&crc.to_le_bytes());
+            assert_eq!(
+                Superblock::decode(&page, 0),
+                Ok(superblock),
+                "a device of version {found} is taken over"
+            );
+        }
+    }
+
+    #[test]
+    fn a_trail_of_mounts_that_cannot_be_is_refused() {
+        let mounts: Vec<MountNonce> = (1..=8).map(MountNonce).collect();
+        let superblock = Superblock { trail: MountTrail::new(&mounts).unwrap(), ..small() };
+        let page = superblock.encode(0);
+        assert_eq!(Superblock::decode(&page, 0), Ok(superblock));
+        for count in [0, 7, 9, u64::MAX] {
+            let mut page = page;
+            page[208..216].copy_from_slice(&count.to_le_bytes());
+            let crc = crc32fast::hash(&page[..508]);
+            page[508..512].copy_from_slice(&crc.to_le_bytes());
+            assert_eq!(Superblock::decode(&page, 0), Err(bad_field("mount trail", count)));
+        }
     }
 
     #[test]

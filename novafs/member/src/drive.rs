@@ -136,6 +136,7 @@ impl<S: Shard, P: Peers> Member<S, P> {
             StoreRequest::DiscardAbove { group, seq } => self.store.discard_above(group, seq).await,
             StoreRequest::Empty { group, saved, through } => self.empty(group, saved, through).await,
             StoreRequest::StartAnew(incarnation) => self.start_anew(incarnation).await,
+            StoreRequest::SettleMount => self.store.settle_mount().await,
             StoreRequest::PutPage { group, fences, units, body, lost } => {
                 self.put_page(group, fences, units, body, lost).await
             }

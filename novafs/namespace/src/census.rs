@@ -141,4 +141,20 @@ impl Namespace {
         }
         owners
     }
+
+    /// Blocks of files in each group, and their bytes. Looks through every inode.
+    #[must_use]
+    pub fn stored_by_group(&self) -> BTreeMap<GroupId, (u64, u64)> {
+        let mut stored = BTreeMap::<_, (u64, u64)>::new();
+        for inode in self.inodes.values() {
+            if let Node::File(file) = &inode.node {
+                for block in &file.blocks {
+                    let (blocks, bytes) = stored.entry(block.group).or_default();
+                    *blocks += 1;
+                    *bytes += u64::from(block.bytes);
+                }
+            }
+        }
+        stored
+    }
 }

@@ -114,6 +114,8 @@ pub enum StoreRequest<B> {
     },
     /// Make the device's new life durable and forget every group.
     StartAnew(Incarnation),
+    /// The controllers confirmed this mount of the device: make durable that those before it will not be asked for.
+    SettleMount,
     /// Forget the group's data and log, keep its record; the log goes on after `through`.
     Empty {
         /// Group.

@@ -134,6 +134,7 @@ pub(crate) enum StreamCall {
 #[derive(Clone, Debug)]
 pub(crate) enum OpFor<B> {
     StartAnew,
+    SettleMount,
     Adopt { group: GroupId, turn: u64 },
     Append { group: GroupId, seq: Seq },
     Lookup { group: GroupId, turn: u64, write: lead::PendingWrite<B> },
@@ -408,6 +409,8 @@ impl<B: Clone> Host<B> {
         }
         match why {
             OpFor::StartAnew => self.started_anew(now, out),
+            // A device that does not know it is asked about the mounts before it once more: that is all.
+            OpFor::SettleMount => {}
             OpFor::LoadForFetch { ticket } => follow::answer_fetch(&mut cx, ticket, result),
             OpFor::Append { group, seq } => {
                 if let Some(group) = self.groups.get_mut(&group) {
@@ -428,7 +431,7 @@ impl<B: Clone> Host<B> {
 impl<B: Clone> OpFor<B> {
     fn turn(&self) -> Option<(GroupId, u64)> {
         match self {
-            Self::StartAnew | Self::Append { .. } | Self::LoadForFetch { .. } => None,
+            Self::StartAnew | Self::SettleMount | Self::Append { .. } | Self::LoadForFetch { .. } => None,
             Self::Adopt { group, turn }
             | Self::Lookup { group, turn, .. }
             | Self::LoadForStream { group, turn, .. }
@@ -449,7 +452,7 @@ impl<B: Clone> OpFor<B> {
 
     /// Whether the request makes something durable.
     fn writes(&self) -> bool {
-        self.is_change() || matches!(self, Self::StartAnew | Self::Append { .. })
+        self.is_change() || matches!(self, Self::StartAnew | Self::SettleMount | Self::Append { .. })
     }
 
     /// Answers whoever waits for a request to the store that has lost its meaning.
@@ -460,6 +463,7 @@ impl<B: Clone> OpFor<B> {
             Self::Fill { page, .. } => cx.answer(page.ticket, answer.clone()),
             Self::Rewind { ticket: Some(ticket), .. } => cx.answer(*ticket, answer.clone()),
             Self::StartAnew
+            | Self::SettleMount
             | Self::Adopt { .. }
             | Self::Append { .. }
             | Self::LoadForStream { .. }

@@ -14,8 +14,8 @@ use nova_buf::{DmaBuf, SharedBuf};
 use nova_device::sync::{Semaphore, oneshot};
 use nova_device::{Clock as _, Disk as _, Durability, Shard};
 use nova_units::{
-    BlockId, CommitPoint, DeviceId, DiskIndex, Epoch, Generation, GroupId, Incarnation, IoClass, Seq,
-    TaskClass, UnitIndex,
+    BlockId, CommitPoint, DeviceId, DiskIndex, Epoch, Generation, GroupId, Incarnation, IoClass, MountNonce,
+    MountTrail, Seq, TaskClass, UnitIndex,
 };
 use novafs_format::{
     BlockRecord, Cell, CellClass, GroupRecord, Key, LogEntry, SealedUnit, Superblock, UnitRecord,
@@ -49,6 +49,8 @@ pub struct Opened<S: Shard> {
     pub mount_counter: u64,
     /// Its life as a member; 0 when it was never given one.
     pub incarnation: Incarnation,
+    /// Its mounts since the last that the controllers confirmed; the newest is this one.
+    pub trail: MountTrail,
     /// What recovery could not settle alone.
     pub suspects: Vec<Suspect>,
 }
@@ -109,7 +111,7 @@ impl<S: Shard> Store<S> {
         core.write_superblock(&superblock).await
     }
 
-    /// Opens a device: recovers its state, raises its mount counter and makes both durable.
+    /// Opens a device: recovers its state, gives this mount a number and a nonce, and makes all of it durable.
     ///
     /// # Errors
     /// [`StoreError::NoSuperblock`] when it is not a NovaFS device or from a later version, [`StoreError::Resized`],
@@ -118,7 +120,14 @@ impl<S: Shard> Store<S> {
         let (core, suspects) = recover(shard, disk, options).await?;
         let core = Rc::new(core);
         core.shard.spawn(TaskClass::Wal, Rc::clone(&core).run_log());
-        let opened = core.make_checkpoint(|superblock| superblock.mount_counter += 1).await;
+        let mut nonce = [0; 8];
+        core.shard.fill_secret(&mut nonce);
+        let opened = core
+            .make_checkpoint(|superblock| {
+                superblock.mount_counter += 1;
+                superblock.trail.begin(MountNonce(u64::from_le_bytes(nonce)));
+            })
+            .await;
         if let Err(error) = opened {
             core.fail_now();
             return Err(error);
@@ -132,6 +141,7 @@ impl<S: Shard> Store<S> {
             device: superblock.device,
             mount_counter: superblock.mount_counter,
             incarnation: superblock.incarnation,
+            trail: superblock.trail,
             suspects,
         })
     }
@@ -185,6 +195,22 @@ impl<S: Shard> Store<S> {
     pub async fn set_incarnation(&self, incarnation: Incarnation) -> Result<(), StoreError> {
         self.core.check_usable()?;
         self.core.change_superblock(|superblock| superblock.incarnation = incarnation).await
+    }
+
+    /// The controllers confirmed the mount of now: the device forgets those before it. Durable on return; when nothing
+    /// was to be forgotten, nothing is written.
+    ///
+    /// # Errors
+    /// [`StoreError::DeviceFailed`], [`StoreError::Closed`].
+    ///
+    /// # Cancel safety
+    /// A dropped call may or may not take effect.
+    pub async fn settle_mount(&self) -> Result<(), StoreError> {
+        self.core.check_usable()?;
+        if self.core.state.borrow().superblock.trail.is_settled() {
+            return Ok(());
+        }
+        self.core.change_superblock(|superblock| superblock.trail.settle()).await
     }
 
     /// Forgets a group and all its blocks; durable on return. The member starts empty.

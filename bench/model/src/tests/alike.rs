@@ -68,7 +68,7 @@ fn different_worlds_have_different_fingerprints() {
     let fingerprints = Fingerprints::new(true);
     let model = Reconfiguration::new(WIDE, Reductions::ALL, None);
     let mut known = std::collections::HashMap::new();
-    for seed in 0..40 {
+    for seed in 0..60 {
         walk(&model, seed, 150, |world| {
             let other = *known.entry(fingerprints.of(world)).or_insert(*world);
             let is_twin = orders().into_iter().any(|order| renamed(world, order) == other);

@@ -1,6 +1,7 @@
 //! The slice that is made of what the model keeps decides like the one that lived through everything.
 
 use nova_groups::Mount;
+use nova_units::MountNonce;
 
 use super::{Draws, WIDE};
 use crate::controllers::{Controllers, Decision, Lived};
@@ -8,10 +9,12 @@ use crate::host_set::{HOSTS, HostSet};
 use crate::{Reconfiguration, Reductions, Step, World};
 
 /// What a device says of itself, in numbers.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Device {
     counter: u64,
     life: u64,
+    /// Longer than real ones are.
+    trail: Vec<u64>,
 }
 
 /// Real devices under a slice that is never made anew.
@@ -20,16 +23,17 @@ struct Shadow {
     boots: [u64; HOSTS],
     disks: [Device; HOSTS],
     images: [Device; HOSTS],
+    last_nonce: u64,
 }
 
 impl Shadow {
     fn new(controllers: &Controllers) -> Self {
         let lived = controllers.lived();
         let disks = std::array::from_fn(|host| {
-            let (counter, life) = lived.device(host);
-            Device { counter, life }
+            let known = lived.device(host);
+            Device { counter: known.mount_counter, life: known.incarnation.0, trail: vec![known.mount.0] }
         });
-        Self { lived, boots: [1; HOSTS], disks, images: [Device::default(); HOSTS] }
+        Self { lived, boots: [1; HOSTS], disks, images: Default::default(), last_nonce: 1_000 }
     }
 
     /// Follows a step of the model; every decision is the slice's own.
@@ -37,7 +41,7 @@ impl Shadow {
         match step {
             Step::Start(host) => self.start(host),
             Step::StartOld(host) => {
-                self.disks[host] = self.images[host];
+                self.disks[host] = self.images[host].clone();
                 self.start(host);
             }
             _ => {}
@@ -50,19 +54,30 @@ impl Shadow {
     }
 
     fn start(&mut self, host: usize) {
-        self.images[host] = self.disks[host];
+        self.images[host] = self.disks[host].clone();
         self.disks[host].counter += 1;
+        self.last_nonce += 1;
+        self.disks[host].trail.push(self.last_nonce);
         self.boots[host] += 1;
     }
 
     fn mount(&mut self, world: &World, hosts: HostSet, confirm: HostSet) {
         let mounts = hosts.iter().map(|host| {
-            let Device { counter, life } = self.disks[host];
-            self.lived.mount(host, self.boots[host], counter, life)
+            let Device { counter, life, trail } = &self.disks[host];
+            // A trail is never full here, so that only its end is needed beside what the controllers know.
+            let known = self.lived.device(host).mount;
+            let kept = trail.iter().filter(|mount| **mount == known.0 || Some(*mount) == trail.last());
+            Mount {
+                boot: self.boots[host],
+                mount_counter: *counter,
+                incarnation: *life,
+                trail: kept.copied().collect(),
+                ..Lived::mount(host)
+            }
         });
         let mounts: Vec<Mount> = mounts.collect();
         for host in self.lived.restart(world.control, mounts, confirm).iter() {
-            self.disks[host].life = self.lived.device(host).1;
+            self.disks[host].life = self.lived.device(host).incarnation.0;
         }
     }
 
@@ -70,13 +85,10 @@ impl Shadow {
         assert_eq!(self.lived.control(), world.control, "{world:?}");
         let claims = world.claims();
         for host in 0..HOSTS {
-            let (counter, life) = self.lived.device(host);
-            assert_eq!(
-                self.disks[host].counter > counter,
-                claims.ahead.contains(host),
-                "{host} of {world:?}"
-            );
-            assert_eq!(self.disks[host].life != life, claims.past.contains(host), "{host} of {world:?}");
+            let (known, disk) = (self.lived.device(host), &self.disks[host]);
+            let traced = disk.trail.iter().any(|mount| MountNonce(*mount) == known.mount);
+            assert_eq!(traced, claims.traced.contains(host), "{host} of {world:?}");
+            assert_eq!(disk.life != known.incarnation.0, claims.past.contains(host), "{host} of {world:?}");
         }
     }
 }

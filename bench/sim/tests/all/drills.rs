@@ -50,7 +50,16 @@ fn an_image_of_an_earlier_mount_is_another_life_and_filled_anew() {
 }
 
 #[test]
-fn an_image_of_the_same_mount_is_brought_up_by_peers_though_the_counter_does_not_tell() {
+fn an_image_of_an_earlier_mount_is_noticed_however_often_its_host_starts_unheard() {
+    for starts in [1, 2, 5, 12] {
+        let found = restore(starts.into(), Image::OfAnEarlierMountUnheard(starts))
+            .unwrap_or_else(|wrong| panic!("{starts} starts: {wrong}"));
+        assert!(found.rolled_back > 0 && found.noticed, "{starts} starts: {found:?}");
+    }
+}
+
+#[test]
+fn an_image_of_the_same_mount_is_brought_up_by_peers_though_the_trail_does_not_tell() {
     for seed in 1..=3 {
         let found =
             restore(seed, Image::OfTheSameMount).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));

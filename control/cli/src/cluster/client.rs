@@ -63,7 +63,13 @@ impl Controllers {
 
     /// What the controllers know. Asks one after the other until one answers, for `patience` at most.
     pub(super) fn status(&mut self, patience: Duration) -> anyhow::Result<StatusResponse> {
-        let status = async |channel| cluster(channel).status(StatusRequest {}).await;
+        let status = async |channel| cluster(channel).status(StatusRequest { stored: false }).await;
+        self.ask(patience, status)
+    }
+
+    /// The same, and what files have in each group.
+    pub(super) fn status_with_stored(&mut self, patience: Duration) -> anyhow::Result<StatusResponse> {
+        let status = async |channel| cluster(channel).status(StatusRequest { stored: true }).await;
         self.ask(patience, status)
     }
 

@@ -16,7 +16,7 @@ use crate::output;
 pub(super) struct HealthView {
     /// Something has fewer intact copies than it should have; the command ends with code 1 then.
     pub(super) at_risk: bool,
-    /// Blocks with fewer intact copies than they should have, as far as they are counted.
+    /// Blocks of files with fewer intact copies than they should have.
     blocks_at_risk: u64,
     groups_degraded: usize,
     groups_total: usize,
@@ -26,7 +26,7 @@ pub(super) struct HealthView {
     /// Which, with the files they are of; some, when there are many.
     lost: Vec<Lost>,
     disputed_units: u64,
-    /// The longest time for which something was not verified; null when something never was in full.
+    /// The longest time for which something was neither written nor verified; null when something never was in full.
     oldest_verification_seconds: Option<u64>,
     hosts: Vec<HostHealth>,
     groups: Vec<GroupHealth>,
@@ -78,8 +78,11 @@ struct GroupHealth {
     group: u32,
     in_sync: usize,
     wanted: usize,
-    /// As its members last counted them; 0 before that.
+    /// Blocks of files in it, by their metadata.
     blocks: u64,
+    /// Their bytes, once.
+    bytes: u64,
+    /// As the scrub of its members last counted them; 0 before that.
     units: u64,
     blocks_at_risk: u64,
     bad_units: u64,
@@ -224,8 +227,13 @@ impl HealthView {
             .collect();
         hosts.sort_by(|a, b| a.name.cmp(&b.name));
         let fillings = Filling::all(status);
-        let groups: Vec<GroupHealth> =
-            groups.iter().map(|group| group_health(group, nodes, &fillings, now_ms)).collect();
+        let groups: Vec<GroupHealth> = groups
+            .iter()
+            .map(|group| {
+                let stored = status.stored.iter().find(|stored| stored.group == group.group);
+                group_health(group, nodes, &fillings, stored, now_ms)
+            })
+            .collect();
         let lost: Vec<Lost> = status.lost.iter().map(Lost::of).collect();
         let degraded: Vec<&GroupHealth> =
             groups.iter().filter(|group| group.in_sync < group.wanted).collect();
@@ -237,7 +245,7 @@ impl HealthView {
         if !degraded.is_empty() {
             let blocks: u64 = degraded.iter().map(|group| group.blocks).sum();
             reasons.push(format!(
-                "{} of {} groups have fewer members in sync than they should ({blocks} blocks counted in them)",
+                "{} of {} groups have fewer members in sync than they should ({blocks} blocks of files in them)",
                 degraded.len(),
                 groups.len()
             ));
@@ -318,14 +326,14 @@ impl HealthView {
                     group.group.to_string(),
                     format!("{} of {}", group.in_sync, group.wanted),
                     group.blocks.to_string(),
-                    group.units.to_string(),
+                    output::bytes(group.bytes),
                     group.blocks_at_risk.to_string(),
                     age(group.verification_age_seconds),
                     filling,
                 ]
             })
             .collect();
-        let heading = ["GROUP", "IN SYNC", "BLOCKS", "UNITS", "AT RISK", "ALL VERIFIED SINCE", "FILLING"];
+        let heading = ["GROUP", "IN SYNC", "BLOCKS", "BYTES", "AT RISK", "ALL VERIFIED SINCE", "FILLING"];
         text.push_str(&output::table(heading, &[0, 1, 2, 3, 4, 5], &groups));
         text.push('\n');
         for reason in &self.reasons {
@@ -335,7 +343,7 @@ impl HealthView {
             format!("{} blocks are at risk\n", self.blocks_at_risk)
         } else {
             format!(
-                "nothing is at risk; everything was verified within {}\n",
+                "nothing is at risk; everything was written or verified within {}\n",
                 age(self.oldest_verification_seconds)
             )
         };
@@ -395,6 +403,7 @@ fn group_health(
     group: &api::Group,
     nodes: &[api::Node],
     fillings: &[(u32, Filling)],
+    stored: Option<&api::Stored>,
     now_ms: u64,
 ) -> GroupHealth {
     let said = |member: &api::Member| {
@@ -406,7 +415,8 @@ fn group_health(
     let known: Vec<&api::GroupHealth> = with_role(member::Role::InSync).filter_map(said).collect();
     let most =
         |count: fn(&api::GroupHealth) -> u64| known.iter().map(|health| count(health)).max().unwrap_or(0);
-    let (blocks, units) = (most(|health| health.blocks), most(|health| health.units));
+    let units = most(|health| health.units);
+    let (blocks, bytes) = stored.map_or((0, 0), |stored| (stored.blocks, stored.bytes));
     let risky: u64 = known.iter().map(|health| u64::from(health.risky_blocks)).sum();
     let wanted = replicas_of(group);
     let all_at_risk = in_sync < wanted || known.iter().any(|health| health.damaged);
@@ -418,6 +428,7 @@ fn group_health(
         in_sync,
         wanted,
         blocks,
+        bytes,
         units,
         blocks_at_risk: if all_at_risk { blocks.max(risky) } else { risky },
         bad_units: known.iter().map(|health| u64::from(health.bad_units)).sum(),
@@ -464,7 +475,8 @@ mod tests {
         let groups = vec![api::Group { group: 1, members, ..api::Group::default() }];
         let map =
             api::ClusterMap { nodes: (1..=3).map(node).collect(), groups, ..api::ClusterMap::default() };
-        StatusResponse { map: Some(map), ..StatusResponse::default() }
+        let stored = vec![api::Stored { group: 1, blocks: 9, bytes: 4096 }];
+        StatusResponse { map: Some(map), stored, ..StatusResponse::default() }
     }
 
     #[test]
@@ -472,9 +484,12 @@ mod tests {
         let view = HealthView::at(&status(), 61_000);
         assert!(!view.at_risk && view.reasons.is_empty());
         assert_eq!((view.oldest_verification_seconds, view.blocks_at_risk), (Some(60), 0));
-        assert!(view.text().ends_with("nothing is at risk; everything was verified within 1 min 0 s\n"));
+        assert!(
+            view.text()
+                .ends_with("nothing is at risk; everything was written or verified within 1 min 0 s\n")
+        );
         let json = serde_json::to_value(&view).unwrap();
-        assert_eq!(json["groups"][0]["blocks"], 7);
+        assert_eq!(json["groups"][0]["blocks"], 9);
         assert_eq!(json["hosts"][2]["verification_age_seconds"], 58);
     }
 
@@ -500,10 +515,10 @@ mod tests {
         };
         status.fills.push(fill);
         let view = HealthView::at(&status, 61_000);
-        assert_eq!((view.groups_degraded, view.blocks_at_risk), (1, 7));
+        assert_eq!((view.groups_degraded, view.blocks_at_risk), (1, 9));
         let text = view.text();
         assert!(text.contains("storage-3: 12 of about 40 units, 0/s, about 56 s left"), "{text}");
-        assert!(text.ends_with("7 blocks are at risk\n"));
+        assert!(text.ends_with("9 blocks are at risk\n"));
         assert_eq!(serde_json::to_value(&view).unwrap()["groups"][0]["filling"]["eta_seconds"], 56);
 
         status.fills[0].stalled = true;

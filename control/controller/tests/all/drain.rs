@@ -120,4 +120,14 @@ async fn what_hosts_say_of_their_copies_is_shown_and_noted() {
         let noted = |note: &String| note.contains("h1 has 3 bad copies");
         assert!(status.notes.iter().any(noted), "{:?}", status.notes);
     }
+    let down = pb::Heartbeat { novad_up: false, ..beat(false) };
+    let sequence = hosts[2].report(Report::Heartbeat(down)).await;
+    hosts[2].acknowledged(sequence).await;
+    let silent = pb::DeviceSilent { node: hosts[1].id, boot: 0, incarnation: hosts[1].incarnation };
+    let sequence = hosts[1].report(Report::DeviceSilent(silent)).await;
+    hosts[1].acknowledged(sequence).await;
+    let status = region.status().await;
+    for said in ["device 0 of h2 has answered nothing for 0 s", "h3 does not serve: its novad"] {
+        assert!(status.notes.iter().any(|note| note.contains(said)), "{:?}", status.notes);
+    }
 }

@@ -187,7 +187,7 @@ impl Region {
     pub(crate) async fn status(&self) -> pb::StatusResponse {
         let ask = |id| async move {
             let mut client = ClusterClient::new(self.channel(id, "ann"));
-            client.status(pb::StatusRequest {}).await.map(tonic::Response::into_inner)
+            client.status(pb::StatusRequest { stored: true }).await.map(tonic::Response::into_inner)
         };
         self.ask(ask).await.1
     }
@@ -322,6 +322,7 @@ impl Host {
             incarnation: self.incarnation,
             bytes_total: 1 << 30,
             place: 0,
+            trail: vec![self.mount_counter - 1, self.mount_counter],
         };
         let mounted = pb::DevicesMounted { devices: vec![mounted], broken: Vec::new() };
         self.report(Report::DevicesMounted(mounted)).await;

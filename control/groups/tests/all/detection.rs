@@ -265,6 +265,29 @@ fn what_was_said_about_a_host_before_it_joined_does_not_drop_it() {
 }
 
 #[test]
+fn a_host_that_is_dropped_every_other_second_rests_after_half_a_minute_and_longer_each_time() {
+    let mut region = Region::new(3, 1);
+    let mut drops = Vec::new();
+    for _ in 0..200 {
+        if region.in_sync(1).contains(&2) || region.group(1).member(NodeId(2)).is_some() {
+            drops.push(region.observed.now);
+            region.report(1, &[2]);
+            region.report(3, &[2]);
+            region.pass(GATHER, &[1, 3]);
+            region.settle();
+            region.observed.silences.clear();
+        }
+        region.pass(secs(2), &[1, 2, 3]);
+        region.settle();
+    }
+    let waits: Vec<u64> = drops.windows(2).map(|pair| (pair[1] - pair[0]).as_secs()).collect();
+    let long: Vec<u64> = waits.iter().copied().filter(|wait| *wait > 10).collect();
+    assert!(waits.iter().take_while(|wait| **wait <= 3).count() <= 15, "one event: {waits:?}");
+    assert!(long.len() >= 2 && long[0] >= 60 && long[1] >= 120, "{waits:?}");
+    assert!(waits.len() < 40, "{waits:?}");
+}
+
+#[test]
 fn a_frozen_group_takes_any_host_that_can_fill_it_without_waiting() {
     let mut region = Region::new(3, 1);
     for _ in 0..2 {

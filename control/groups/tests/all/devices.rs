@@ -210,6 +210,7 @@ fn a_device_that_failed_is_not_asked_about_again_when_its_host_says_what_it_moun
                 mount_counter: known.mount_counter,
                 incarnation: known.incarnation.0,
                 bytes_total: known.bytes_total,
+                trail: vec![known.mount.0],
             }
         })
         .collect();
@@ -253,6 +254,7 @@ fn a_lone_survivor_whose_device_turned_up_elsewhere_keeps_its_lease() {
         mount_counter: 7,
         incarnation: region.life(device(1, 0)).0,
         bytes_total: 4 << 30,
+        trail: Vec::new(),
     };
     region.apply(Op::Restart(nova_groups::Restart { mounts: vec![mount], confirm: vec![] }));
     region.pass(secs(5), &[1, 2, 3]);

@@ -204,3 +204,37 @@ fn a_host_that_stays_slow_is_emptied_while_every_group_stays_whole_and_where_nob
     region.settle();
     assert_eq!((held(&region, 2), joining(&region).len()), (4, 0));
 }
+
+fn primaries(region: &Region, hosts: std::ops::RangeInclusive<u64>) -> Vec<usize> {
+    let of = |host: u64| region.groups.iter().filter(|(_, group)| group.primary == NodeId(host)).count();
+    hosts.map(of).collect()
+}
+
+#[test]
+fn primaries_are_even_again_when_hosts_have_gone_and_come_back() {
+    let mut region = Region::new(3, 12);
+    let running = [1, 2, 3];
+    assert_eq!(primaries(&region, 1..=3), [4, 4, 4]);
+    for host in [2, 3] {
+        region.start(host, host * 1000 + 1);
+        region.settle();
+        while region.groups.iter().any(|(_, group)| !group.is_whole()) {
+            fill(&mut region, &running);
+        }
+    }
+    let before = primaries(&region, 1..=3);
+    assert!(before[0] >= 6 && before[2] == 0, "who stayed has most, who was just lost none: {before:?}");
+    region.pass(secs(60), &running);
+    let ops = region.settle();
+    let few = |op: &Op| matches!(op, Op::MovePrimary(moved) if moved.groups.len() <= 4);
+    assert!(ops.iter().all(few), "{ops:?}");
+    assert_eq!(primaries(&region, 1..=3), [4, 4, 4]);
+    assert_whole(&region);
+    // Shares that cannot be even are left alone.
+    let mut uneven = Region::new(3, 4);
+    uneven.pass(secs(60), &running);
+    assert!(uneven.settle().is_empty());
+    region.observed.slow.insert(NodeId(3));
+    region.settle();
+    assert_eq!(primaries(&region, 1..=3), [6, 6, 0], "a slow host gets none");
+}

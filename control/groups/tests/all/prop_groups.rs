@@ -60,6 +60,13 @@ fn command(groups: &Groups, dice: &Dice) -> Op {
                     let id = device(*node, u128::from(dice.counter) / 2 * index as u128 % DEVICES);
                     let known = groups.devices().find(|(known, _)| known.0 == id);
                     let known = known.map(|(_, device)| device.clone());
+                    let before = known.as_ref().map_or(0, |device| device.mount.0);
+                    // Some do not name the mount that is known, and some have too many.
+                    let trail = match dice.counter % 8 {
+                        0 => vec![before; 9],
+                        1 | 2 => vec![before ^ 1, dice.counter],
+                        _ => vec![before, dice.counter],
+                    };
                     let counter = known.as_ref().map_or(1, |device| device.mount_counter);
                     Mount {
                         node: *node,
@@ -68,6 +75,7 @@ fn command(groups: &Groups, dice: &Dice) -> Op {
                         mount_counter: (counter + dice.counter).saturating_sub(1),
                         incarnation: known.map_or(0, |device| device.incarnation.0),
                         bytes_total: 1,
+                        trail,
                     }
                 })
                 .collect();

@@ -75,6 +75,34 @@ fn groups_are_made_for_each_number_of_copies_that_is_wanted_once_as_many_hosts_r
 }
 
 #[test]
+fn every_device_holds_replicas_and_devices_that_come_later_get_groups_of_their_own() {
+    let eight = &[1_u64; 8][..];
+    let mut region = Region::with_replicas(&[eight; 3], 12, &[Replicas::DEFAULT]);
+    assert_eq!(region.groups.iter().count(), 12, "as many as were wanted");
+    region.observed.replicas_a_device = 3;
+    region.settle();
+    assert_eq!(region.groups.iter().count(), 24, "24 devices hold three replicas each");
+    let held = |region: &Region, life| {
+        region.groups.iter().filter(|(_, it)| it.homes.iter().any(|home| home.1 == life)).count()
+    };
+    let least = |region: &Region| {
+        let lives: Vec<_> = region.groups.devices().map(|(_, device)| device.incarnation).collect();
+        lives.into_iter().map(|life| held(region, life)).min().unwrap()
+    };
+    assert_eq!(least(&region), 3);
+    for host in [4, 5] {
+        region.observed.storage.insert(NodeId(host));
+        region.start(host, host * 1000);
+    }
+    region.settle();
+    assert_eq!(region.groups.iter().count(), 26);
+    assert!(least(&region) >= 2, "the new ones hold what is new, and more moves to them");
+    region.observed.groups_wanted = 40;
+    region.settle();
+    assert_eq!(region.groups.iter().count(), 40, "more are made when more are wanted");
+}
+
+#[test]
 fn a_group_has_two_to_five_different_hosts() {
     let mut region = Region::with_replicas(&[ONE; 6], 0, &[]);
     let mut create = |nodes: &[u64]| {

@@ -9,6 +9,7 @@ fn incarnation(region: &Region, node: u64) -> Incarnation {
     region.groups.devices_of(NodeId(node)).next().unwrap().1.incarnation
 }
 
+/// The mount of a device that was heard of the one before it.
 fn mount(node: u64, boot: u64, mount_counter: u64, incarnation: u64) -> Mount {
     Mount {
         node,
@@ -17,7 +18,13 @@ fn mount(node: u64, boot: u64, mount_counter: u64, incarnation: u64) -> Mount {
         mount_counter,
         incarnation,
         bytes_total: 9,
+        trail: vec![nonce(node, mount_counter - 1), nonce(node, mount_counter)],
     }
+}
+
+/// As [`Region`] gives them.
+fn nonce(node: u64, mount_counter: u64) -> u64 {
+    node << 32 | mount_counter
 }
 
 fn restart(region: &mut Region, mount: Mount) -> (Incarnation, bool) {
@@ -64,6 +71,80 @@ fn an_old_image_of_a_device_is_a_new_life_and_starts_empty() {
     assert!(wipe && again > renewed, "it believes in a life that is over");
     let (kept, wipe) = restart(&mut region, mount(1, 1003, 10, again.0));
     assert_eq!((kept, wipe), (again, false));
+}
+
+#[test]
+fn an_old_image_is_a_new_life_however_often_it_started_unheard() {
+    for starts in 1..12 {
+        let mut region = Region::new(3, 1);
+        let life = incarnation(&region, 1);
+        let image = nonce(1, 1);
+        assert_eq!(restart(&mut region, mount(1, 1001, 2, life.0)), (life, false));
+        // Its own starts raised its counter above the known one. A full trail names the same start again.
+        let trail = (0..starts.min(8)).map(|start| if start == 0 { image } else { 77 + start }).collect();
+        let old = Mount { trail, ..mount(1, 1002, 1 + starts, life.0) };
+        let (renewed, wipe) = restart(&mut region, old.clone());
+        assert!(wipe && renewed > life, "after {starts} starts");
+        assert!(region.groups.has_judged(&old));
+        assert_eq!(restart(&mut region, old), (renewed, true), "and is judged once");
+    }
+}
+
+#[test]
+fn an_image_of_many_mounts_ago_is_judged_once_and_lives_on() {
+    let mut region = Region::new(3, 1);
+    let life = incarnation(&region, 1);
+    for counter in 2..20 {
+        assert_eq!(restart(&mut region, mount(1, 1000 + counter, counter, life.0)), (life, false));
+    }
+    let old = mount(1, 2000, 5, life.0);
+    let (renewed, wipe) = restart(&mut region, old.clone());
+    assert!(wipe && renewed > life);
+    assert!(region.groups.has_judged(&old), "though its counter is far below the highest");
+    assert_eq!(restart(&mut region, mount(1, 2001, 6, renewed.0)), (renewed, false));
+    let (again, wipe) = restart(&mut region, mount(1, 2002, 20, life.0));
+    assert!(wipe && again > renewed, "the device that the image was made of is of a life that is over");
+}
+
+#[test]
+fn a_mount_that_was_taken_but_never_answered_costs_nothing() {
+    let mut region = Region::new(3, 1);
+    let life = incarnation(&region, 1);
+    assert_eq!(restart(&mut region, mount(1, 1001, 2, life.0)), (life, false));
+    let trail = [1, 2, 3].map(|counter| nonce(1, counter)).to_vec();
+    let unheard = Mount { trail, ..mount(1, 1002, 3, life.0) };
+    assert_eq!(restart(&mut region, unheard), (life, false));
+}
+
+#[test]
+fn a_trail_with_too_many_mounts_is_refused() {
+    let mut region = Region::new(3, 1);
+    let before = region.groups.clone();
+    let long = Mount { trail: vec![1; 9], ..mount(1, 1001, 2, 1) };
+    let answer = region.apply(Op::Restart(Restart { mounts: vec![long], confirm: vec![] }));
+    assert!(answer.refused.is_some() && answer.incarnated.is_empty(), "{answer:?}");
+    assert_eq!(region.groups, before);
+}
+
+#[test]
+fn a_cold_start_does_not_confirm_an_old_image_that_started_unheard() {
+    let mut region = Region::new(3, 4);
+    let life = incarnation(&region, 2);
+    region.start(2, 2001);
+    region.settle();
+    region.pass(secs(60), &[]);
+    for node in 1..=3 {
+        region.start(node, node * 1000 + 7);
+    }
+    let report = region.observed.mounts.iter_mut().find(|report| report.node == NodeId(2)).unwrap();
+    report.mounts[0].trail = vec![nonce(2, 1), 78, 79];
+    let ops = region.round();
+    assert_eq!(ops.len(), 1, "{ops:?}");
+    assert!(incarnation(&region, 2) > life);
+    let groups: Vec<u32> = region.groups.iter().map(|(id, _)| id.0).collect();
+    for group in groups {
+        assert!(!region.in_sync(group).contains(&2), "{group}");
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Slots between the host's agent and its data plane.
 
-use nova_units::{BlockId, BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId};
+use nova_units::{
+    BlockId, BootId, DeviceId, Epoch, GroupId, Incarnation, MOUNT_TRAIL_MAX, MountNonce, MountTrail, NodeId,
+};
 
 use super::BadSlot;
 use super::fields::{Field, Put, Take, slots};
@@ -233,6 +235,26 @@ impl LostUnits {
     }
 }
 
+impl Field for MountTrail {
+    // Count as u8, then a nonce as u64 each.
+    fn put(&self, out: &mut Put) {
+        let mounts = self.as_slice();
+        u8::try_from(mounts.len()).expect("a trail has at most eight mounts").put(out);
+        for mount in mounts {
+            mount.put(out);
+        }
+    }
+
+    fn take(from: &mut Take<'_>, name: &'static str) -> Result<Self, BadSlot> {
+        let count = usize::from(u8::take(from, name)?);
+        let mut mounts = [MountNonce::default(); MOUNT_TRAIL_MAX];
+        for mount in mounts.get_mut(..count).ok_or(BadSlot::Range(name))? {
+            *mount = MountNonce::take(from, name)?;
+        }
+        Self::new(&mounts[..count]).ok_or(BadSlot::Range(name))
+    }
+}
+
 impl Field for LostUnits {
     // Count as u8, then block as u64 and unit as u16 each.
     fn put(&self, out: &mut Put) {
@@ -368,6 +390,8 @@ slots! {
             bytes_total: u64,
             /// Its place in the configuration of the data plane, from 0.
             place: u8,
+            /// Its mounts since the last that the controllers confirmed.
+            trail: MountTrail,
         }
         /// Which of the pinged hosts answer; sent while one is silent, and once when none is.
         65 => Peers {

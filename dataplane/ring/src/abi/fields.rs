@@ -1,6 +1,6 @@
 //! Packing fields into slots, and declaring the slots of one direction.
 
-use nova_units::{BlockId, BootId, DeviceId, Epoch, Generation, GroupId, Incarnation, NodeId};
+use nova_units::{BlockId, BootId, DeviceId, Epoch, Generation, GroupId, Incarnation, MountNonce, NodeId};
 
 use super::{BadSlot, SLOT_BYTES, Slot};
 
@@ -89,7 +89,7 @@ macro_rules! id_fields {
         }
     )*};
 }
-id_fields!(BlockId, BootId, DeviceId, Epoch, Generation, GroupId, Incarnation, NodeId);
+id_fields!(BlockId, BootId, DeviceId, Epoch, Generation, GroupId, Incarnation, MountNonce, NodeId);
 
 impl<const N: usize> Field for [u8; N] {
     fn put(&self, out: &mut Put) {

@@ -3,7 +3,9 @@ use nova_ring::abi::{
     AgentCommand, AgentEvent, Answer, BlockRun, BlockRuns, ClientCommand, ClosedBlock, HeldBlocks, LostUnits,
     MetadataReply, MetadataRequest, OpenedWriter, PeerHeard, PeersHeard, RetryAfter, Slot, Status,
 };
-use nova_units::{BlockId, BootId, DeviceId, Epoch, Generation, GroupId, Incarnation, NodeId};
+use nova_units::{
+    BlockId, BootId, DeviceId, Epoch, Generation, GroupId, Incarnation, MountNonce, MountTrail, NodeId,
+};
 
 fn salt(first: u8) -> [u8; 16] {
     std::array::from_fn(|index| first + u8::try_from(index).unwrap())
@@ -165,6 +167,7 @@ pub(super) fn agent_events() -> Vec<(&'static str, AgentEvent)> {
                 incarnation: Incarnation(0x3132),
                 bytes_total: 1 << 40,
                 place: 7,
+                trail: MountTrail::new(&[MountNonce(0x4142), MountNonce(0x5152)]).unwrap(),
             },
         ),
         ("peers_none", AgentEvent::Peers { peers: PeersHeard::new(&[]) }),

@@ -2,7 +2,7 @@
 //! `BLESS=1` writes the files of formats that are new.
 
 use crate::samples;
-use nova_units::{BlockId, Generation, GroupId, UnitIndex};
+use nova_units::{BlockId, Generation, GroupId, MountTrail, UnitIndex};
 use novafs_format::digest::{BlockDigest, BlockHeader};
 use novafs_format::seal::{BlockKey, DomainKey, SUITE_AES256GCM_SHA256_CRC32};
 use novafs_format::{
@@ -91,11 +91,14 @@ fn a_leaf_and_a_branch() {
 #[test]
 fn a_superblock() {
     let bytes = samples::superblock().encode(0x3FF_0000);
-    golden("superblock-v3.bin", &bytes);
+    golden("superblock-v4.bin", &bytes);
     assert_eq!(Superblock::decode(&bytes, 0x3FF_0000), Ok(samples::superblock()));
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/golden/superblock-v2.bin");
-    let before = std::fs::read(path).unwrap();
-    assert_eq!(Superblock::decode(&before, 0x3FF_0000), Ok(samples::superblock()), "version 2 is taken over");
+    let untrailed = Superblock { trail: MountTrail::default(), ..samples::superblock() };
+    for version in [2, 3] {
+        let name = format!("testdata/golden/superblock-v{version}.bin");
+        let before = std::fs::read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+        assert_eq!(Superblock::decode(&before, 0x3FF_0000), Ok(untrailed), "version {version} is taken over");
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! One of everything, always the same.
 
 use nova_units::{
-    BlockId, CommitPoint, DeviceId, Epoch, Generation, GroupId, Incarnation, Seq, Timestamp, UnitIndex,
+    BlockId, CommitPoint, DeviceId, Epoch, Generation, GroupId, Incarnation, MountNonce, MountTrail, Seq,
+    Timestamp, UnitIndex,
 };
 use novafs_format::seal::{BlockKey, DomainKey};
 use novafs_format::{
@@ -155,5 +156,7 @@ pub(crate) fn superblock() -> Superblock {
             last_started: Timestamp(0x0000_0199_5566_7788),
             last_ended: Timestamp(0x0000_0199_99AA_BBCC),
         },
+        trail: MountTrail::new(&[MountNonce(0x0A0B_0C0D_0E0F_1011), MountNonce(0x1213_1415_1617_1819)])
+            .expect("two are few enough"),
     }
 }

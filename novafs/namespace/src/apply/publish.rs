@@ -78,6 +78,7 @@ impl Namespace {
                 known
             }
         };
+        self.check_keys(parent, &file.blocks, &new.path)?;
         let old = self.child(parent, name);
         match old.map(|old| self.inode(old).kind()) {
             Some(Kind::Directory) => {
@@ -148,6 +149,27 @@ impl Namespace {
             }
         }
         Ok(())
+    }
+
+    /// The blocks are sealed with keys of the domain that files in `parent` have: dropping a domain must take all that is
+    /// in its namespaces, and nothing else.
+    pub(super) fn check_keys(
+        &self,
+        parent: InodeId,
+        blocks: &[StoredBlock],
+        path: &str,
+    ) -> Result<(), Failure> {
+        let domain = self.space_of(parent).key_domain;
+        match blocks.iter().find(|block| block.key_domain != domain) {
+            Some(block) => {
+                let message = format!(
+                    "it is sealed with a key of domain {}, and files here have keys of domain {domain}: write it anew",
+                    block.key_domain
+                );
+                Err(Failure::new(Code::Invalid, path, &message))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Takes blocks out of the reservation of the session: a file has them.

@@ -211,6 +211,7 @@ impl Namespace {
         };
         let parent = self.inode(id).parent;
         if parent != NOWHERE {
+            self.check_keys(parent, &fresh, "")?;
             self.check_quota(parent, &[], (after, before), "")?;
         }
 

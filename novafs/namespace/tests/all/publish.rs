@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use novafs_namespace::{Code, EndSession, FILES_PER_PUBLISH_MAX, Namespace, NewFile, Op, Publish};
+use novafs_namespace::{
+    Block, Code, CommitFile, EndSession, FILES_PER_PUBLISH_MAX, Namespace, NewFile, Op, Publish,
+};
 
 use crate::kit::{Log, block, check, done, file};
 
@@ -59,6 +61,28 @@ fn a_block_is_published_once_and_only_by_the_session_that_reserved_it() {
     let mut twice = file("/hot/b", first, 20);
     twice.blocks = vec![block(first, 0, 10), block(first, 10, 10)];
     assert_eq!(one(&mut log, mine, twice, false), Err(Code::Invalid));
+    check(&log.namespace);
+}
+
+#[test]
+fn a_block_is_sealed_with_the_keys_of_its_namespace() {
+    let mut log = Log::default();
+    let session = log.open();
+    let first = log.reserve(session, 4);
+    let mut foreign = file("/hot/a", first, 10);
+    foreign.blocks[0].key_domain = 2;
+    assert_eq!(one(&mut log, session, foreign.clone(), false), Err(Code::Invalid));
+    foreign.blocks[0].key_domain = 1;
+    let inode = one(&mut log, session, foreign, false).unwrap();
+    let opened = log.open_file(session, "/hot/a").unwrap();
+    let more = |key_domain| {
+        let block =
+            Block { generation: opened.generation, sparse: true, key_domain, ..block(first + 1, 10, 5) };
+        let blocks = vec![Block { root: vec![], ..block }];
+        Op::CommitFile(CommitFile { session, inode, bytes: 15, blocks, ..CommitFile::default() })
+    };
+    assert_eq!(log.try_apply(more(2)), Err(Code::Invalid));
+    assert_eq!(log.try_apply(more(1)), Ok(()));
     check(&log.namespace);
 }
 

@@ -28,7 +28,7 @@ impl<B: Clone> Host<B> {
             return;
         }
         match self.core.configuration.confirmed {
-            Some(incarnation) if incarnation == me.incarnation => self.core.confirmed = true,
+            Some(incarnation) if incarnation == me.incarnation => self.confirmed(now, out),
             Some(incarnation) if incarnation > me.incarnation => {
                 return self.start_anew(now, incarnation, out);
             }
@@ -36,6 +36,14 @@ impl<B: Clone> Host<B> {
         }
         if self.core.confirmed {
             self.adopt_groups(now, out);
+        }
+    }
+
+    /// The controllers know this start of the device, in the life that it has.
+    fn confirmed(&mut self, now: Duration, out: &mut Vec<Effect<B>>) {
+        if !std::mem::replace(&mut self.core.confirmed, true) {
+            let mut cx = Cx { now, core: &mut self.core, out };
+            cx.store(StoreRequest::SettleMount, OpFor::SettleMount);
         }
     }
 

@@ -232,7 +232,7 @@ impl<B: Clone> Group<B> {
             OpFor::Fill { page, .. } => self.filled(cx, page, result),
             OpFor::CountJoiner { node, .. } => self.joiner_counts(node, result.is_ok()),
             OpFor::Rewind { keep, ticket, .. } => self.rewound(cx, keep, ticket, result.is_ok()),
-            OpFor::StartAnew | OpFor::Append { .. } | OpFor::LoadForFetch { .. } => {
+            OpFor::StartAnew | OpFor::SettleMount | OpFor::Append { .. } | OpFor::LoadForFetch { .. } => {
                 unreachable!("not of a turn")
             }
         }

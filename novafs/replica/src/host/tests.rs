@@ -104,6 +104,8 @@ pub(crate) struct Node {
     pub(crate) unreadable: bool,
     /// Appends wait while this is set.
     pub(crate) disk_hangs: bool,
+    /// How often the device was told that its mount is confirmed.
+    pub(crate) settled: usize,
     held: Vec<(crate::effect::OpId, StoreRequest<u64>)>,
     boot: BootId,
     up: bool,
@@ -194,6 +196,7 @@ impl Net {
             no_room: false,
             unreadable: false,
             disk_hangs: false,
+            settled: 0,
             held: Vec::new(),
             boot,
             up: true,
@@ -355,12 +358,17 @@ impl Net {
 
     fn serve_store(&mut self, node: NodeId, request: StoreRequest<u64>) -> Result<Stored<u64>, StoreFault> {
         let (no_room, unreadable) = (self.nodes[&node].no_room, self.nodes[&node].unreadable);
+        if matches!(request, StoreRequest::SettleMount) {
+            self.node(node.0).settled += 1;
+            return Ok(Stored::Done);
+        }
         let store = &mut self.node(node.0).store;
         Ok(match request {
             StoreRequest::SaveGroup { group, saved } => {
                 store.entry(group).or_default().saved = Some(saved);
                 Stored::Done
             }
+            StoreRequest::SettleMount => unreachable!("answered above"),
             StoreRequest::StartAnew(_) => {
                 store.clear();
                 Stored::Done

@@ -4,7 +4,8 @@ use crate::rig::{GROUP, MIB, Rig, append, at, body, cut, entry, expect_unit, uni
 use nova_device::Durability;
 use nova_device::mem::KillMode;
 use nova_units::{
-    BlockId, DeviceId, DiskIndex, Epoch, Generation, GroupId, Incarnation, IoClass, Seq, UnitIndex,
+    BlockId, DeviceId, DiskIndex, Epoch, Generation, GroupId, Incarnation, IoClass, MOUNT_TRAIL_MAX,
+    MountNonce, Seq, UnitIndex,
 };
 use novafs_format::{GroupRecord, LogEntry};
 use novafs_store::{FormatOptions, ReadError, Store, StoreError};
@@ -80,6 +81,34 @@ fn everything_acknowledged_survives_every_kind_of_restart() {
                 expect_unit(&store, GROUP, (seq, 1, seq, 65_536)).await;
             }
         });
+    }
+}
+
+#[test]
+fn a_device_names_every_mount_since_the_last_that_was_confirmed() {
+    for (seed, mode) in [(31, KillMode::Process), (32, KillMode::Power)] {
+        let mut rig = Rig::new(seed, 64 * MIB);
+        let opened = rig.try_open().unwrap();
+        let first = opened.trail.newest();
+        assert_eq!(opened.trail.as_slice(), [MountNonce(0), first], "it was never confirmed");
+        rig.run(async move { opened.store.settle_mount().await }).unwrap();
+        for unheard in 1..MOUNT_TRAIL_MAX {
+            rig.restart(mode);
+            let trail = rig.try_open().unwrap().trail;
+            assert_eq!((trail.as_slice()[0], trail.as_slice().len()), (first, unheard + 1));
+            assert!(!trail.as_slice()[..unheard].contains(&trail.newest()), "each has its own: {trail:?}");
+        }
+        rig.restart(mode);
+        let opened = rig.try_open().unwrap();
+        let full = opened.trail;
+        assert_eq!((full.as_slice()[0], full.as_slice().len()), (first, MOUNT_TRAIL_MAX));
+        rig.run(async move {
+            opened.store.set_incarnation(Incarnation(3)).await.unwrap();
+            opened.store.settle_mount().await.unwrap();
+        });
+        rig.restart(mode);
+        let trail = rig.try_open().unwrap().trail;
+        assert_eq!(trail.as_slice(), [full.newest(), trail.newest()], "those before it are forgotten");
     }
 }
 

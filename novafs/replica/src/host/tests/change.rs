@@ -133,6 +133,12 @@ fn a_restarted_host_serves_nothing_before_it_is_confirmed() {
     let open = net.ask(2, Message::Open { group: GROUP, epoch: Epoch(1) });
     net.run(5);
     assert_eq!(net.answer(open), Some(Answer::NotMember));
+    assert_eq!(net.node(2).settled, 0);
+    net.reconfigure(&[(1, IN), (3, IN)]);
+    net.run(100);
+    net.reconfigure(&[(1, IN), (3, IN), (2, Role::Joining)]);
+    net.run(100);
+    assert_eq!(net.node(2).settled, 1, "its device forgets the mounts before this one, once");
 }
 
 #[test]
