@@ -1,4 +1,4 @@
-//! Benchmarks of single hot paths, a JSON line each: frame, CRC, seal, open, log append, ring round trip.
+//! Benchmarks of single hot paths, a JSON line each: frame, CRC, seal, open, records of TLS, log append, ring round trip.
 //!
 //! Figures of a shared machine compare within one run only: each line names what it is to be held against, and the
 //! rounds of all benches alternate.
@@ -7,6 +7,7 @@
 mod append;
 mod cipher;
 mod frame;
+mod record;
 mod report;
 mod ring;
 
@@ -48,6 +49,7 @@ fn main() -> anyhow::Result<()> {
         if !arguments.appends {
             frame::run(&mut report, slice);
             cipher::run(&mut report, slice);
+            record::run(&mut report, slice).context("records of TLS")?;
             ring::run(&mut report, slice).context("ring round trip")?;
         }
         let log_bytes = arguments.log_mib * nova_units::MIB;

@@ -120,6 +120,10 @@ impl Up {
         tally.add(Counter::PeersRefused, link.violations + link.garbled);
         tally.add(Counter::HandshakesFailed, link.handshake_failures);
         tally.add(Counter::Impostors, link.impostors);
+        let bytes = self.link.tls_counters();
+        tally.add(Counter::WireBytesSealed, bytes.bytes_sealed);
+        tally.add(Counter::WireBytesOpened, bytes.bytes_opened);
+        tally.add(Counter::WireBytesCopied, bytes.bytes_copied);
         if let Some(edge) = &self.edge {
             let edge = edge.counters();
             tally.add(Counter::BytesWritten, edge.bytes_written);

@@ -59,6 +59,8 @@ pub trait Lane: 'static {
 
     /// Receives at least `min` bytes, and as many as fit `into`, behind the first `filled` bytes of it; tells how many.
     ///
+    /// A lane that went over all bytes of `into` leaves the sums of its pages with it; every other makes it forget them.
+    ///
     /// # Errors
     /// [`LaneError::Closed`] when the stream ends before `min` bytes.
     ///
@@ -89,7 +91,9 @@ pub trait Lane: 'static {
         assert!(count <= len, "{count} bytes into a buffer of {len}");
         into.truncate(count);
         let (result, mut into) = self.recv_behind(into, 0, count).await;
-        into.set_len(len);
+        if count < len {
+            into.set_len(len);
+        }
         (result.map(drop), into)
     }
 

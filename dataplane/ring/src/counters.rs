@@ -100,6 +100,12 @@ counters! {
     HandshakesFailed = 35, "handshakes_failed";
     /// Connections of hosts that called themselves by a number that is not that of their certificate.
     Impostors = 36, "impostors";
+    /// Bytes sealed for other hosts, each as often as it was sent.
+    WireBytesSealed = 37, "wire_bytes_sealed";
+    /// Bytes of other hosts that were opened.
+    WireBytesOpened = 38, "wire_bytes_opened";
+    /// Bytes to and from other hosts that were copied beside that, in this process.
+    WireBytesCopied = 39, "wire_bytes_copied";
     /// Stored bytes that scrub read and checked.
     ScrubBytes = 40, "scrub_bytes";
     /// Units of those.

@@ -11,7 +11,7 @@ use nova_device::{Clock as _, Listener as _, Shard as _};
 use nova_shard::RealShard;
 use nova_units::{BootId, NodeId, PeerAddr, TaskClass};
 use novabulk_link::{Admitted, Link, LinkOptions, LocalIdentity};
-use novabulk_tls::{Tls, TlsConfig, TlsOptions};
+use novabulk_tls::{Tls, TlsConfig, TlsCounters, TlsOptions};
 
 use crate::end::{End, Remote};
 use crate::host::{Host, Service};
@@ -45,6 +45,12 @@ impl Door {
     pub fn new(certificates: TlsConfig) -> Result<Self, BufError> {
         let memory = Pool::new(PoolOptions { bytes: SEALED_BYTES, huge: HugePages::Never })?;
         Ok(Self { tls: Tls::new(certificates, TlsOptions::default(), memory) })
+    }
+
+    /// What was done to the bytes of all its connections.
+    #[must_use]
+    pub fn counters(&self) -> TlsCounters {
+        self.tls.counters()
     }
 
     /// The host of files at `address`; connections are made when they are needed.

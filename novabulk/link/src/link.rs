@@ -10,7 +10,7 @@ use nova_buf::DmaBuf;
 use nova_device::{Clock, Handler, Incoming, PeerError, Peers, Reply, Request, Shard, sync::timeout_at};
 use nova_units::{NodeId, PeerAddr, TaskClass};
 use novabulk_frame::{HEAD_BYTES_MAX, Hello, Hop, LinkRole};
-use novabulk_tls::{Tls, TlsError, TlsLane};
+use novabulk_tls::{Tls, TlsCounters, TlsError, TlsLane};
 use novabulk_transfer::{Config, Inbound, Input, Side};
 
 use crate::{
@@ -186,6 +186,12 @@ impl<S: Shard> Link<S> {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.inner.tally.read()
+    }
+
+    /// What was done to the bytes of its connections, and of all others under the same [`Tls`].
+    #[must_use]
+    pub fn tls_counters(&self) -> TlsCounters {
+        self.inner.tls.counters()
     }
 
     /// Connections to a peer that stand now, to all its shards and in both roles.

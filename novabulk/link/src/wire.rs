@@ -23,7 +23,7 @@ use novabulk_transfer::{
     Body, CloseReason, Config, Connection, Effect, Failure, Inbound, Input, Outgoing, Request, Side, Ticket,
 };
 
-use novabulk_tls::{PeerName, TlsLane};
+use novabulk_tls::{PeerName, Tls, TlsLane};
 
 use crate::{
     admission::Admission,
@@ -90,6 +90,7 @@ struct Pending {
 pub(crate) struct Wire<S: Shard> {
     shard: S,
     tally: Rc<Tally>,
+    tls: Tls,
     machine: RefCell<Connection>,
     /// Reused from event to event.
     effects: RefCell<Vec<Effect>>,
@@ -145,6 +146,7 @@ impl<S: Shard> Wire<S> {
         let wire = Rc::new(Self {
             shard: inner.shard.clone(),
             tally: Rc::clone(&inner.tally),
+            tls: inner.tls.clone(),
             machine: RefCell::new(Connection::new(config)),
             effects: RefCell::default(),
             tables: RefCell::default(),

@@ -2,13 +2,12 @@
 
 use nova_buf::{DmaBuf, Pool};
 use nova_device::Lane;
+use rustls::Error;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, InsufficientSizeError, UnbufferedStatus};
-use rustls::{CommonState, Error, ExtractedSecrets};
 
-use crate::secrets::Schedule;
+use crate::end::{End, Next};
 use crate::{ALPN, HANDSHAKE_BYTES_MAX, PeerName, TlsConfig, TlsError};
 
 /// Received at once; a flight with certificates is some 2 KiB.
@@ -17,118 +16,12 @@ const RECEIVE_BYTES: usize = 4096;
 /// What a handshake gives.
 pub(crate) struct Shaken {
     pub(crate) peer: PeerName,
-    pub(crate) secrets: ExtractedSecrets,
-    pub(crate) schedule: Schedule,
+    /// rustls, which has the traffic keys.
+    pub(crate) end: End,
     /// Plaintext that came along with the last flight.
     pub(crate) early: Vec<u8>,
     /// Sealed bytes behind it.
     pub(crate) rest: Vec<u8>,
-}
-
-/// One end, as rustls has it.
-enum End {
-    Client(Box<UnbufferedClientConnection>),
-    Server(Box<UnbufferedServerConnection>),
-}
-
-/// What to do next.
-enum Next {
-    /// Look again.
-    Go,
-    /// Send what was encoded, then look again.
-    Send,
-    /// Nothing happens before more bytes come.
-    Receive,
-    /// Traffic keys stand.
-    Done,
-}
-
-impl End {
-    fn common(&self) -> &CommonState {
-        match self {
-            Self::Client(end) => end,
-            Self::Server(end) => end,
-        }
-    }
-
-    /// One step; takes what it used off the front of `incoming`.
-    fn step(
-        &mut self,
-        incoming: &mut Vec<u8>,
-        out: &mut Vec<u8>,
-        early: &mut Vec<u8>,
-    ) -> Result<Next, Error> {
-        let (used, next) = match self {
-            Self::Client(end) => take(end.process_tls_records(incoming), out, early),
-            Self::Server(end) => take(end.process_tls_records(incoming), out, early),
-        };
-        incoming.drain(..used);
-        next
-    }
-
-    fn finish(self) -> Result<(ExtractedSecrets, Schedule), Error> {
-        match self {
-            Self::Client(end) => {
-                let (secrets, schedule) = end.dangerous_into_kernel_connection()?;
-                Ok((secrets, Schedule::Client(Box::new(schedule))))
-            }
-            Self::Server(end) => {
-                let (secrets, schedule) = end.dangerous_into_kernel_connection()?;
-                Ok((secrets, Schedule::Server(Box::new(schedule))))
-            }
-        }
-    }
-}
-
-fn take<Data>(
-    status: UnbufferedStatus<'_, '_, Data>,
-    out: &mut Vec<u8>,
-    early: &mut Vec<u8>,
-) -> (usize, Result<Next, Error>) {
-    let UnbufferedStatus { mut discard, state } = status;
-    let next = match state {
-        Err(error) => Err(error),
-        Ok(ConnectionState::EncodeTlsData(mut data)) => {
-            let begin = out.len();
-            let mut room = 4096;
-            loop {
-                out.resize(begin + room, 0);
-                match data.encode(&mut out[begin..]) {
-                    Ok(bytes) => {
-                        out.truncate(begin + bytes);
-                        break Ok(Next::Go);
-                    }
-                    Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) => {
-                        room = required_size;
-                    }
-                    Err(EncodeError::AlreadyEncoded) => {
-                        out.truncate(begin);
-                        break Ok(Next::Go);
-                    }
-                }
-            }
-        }
-        Ok(ConnectionState::TransmitTlsData(data)) => {
-            data.done();
-            Ok(Next::Send)
-        }
-        Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
-            match traffic.next_record() {
-                Some(Ok(record)) => {
-                    early.extend_from_slice(record.payload);
-                    discard += record.discard;
-                }
-                Some(Err(error)) => break Err(error),
-                None => break Ok(Next::Go),
-            }
-        },
-        Ok(ConnectionState::BlockedHandshake) => Ok(Next::Receive),
-        Ok(ConnectionState::WriteTraffic(_)) => Ok(Next::Done),
-        Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Err(Error::HandshakeNotComplete),
-        // Early data is switched off, and whatever is added later is nothing that we asked for.
-        Ok(_) => Err(Error::General("a state of TLS that was not asked for".to_owned())),
-    };
-    (discard, next)
 }
 
 /// Shakes hands as the end that dialled.
@@ -168,6 +61,7 @@ async fn shake(lane: &impl Lane, mut end: End, memory: &Pool) -> Result<Shaken, 
                 buffer = Some(back);
             }
             Ok(Next::Done) => break,
+            Ok(Next::Closed) => return Err(Error::HandshakeNotComplete.into()),
             Err(error) => {
                 tell(lane, end, &mut incoming, &mut out).await;
                 return Err(error.into());
@@ -184,8 +78,7 @@ async fn shake(lane: &impl Lane, mut end: End, memory: &Pool) -> Result<Shaken, 
     }
     let certificate = end.common().peer_certificates().and_then(<[_]>::first);
     let peer = PeerName::of_certificate(certificate.ok_or(TlsError::Nameless("was not shown"))?)?;
-    let (secrets, schedule) = end.finish()?;
-    Ok(Shaken { peer, secrets, schedule, early, rest: incoming })
+    Ok(Shaken { peer, end, early, rest: incoming })
 }
 
 /// Sends the alert that says why, so that the other end need not guess; it may be gone.

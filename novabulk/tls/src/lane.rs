@@ -1,85 +1,75 @@
 //! A lane whose bytes are sealed.
 
-mod receiver;
-mod sender;
+mod by_rustls;
+mod here;
 
-use core::cell::{Cell, RefCell};
 use core::fmt;
+use std::rc::Rc;
 
-use nova_buf::{DmaBuf, Pool, SharedBuf};
+use nova_buf::{DmaBuf, SharedBuf};
 use nova_device::{Lane, LaneError, check_room};
 
+use crate::counters::Tally;
 use crate::handshake::Shaken;
-use crate::record::{Forged, RecordKey};
-use crate::secrets::Schedule;
-use crate::{PeerName, TlsError, TlsOptions};
+use crate::memory::Memory;
+use crate::sums::Summer;
+use crate::{PeerName, SealedBy, TlsError, TlsOptions};
 
-use receiver::Receiver;
-use sender::Sender;
+use by_rustls::ByRustls;
+use here::Here;
+
+/// `ENOMEM`.
+const NO_MEMORY: i32 = 12;
+/// `ECONNRESET`: the stream has ended, and the peer has not said so.
+const TRUNCATED: i32 = 104;
+
+/// What seals what leaves and opens what comes, once traffic keys stand. Either implementation understands the other one.
+trait Records {
+    /// Seals `head`, then `body`, and sends them over `lane`.
+    async fn send(&self, lane: &impl Lane, head: &[u8], body: Option<SharedBuf>) -> Result<(), LaneError>;
+
+    /// Receives over `lane` at least `min` bytes into the front of `into`, and what else is here and fits; shows them to
+    /// `summer`.
+    async fn receive(
+        &self,
+        lane: &impl Lane,
+        into: &mut [u8],
+        min: usize,
+        summer: Option<&mut Summer>,
+    ) -> Result<usize, LaneError>;
+
+    /// Says over `lane` that nothing more comes.
+    async fn close(&self, lane: &impl Lane) -> Result<(), LaneError>;
+}
 
 /// A lane under TLS 1.3. To whoever uses it, it is a [`Lane`] like the one below.
 pub struct TlsLane<L> {
     lane: L,
     peer: PeerName,
-    shared: Shared,
-    /// Not here while a send is under way, or when one was dropped half way or failed.
-    sender: Cell<Option<Box<Sender>>>,
-    /// The same of a receive.
-    receiver: Cell<Option<Box<Receiver>>>,
+    records: Kind,
 }
 
-/// What both directions use.
-struct Shared {
-    schedule: RefCell<Schedule>,
-    /// The peer asked for another key; it is told of one before it gets more data.
-    update_owed: Cell<bool>,
-    records_per_key: u64,
-    memory: Pool,
-}
-
-impl Shared {
-    fn next_to_send(&self) -> Result<RecordKey, LaneError> {
-        keyed(&self.schedule.borrow_mut().next_to_send())
-    }
-
-    fn next_to_receive(&self) -> Result<RecordKey, LaneError> {
-        keyed(&self.schedule.borrow_mut().next_to_receive())
-    }
-}
-
-fn keyed(
-    secrets: &Result<(u64, rustls::ConnectionTrafficSecrets), rustls::Error>,
-) -> Result<RecordKey, LaneError> {
-    secrets.as_ref().ok().and_then(RecordKey::new).ok_or(LaneError::Forged)
-}
-
-impl From<Forged> for LaneError {
-    fn from(_: Forged) -> Self {
-        Self::Forged
-    }
+enum Kind {
+    Here(Box<Here>),
+    Rustls(Box<ByRustls>),
 }
 
 impl<L: Lane> TlsLane<L> {
-    pub(crate) fn new(lane: L, shaken: Shaken, options: TlsOptions, memory: Pool) -> Result<Self, TlsError> {
-        let Shaken { peer, secrets, schedule, early, rest } = shaken;
-        let unknown =
-            || TlsError::Refused(rustls::Error::General("a cipher suite without records here".to_owned()));
-        let send = RecordKey::new(&secrets.tx).ok_or_else(unknown)?;
-        let receive = RecordKey::new(&secrets.rx).ok_or_else(unknown)?;
-        let receiver = Receiver::new(receive, &memory, &early, &rest)
-            .map_err(|_| TlsError::Busy("no memory for another TLS connection"))?;
-        Ok(Self {
-            lane,
-            peer,
-            shared: Shared {
-                schedule: RefCell::new(schedule),
-                update_owed: Cell::new(false),
-                records_per_key: options.records_per_key.max(1),
-                memory,
-            },
-            sender: Cell::new(Some(Box::new(Sender::new(send)))),
-            receiver: Cell::new(Some(Box::new(receiver))),
-        })
+    pub(crate) fn new(
+        lane: L,
+        shaken: Shaken,
+        options: TlsOptions,
+        memory: Memory,
+        tally: Rc<Tally>,
+    ) -> Result<Self, TlsError> {
+        let Shaken { peer, end, early, rest } = shaken;
+        let records = match options.sealed_by {
+            SealedBy::Here => {
+                Kind::Here(Box::new(Here::new(end, &early, &rest, options.records_per_key, memory, tally)?))
+            }
+            SealedBy::Rustls => Kind::Rustls(Box::new(ByRustls::new(end, early, rest, memory, tally))),
+        };
+        Ok(Self { lane, peer, records })
     }
 
     /// The lane below, whose bytes are sealed. Whoever sends over it breaks this one.
@@ -95,10 +85,10 @@ impl<L: Lane> TlsLane<L> {
 
 impl<L: Lane> Lane for TlsLane<L> {
     async fn send(&self, head: &[u8], body: Option<SharedBuf>) -> Result<(), LaneError> {
-        let mut sender = self.sender.take().ok_or(LaneError::Poisoned)?;
-        sender.send(&self.lane, &self.shared, head, body).await?;
-        self.sender.set(Some(sender));
-        Ok(())
+        match &self.records {
+            Kind::Here(records) => records.send(&self.lane, head, body).await,
+            Kind::Rustls(records) => records.send(&self.lane, head, body).await,
+        }
     }
 
     async fn recv_behind(
@@ -108,19 +98,25 @@ impl<L: Lane> Lane for TlsLane<L> {
         min: usize,
     ) -> (Result<usize, LaneError>, DmaBuf) {
         check_room(&into, filled, min);
-        let Some(mut receiver) = self.receiver.take() else { return (Err(LaneError::Poisoned), into) };
-        let result = receiver.receive(&self.lane, &self.shared, &mut into[filled..], min).await;
-        if result.is_ok() || result == Err(LaneError::Closed) {
-            self.receiver.set(Some(receiver));
+        // Only who takes all of a buffer knows its pages.
+        let mut summer = if filled == 0 && min == into.len() { Summer::of(min) } else { None };
+        let room = &mut into[filled..];
+        let result = match &self.records {
+            Kind::Here(records) => records.receive(&self.lane, room, min, summer.as_mut()).await,
+            Kind::Rustls(records) => records.receive(&self.lane, room, min, summer.as_mut()).await,
+        };
+        if let (Ok(_), Some(summer)) = (result, summer) {
+            into.set_page_sums(summer.finish());
         }
         (result, into)
     }
 
     async fn shutdown(&self) -> Result<(), LaneError> {
-        if let Some(mut sender) = self.sender.take() {
-            // The peer may have gone first; then nobody waits for it.
-            let _ = sender.close(&self.lane).await;
-        }
+        // The peer may have gone first, or a send was given up; then nobody waits for the end.
+        let _ = match &self.records {
+            Kind::Here(records) => records.close(&self.lane).await,
+            Kind::Rustls(records) => records.close(&self.lane).await,
+        };
         self.lane.shutdown().await
     }
 }

@@ -10,21 +10,26 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod counters;
+mod end;
 mod error;
 mod handshake;
 mod lane;
+mod memory;
 mod name;
 mod record;
 mod secrets;
+mod sums;
 mod tls;
 mod verify;
 
 pub use config::TlsConfig;
+pub use counters::TlsCounters;
 pub use error::TlsError;
 pub use lane::TlsLane;
 pub use name::PeerName;
 pub use record::RECORD_PLAIN_BYTES_MAX;
-pub use tls::{HANDSHAKES_MAX, Tls, TlsOptions};
+pub use tls::{HANDSHAKES_MAX, SealedBy, Tls, TlsOptions};
 
 use core::time::Duration;
 

@@ -5,5 +5,6 @@ mod all {
     mod handshake;
     mod hostile;
     mod interop;
+    mod reference;
     mod stream;
 }

@@ -14,6 +14,7 @@ use nova_device::{Clock as _, Shard as _};
 use nova_shard::RealShard;
 use novabulk_copy::files::{Name, Orders};
 use novabulk_copy::{Counts, Door, End, Folder, Host, HostOptions, Job, Source, Tally};
+use novabulk_tls::TlsCounters;
 use serde::Serialize;
 
 use crate::exit::{Kind, Stop};
@@ -70,6 +71,9 @@ struct View {
     bytes_sent: u64,
     bytes_resumed: u64,
     blocks_repaired: u64,
+    bytes_sealed: u64,
+    bytes_opened: u64,
+    bytes_copied: u64,
     dry_run: bool,
     seconds: f64,
 }
@@ -100,7 +104,8 @@ pub(crate) fn run(global: &Global, copy: Copy) -> anyhow::Result<()> {
         let done = drive(&shard, global, &sides, &tally, &interrupt).await;
         done.map(|()| (tally.counts(), tally.failures(), tally.removals()))
     })?;
-    let view = View::new(&counts, copy.dry_run, begun.elapsed());
+    let wire = sides.door.as_ref().map(Door::counters).unwrap_or_default();
+    let view = View::new(&counts, wire, copy.dry_run, begun.elapsed());
     if copy.dry_run && !global.json {
         removals.iter().for_each(|name| eprintln!("nova bulk: would remove {name}"));
     }
@@ -226,7 +231,7 @@ fn target_of(text: &str) -> anyhow::Result<(Side, Name, bool)> {
 }
 
 impl View {
-    fn new(counts: &Counts, dry_run: bool, elapsed: Duration) -> Self {
+    fn new(counts: &Counts, wire: TlsCounters, dry_run: bool, elapsed: Duration) -> Self {
         Self {
             files: if dry_run { counts.files_total } else { counts.files },
             bytes: if dry_run { counts.bytes_total } else { counts.bytes },
@@ -237,6 +242,9 @@ impl View {
             bytes_sent: counts.bytes_sent,
             bytes_resumed: counts.bytes_resumed,
             blocks_repaired: counts.repaired,
+            bytes_sealed: wire.bytes_sealed,
+            bytes_opened: wire.bytes_opened,
+            bytes_copied: wire.bytes_copied,
             dry_run,
             seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
         }
@@ -267,6 +275,11 @@ impl View {
             text.push_str(&format!("; {} from an earlier attempt", output::bytes(self.bytes_resumed)));
         }
         text.push('\n');
+        if self.bytes_sealed > 0 {
+            let [sealed, opened, copied] =
+                [self.bytes_sealed, self.bytes_opened, self.bytes_copied].map(output::bytes);
+            text.push_str(&format!("TLS: {sealed} sealed, {opened} opened, {copied} copied beside\n"));
+        }
         text
     }
 }

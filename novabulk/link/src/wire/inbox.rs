@@ -104,6 +104,7 @@ impl<'wire, S: Shard, L: Lane> Inbox<'wire, S, L> {
     ) -> Result<DmaBuf, Over> {
         let here = whole.len().min(self.end - self.start);
         whole[..here].copy_from_slice(&self.here()[..here]);
+        self.wire.tls.count_copied(here);
         self.start += here;
         let left = whole.len() - here;
         if left == 0 {

@@ -34,7 +34,10 @@ pub(super) async fn write<S: Shard>(wire: Rc<Wire<S>>, lane: Rc<impl Lane>) {
         let mut asked = false;
         while head.len() < GATHERED_BYTES_MAX && !wire.is_leaving() {
             match body.take_if(|body| body.len() <= COPIED_BYTES_MAX) {
-                Some(short) => head.extend_from_slice(&short),
+                Some(short) => {
+                    wire.tls.count_copied(short.len());
+                    head.extend_from_slice(&short);
+                }
                 None if body.is_some() => break,
                 None => {}
             }

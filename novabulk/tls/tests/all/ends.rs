@@ -7,7 +7,7 @@ use nova_buf::{DmaBuf, HugePages, Pool, PoolOptions, SharedBuf};
 use nova_device::mem::{HostOptions, MemLane, MemShard, World};
 use nova_device::{Lane, LaneError, Listener, Shard};
 use nova_units::PeerAddr;
-use novabulk_tls::{Tls, TlsConfig, TlsError, TlsLane, TlsOptions};
+use novabulk_tls::{SealedBy, Tls, TlsConfig, TlsError, TlsLane, TlsOptions};
 
 pub(crate) const PORT: u16 = 7400;
 
@@ -26,8 +26,12 @@ pub(crate) fn config(name: &str, ca: &str) -> TlsConfig {
 }
 
 pub(crate) fn tls(config: TlsConfig, records_per_key: u64) -> Tls {
+    tls_by(config, records_per_key, SealedBy::Here)
+}
+
+pub(crate) fn tls_by(config: TlsConfig, records_per_key: u64, sealed_by: SealedBy) -> Tls {
     let memory = Pool::new(PoolOptions { bytes: 16 << 20, huge: HugePages::Never }).unwrap();
-    Tls::new(config, TlsOptions { records_per_key }, memory)
+    Tls::new(config, TlsOptions { records_per_key, sealed_by }, memory)
 }
 
 fn ip(host: u8) -> IpAddr {

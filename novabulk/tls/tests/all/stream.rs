@@ -2,6 +2,7 @@
 use futures_lite::future::zip;
 use nova_buf::{HugePages, Pool, PoolOptions};
 use nova_device::mem::World;
+use nova_device::sync::join_all;
 use nova_device::{Lane, LaneError, Shard};
 use novabulk_tls::{RECORD_PLAIN_BYTES_MAX, RECORDS_PER_KEY, Tls, TlsOptions};
 
@@ -156,5 +157,36 @@ fn a_connection_that_finds_no_memory_ends_and_does_not_wait_for_ever() {
             }
         }
         assert!(held.len() >= 10 && refused > 0, "{} held, {refused} refused", held.len());
+    });
+}
+
+#[test]
+fn hosts_whose_connections_all_receive_do_not_wait_for_each_other() {
+    let world = World::new(12);
+    let (one, two) = (host(&world, 1), host(&world, 2));
+    let inside = one.clone();
+    world.run(&inside, async move {
+        // Two buffers of the size of a stage in each, and one larger.
+        let little = |name| {
+            let memory = Pool::new(PoolOptions { bytes: 4 << 20, huge: HugePages::Never }).unwrap();
+            Tls::new(config(name, "ca"), TlsOptions::default(), memory)
+        };
+        let (dialer, listener) = (little("one"), little("two"));
+        let mut pairs = Vec::new();
+        for _ in 0..6 {
+            let (dialled, accepted) = plain(&one, &two).await;
+            let ends =
+                zip(dialer.connect(dialled, one.clock()), listener.accept(accepted, two.clock())).await;
+            pairs.push((ends.0.unwrap(), ends.1.unwrap()));
+        }
+        let whole = pattern(4, 1 << 20);
+        let conversations = pairs.iter().map(async |(from, to)| {
+            let receives = zip(take(&one, from, 1 << 20), take(&two, to, 1 << 20));
+            let sends = zip(from.send(b"", Some(body(&one, &whole))), to.send(b"", Some(body(&two, &whole))));
+            let ((back, there), (sent, answered)) = zip(receives, sends).await;
+            sent.and(answered).unwrap();
+            back.unwrap() == whole && there.unwrap() == whole
+        });
+        assert_eq!(join_all(conversations).await, [true; 6]);
     });
 }

@@ -50,7 +50,7 @@ const MAY_USE: [(&str, &[&str]); 40] = [
     ("novafs/fuse", &["novafs-client"]),
     ("novabulk/frame", &["nova-units"]),
     ("novabulk/transfer", &["nova-units", "novabulk-frame"]),
-    ("novabulk/tls", &["nova-buf", "nova-device"]),
+    ("novabulk/tls", &["nova-units", "nova-buf", "nova-device"]),
     (
         "novabulk/link",
         &["nova-units", "nova-buf", "nova-device", "novabulk-frame", "novabulk-transfer", "novabulk-tls"],
@@ -115,6 +115,8 @@ const MAY_USE: [(&str, &[&str]); 40] = [
             "novafs-format",
             "novafs-store",
             "novabulk-frame",
+            "novabulk-link",
+            "novabulk-tls",
         ],
     ),
     ("bench/model", &["nova-units", "nova-groups"]),

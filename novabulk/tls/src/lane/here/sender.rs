@@ -44,6 +44,9 @@ impl Sender {
             // Room for a key update before every record, which is far more than there are.
             small.resize(bytes + (OVERHEAD_BYTES + KEY_UPDATE.len()) * 4, 0);
             let end = self.seal_records(shared, &mut records, &mut small)?;
+            // A lane copies what it is given as a head.
+            shared.copied(end);
+            shared.tally.count(|tally| tally.sends += 1);
             lane.send(&small[..end], None).await?;
             self.small = small;
             return Ok(());
@@ -51,10 +54,11 @@ impl Sender {
         let mut left = bytes;
         while records.peek().is_some() {
             let room = (left + OVERHEAD_BYTES + KEY_UPDATE.len()).clamp(SMALL_BYTES * 2, WIRE_BYTES);
-            let mut wire = shared.memory.take(room).await;
+            let mut wire = shared.memory.pool.take(room).await;
             let end = self.seal_records(shared, &mut records, &mut wire)?;
             wire.set_len(end);
             left = left.saturating_sub(end);
+            shared.tally.count(|tally| tally.sends += 1);
             lane.send(&[], Some(wire.freeze())).await?;
         }
         Ok(())
@@ -80,6 +84,7 @@ impl Sender {
                 shared.update_owed.set(false);
             }
             end += self.key.seal(Content::Data, plain, &mut out[end..]);
+            shared.tally.count(|tally| tally.bytes_sealed += plain.len() as u64);
             records.next();
         }
         Ok(end)

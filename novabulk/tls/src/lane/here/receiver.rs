@@ -5,15 +5,23 @@ use core::ops::Range;
 use nova_buf::{DmaBuf, Exhausted, Pool};
 use nova_device::{Lane, LaneError};
 
-use crate::record::{Content, HEADER_BYTES, RecordKey, record_bytes};
+use crate::memory::{Place, WIDE_STAGE_BYTES};
+use crate::record::{Content, HEADER_BYTES, RECORD_BYTES_MAX, RecordKey, record_bytes, sealed_bytes};
+use crate::sums::Summer;
 use crate::{KEY_UPDATES_MAX, RECORD_PLAIN_BYTES_MAX};
 
+use super::super::{NO_MEMORY, TRUNCATED};
 use super::Shared;
 
 /// Stage of a connection on which only short records come.
 const STAGE_SMALL_BYTES: usize = 4 << 10;
-/// Stage of one on which payload comes: four records.
+/// Stage of one on which payload comes: three records, and the front of one.
 const STAGE_BYTES: usize = 64 << 10;
+/// Longest payload that is received by way of the stage that a connection keeps. For a longer one it borrows a wide one.
+const STAGED_PLAIN_BYTES_MAX: usize = 3 * RECORD_PLAIN_BYTES_MAX;
+/// Payload of the whole records that a wide stage has room for.
+const WIDE_PLAIN_BYTES: usize =
+    WIDE_STAGE_BYTES / sealed_bytes(RECORD_PLAIN_BYTES_MAX) * RECORD_PLAIN_BYTES_MAX;
 /// `close_notify` (RFC 8446, 6.1).
 const CLOSE_NOTIFY: u8 = 0;
 /// Handshake message that replaces the peer's key.
@@ -23,6 +31,8 @@ pub(super) struct Receiver {
     key: RecordKey,
     /// Not here while the lane fills it.
     stage: Option<DmaBuf>,
+    /// The stage that the connection keeps, while the one in use is borrowed.
+    kept: Option<(DmaBuf, Place)>,
     /// Sealed bytes in the stage.
     sealed: Range<usize>,
     /// Opened bytes in the stage, before the sealed ones, that did not fit where they belonged.
@@ -42,6 +52,7 @@ impl Receiver {
         Ok(Self {
             key,
             stage: Some(stage),
+            kept: None,
             sealed: 0..rest.len(),
             opened: 0..0,
             early: early.to_vec(),
@@ -50,32 +61,42 @@ impl Receiver {
         })
     }
 
-    /// Receives at least `min` bytes into the front of `into`, and what else is here and fits.
+    /// Receives at least `min` bytes into the front of `into`, and what else is here and fits. `summer` goes over them while
+    /// they are in the cache.
     pub(super) async fn receive(
         &mut self,
         lane: &impl Lane,
         shared: &Shared,
         into: &mut [u8],
         min: usize,
+        mut summer: Option<&mut Summer>,
     ) -> Result<usize, LaneError> {
-        let mut filled = self.take_early(into);
+        let (mut filled, mut summed) = (self.take_early(into), 0);
         loop {
-            filled += self.take_opened(&mut into[filled..]);
-            if filled == into.len() {
-                return Ok(filled);
+            let aside = self.take_opened(&mut into[filled..]);
+            shared.copied(aside);
+            filled += aside;
+            if let Some(summer) = summer.as_deref_mut() {
+                summer.add(&into[summed..filled]);
+                summed = filled;
+            }
+            if filled == into.len() || (self.closed && filled >= min) {
+                break;
             }
             if self.closed {
-                return if filled >= min { Ok(filled) } else { Err(LaneError::Closed) };
+                return Err(LaneError::Closed);
             }
             let sealed = self.sealed.clone();
             match record_bytes(&self.stage()[sealed.clone()]).transpose()? {
                 Some(bytes) if bytes <= sealed.len() => {
                     filled += self.open(shared, bytes, &mut into[filled..])?;
                 }
-                _ if filled >= min => return Ok(filled),
-                bytes => self.fill(lane, shared, bytes.unwrap_or(HEADER_BYTES)).await?,
+                _ if filled >= min => break,
+                bytes => self.fill(lane, shared, bytes.unwrap_or(HEADER_BYTES), min - filled).await?,
             }
         }
+        self.give_back();
+        Ok(filled)
     }
 
     fn stage(&mut self) -> &mut DmaBuf {
@@ -107,6 +128,7 @@ impl Receiver {
             let (content, plain) = self.key.open_to(&stage[record], into)?;
             if content == Content::Data {
                 self.updates = 0;
+                shared.tally.count(|tally| tally.bytes_opened += plain as u64);
                 return Ok(plain);
             }
             let message: [u8; 5] = short(&into[..plain]);
@@ -117,6 +139,7 @@ impl Receiver {
         let (content, plain) = self.key.open_here(&mut stage[record])?;
         if content == Content::Data {
             self.updates = 0;
+            shared.tally.count(|tally| tally.bytes_opened += plain as u64);
             self.opened = begin..begin + plain;
         } else {
             let message: [u8; 5] = short(&stage[begin..begin + plain]);
@@ -151,22 +174,37 @@ impl Receiver {
         Ok(())
     }
 
-    /// Receives until `bytes` sealed ones are here.
-    async fn fill(&mut self, lane: &impl Lane, shared: &Shared, bytes: usize) -> Result<(), LaneError> {
+    /// Receives until `record` sealed bytes are here, and what else must come for `plain` more bytes of payload, as far as the
+    /// stage has room: nothing that is still to be sent can be shorter than full records.
+    async fn fill(
+        &mut self,
+        lane: &impl Lane,
+        shared: &Shared,
+        record: usize,
+        plain: usize,
+    ) -> Result<(), LaneError> {
+        self.fit(shared, record, plain)?;
         let here = self.sealed.len();
         let mut stage = self.stage.take().expect("back after every receive");
-        if bytes > STAGE_SMALL_BYTES && stage.capacity() < STAGE_BYTES {
-            // A stage is held as long as its connection lives, so one that waits for it might wait for ever.
-            let larger = shared.memory.try_take(STAGE_BYTES);
-            let mut larger = larger.map_err(|_| LaneError::NoResources { errno: NO_MEMORY })?;
-            larger[..here].copy_from_slice(&stage[self.sealed.clone()]);
-            stage = larger;
-        } else {
+        if self.sealed.start > 0 {
             stage.copy_within(self.sealed.clone(), 0);
+            shared.copied(here);
         }
         self.opened = 0..0;
         self.sealed = 0..here;
-        let (received, stage) = lane.recv_behind(stage, here, bytes - here).await;
+        let room = stage.capacity();
+        let wanted = if self.kept.is_some() {
+            // Exactly this and no more, so that nothing keeps the stage from going back.
+            let wanted = sealed_bytes(plain.min(WIDE_PLAIN_BYTES)).max(record);
+            stage.set_len(wanted);
+            wanted
+        } else {
+            stage.set_len(room);
+            sealed_bytes(plain.min(STAGED_PLAIN_BYTES_MAX)).max(record).min(room)
+        };
+        shared.tally.count(|tally| tally.receives += 1);
+        let (received, mut stage) = lane.recv_behind(stage, here, wanted - here).await;
+        stage.set_len(room);
         self.stage = Some(stage);
         match received {
             Ok(received) => self.sealed.end += received,
@@ -176,14 +214,54 @@ impl Receiver {
         }
         Ok(())
     }
+
+    /// Sees to it that the stage has room for this.
+    fn fit(&mut self, shared: &Shared, record: usize, plain: usize) -> Result<(), LaneError> {
+        let room = self.stage().capacity();
+        if self.kept.is_some() {
+            return Ok(());
+        }
+        if plain > STAGED_PLAIN_BYTES_MAX
+            && let Some((wide, place)) = shared.memory.try_take_wide()
+        {
+            let stage = self.change_stage(shared, wide);
+            self.kept = Some((stage, place));
+            return Ok(());
+        }
+        if room < STAGE_BYTES && (record > room || plain > room) {
+            // A stage is held as long as its connection lives, so one that waits for it might wait for ever.
+            let larger = shared.memory.pool.try_take(STAGE_BYTES);
+            drop(self.change_stage(shared, larger.map_err(|_| LaneError::NoResources { errno: NO_MEMORY })?));
+        }
+        Ok(())
+    }
+
+    /// Goes on in another stage; answers the one before.
+    fn change_stage(&mut self, shared: &Shared, mut other: DmaBuf) -> DmaBuf {
+        let sealed = core::mem::replace(&mut self.sealed, 0..0);
+        let before = self.stage.take().expect("back after every receive");
+        self.sealed = 0..sealed.len();
+        self.opened = 0..0;
+        shared.copied(sealed.len());
+        other[..sealed.len()].copy_from_slice(&before[sealed]);
+        self.stage = Some(other);
+        before
+    }
+
+    /// A borrowed stage goes back when it is empty.
+    fn give_back(&mut self) {
+        if self.sealed.is_empty()
+            && self.opened.is_empty()
+            && let Some((stage, _place)) = self.kept.take()
+        {
+            self.stage = Some(stage);
+            (self.sealed, self.opened) = (0..0, 0..0);
+        }
+    }
 }
 
-/// `ENOMEM`.
-const NO_MEMORY: i32 = 12;
-/// `ECONNRESET`.
-const TRUNCATED: i32 = 104;
-
-const _: () = assert!(STAGE_BYTES >= 3 * RECORD_PLAIN_BYTES_MAX);
+const _: () = assert!(STAGE_BYTES >= sealed_bytes(STAGED_PLAIN_BYTES_MAX));
+const _: () = assert!(STAGE_BYTES >= RECORD_BYTES_MAX && WIDE_STAGE_BYTES >= RECORD_BYTES_MAX);
 
 /// The front of a message; zeros where it is shorter.
 fn short(message: &[u8]) -> [u8; 5] {
