@@ -150,7 +150,9 @@ fn tune(ends: &[End; 2], arguments: &Arguments, about: &mut Recipe) -> Result<()
     for end in ends {
         if let Some(name) = &arguments.congestion {
             end.set("ipv4/tcp_congestion_control", name).with_context(|| {
-                format!("namespaces may have what net.ipv4.tcp_allowed_congestion_control names: is {name} in it?")
+                format!(
+                    "namespaces may have what net.ipv4.tcp_allowed_congestion_control names: is {name} in it?"
+                )
             })?;
         }
         if let Some(mib) = arguments.socket_mib {
