@@ -81,9 +81,12 @@ impl Table {
 }
 
 fn line(row: &Row, peer: Kind, works: &[Work], ours: &[Work]) -> Value {
-    let over = |pick: &dyn Fn(&Work) -> f64| median(works.iter().map(pick));
+    // Rounds that took too long say nothing but that, as long as another one came to its end.
+    let cut = works.iter().filter(|work| work.cut).count();
+    let counts = |work: &Work| !work.cut || cut == works.len();
+    let over = |pick: &dyn Fn(&Work) -> f64| median(works.iter().filter(|work| counts(work)).map(pick));
     let times = |pick: &dyn Fn(&Work) -> f64| {
-        let pairs = ours.iter().zip(works);
+        let pairs = ours.iter().zip(works).filter(|(_, work)| counts(work));
         (peer != Kind::Nova && !ours.is_empty())
             .then(|| median(pairs.map(|(ours, work)| pick(ours) / pick(work).max(1e-9))))
     };
@@ -100,7 +103,8 @@ fn line(row: &Row, peer: Kind, works: &[Work], ours: &[Work]) -> Value {
         "sealed": peer.is_sealed(),
         "copies": peer.copies(),
         "rounds": works.len(),
-        "took_too_long": works.iter().any(|work| work.cut),
+        "rounds_too_long": cut,
+        "took_too_long": cut == works.len(),
         "share_of_link": rate.map(|rate| over(&|work| work.gbit_per_s() * 1e9 / real(rate))),
         "gbit_per_s": over(&Work::gbit_per_s),
         "files_per_s": over(&|work| per(work.files, work.took)),
@@ -189,6 +193,23 @@ pub(crate) mod tests {
         assert_eq!(lines[1]["ours_by_it"]["rate"], 2.0);
         assert_eq!(lines[1]["ours_by_it"]["cpu_s_per_gb"], 0.25);
         assert_eq!((&lines[2]["share_of_link"], &lines[2]["took_too_long"]), (&Value::Null, &json!(true)));
+    }
+
+    #[test]
+    fn a_round_that_took_too_long_does_not_hide_one_that_ended() {
+        let second = Duration::from_secs(1);
+        let work = |seconds, cut| Work {
+            bytes: 100_000_000,
+            files: 1,
+            took: second * seconds,
+            sender: second,
+            receiver: second,
+            cut,
+        };
+        let (ours, theirs) = ([work(1, false), work(1, false)], [work(2, false), work(60, true)]);
+        let line = line(&"large@1".parse().unwrap(), Kind::Scp, &theirs, &ours);
+        assert_eq!((&line["rounds_too_long"], &line["took_too_long"]), (&json!(1), &json!(false)));
+        assert_eq!((&line["gbit_per_s"], &line["ours_by_it"]["rate"]), (&json!(0.4), &json!(2.0)));
     }
 
     #[test]
