@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use nova_measure::rounds::{median, per, real, share_of};
 use nova_path::raw::RawRates;
 use serde_json::json;
 
@@ -64,19 +65,6 @@ pub(crate) struct Work {
     pub(crate) roles: Roles,
     /// Processor time of the program that asks.
     pub(crate) client: Duration,
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts of one run, for people")]
-fn real(count: u64) -> f64 {
-    count as f64
-}
-
-fn per(count: u64, time: Duration) -> f64 {
-    real(count) / time.as_secs_f64().max(1e-9)
-}
-
-fn share_of(part: Duration, whole: Duration) -> f64 {
-    part.as_secs_f64() / whole.as_secs_f64().max(1e-9)
 }
 
 impl fmt::Display for Work {
@@ -234,21 +222,9 @@ fn peer_line(peer: &str, beside: &str, works: &[Work], ours: &[Work]) -> serde_j
     })
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_median_is_the_middle_round() {
-        assert!((median([9.0, 1.0, 5.0].into_iter()) - 5.0).abs() < 1e-9);
-        assert!(median(std::iter::empty()).is_nan());
-    }
 
     #[test]
     fn processes_are_told_apart_by_their_names() {

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
+use nova_measure::recipe::Recipe;
+use nova_measure::rounds::turns;
 use nova_path::interrupt::Interrupt;
 use nova_path::nova::Nova;
 use nova_path::raw;
@@ -22,7 +24,7 @@ use nova_path::region::{Region, Size};
 use novafs_client::Client;
 
 use crate::figure::Table;
-use crate::peer::{Peer, Recipe};
+use crate::peer::Peer;
 use crate::rows::{Amount, Place, ROWS, Stage};
 
 /// Copies of everything.
@@ -121,9 +123,8 @@ fn measure(
     let systems = 1 + peers.len();
     for round in 0..arguments.rounds {
         let before = raw::measure(folder, arguments.amount.mib << 20, interrupt)?;
-        for turn in 0..systems {
-            // Each begins a round in its turn: what is left over of the one before hits all alike.
-            match (turn + usize::try_from(round)?) % systems {
+        for turn in turns(round, systems) {
+            match turn {
                 0 => measure_ours(&mut table, &stage, &clients, &region, round, interrupt)?,
                 number => measure_peer(&mut table, &stage, &mut peers[number - 1], round, interrupt)?,
             }

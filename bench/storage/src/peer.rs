@@ -6,9 +6,7 @@
 mod ceph;
 mod gluster;
 mod moosefs;
-mod namespace;
 mod rados;
-mod recipe;
 mod rig;
 mod rows;
 
@@ -19,17 +17,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
+use nova_measure::recipe::Recipe;
 use nova_path::interrupt::Interrupt;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::figure::{Roles, Work};
 use crate::rows::{Stage, own_time};
-pub(crate) use recipe::Recipe;
 use rig::Rig;
 pub(crate) use rows::ROWS;
 
 /// Copies of everything, in every peer.
 const COPIES: u16 = 3;
+/// Where everything of a peer listens. Chunk servers of `MooseFS` and monitors of Ceph refuse loopback addresses, so the
+/// loopback device of the namespace has one that is none.
+const ADDRESS: &str = "10.77.77.1";
 /// A row of a peer that takes longer is ended, and the run with it.
 const ROW_TIMEOUT: Duration = Duration::from_secs(900);
 /// How often a row looks whether it is to end early.

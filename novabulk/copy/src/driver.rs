@@ -92,14 +92,10 @@ pub async fn copy(
     tally.count(|counts| counts.entries = items.len() as u64);
     let (items, links) = finish::part_links(items);
     copy.make_target(job).await?;
-    let wanted = copy.offer(&items).await?;
-    let bytes = wanted.iter().map(|&place| items[place].entry.bytes()).sum();
-    tally.count(|counts| {
-        counts.files_total = wanted.len() as u64;
-        counts.bytes_total = bytes;
-    });
-    if !job.orders.dry_run {
-        copy.send(&items, &wanted).await?;
+    if job.orders.dry_run {
+        copy.offer(&items, |_| {}).await?;
+    } else {
+        copy.send(&items).await?;
         copy.link(&items, &links).await?;
     }
     if job.orders.delete {
@@ -193,11 +189,11 @@ impl Copy<'_> {
         refused.map_or(Ok(()), |trouble| Err(trouble.into()))
     }
 
-    /// Offers all to the target; tells which files it wants, by their place.
-    async fn offer(&self, items: &[Item]) -> Result<Vec<usize>, CopyError> {
-        let mut wanted = Vec::new();
+    /// Offers all to the target, a page at a time; tells of each which files it wants, by their place.
+    async fn offer(&self, items: &[Item], wants: impl Fn(&[usize])) -> Result<(), CopyError> {
         let mut begin = 0;
         while begin < items.len() {
+            self.check_stopped()?;
             let end = walk::page_end(items, begin);
             let entries = items[begin..end].iter().map(Item::at_target).collect();
             let offer =
@@ -209,14 +205,21 @@ impl Copy<'_> {
             if verdicts.len() != end - begin {
                 return Err(self.target.wrong("an offer is answered in part"));
             }
+            let mut wanted = Vec::new();
             for (place, verdict) in (begin..end).zip(verdicts) {
                 if self.is_wanted(&items[place], verdict).await? {
                     wanted.push(place);
                 }
             }
+            let bytes: u64 = wanted.iter().map(|&place| items[place].entry.bytes()).sum();
+            self.tally.count(|counts| {
+                counts.files_total += wanted.len() as u64;
+                counts.bytes_total += bytes;
+            });
+            wants(&wanted);
             begin = end;
         }
-        Ok(wanted)
+        Ok(())
     }
 
     async fn is_wanted(&self, item: &Item, verdict: Verdict) -> Result<bool, CopyError> {

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use novabulk_files::{Entry, Fault, Identity, Kind, Moment, Name, XATTR_BYTES_MAX, Xattr};
 use rustix::fs::{
@@ -18,16 +19,23 @@ use crate::trouble::Trouble;
 const BENEATH: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
+/// The longest list of names of attributes that the kernel gives.
+const LIST_BYTES_MAX: usize = 64 << 10;
+
 /// A folder, by its descriptor.
 #[derive(Debug)]
 pub struct Folder {
     root: OwnedFd,
 }
 
+/// The folder that was opened last: files of a pack come folder by folder.
+#[derive(Debug, Default)]
+pub(crate) struct Near(Option<(Name, Arc<OwnedFd>)>);
+
 /// The folder of an entry, and the entry's name in it.
 #[derive(Debug)]
 pub(crate) struct Place {
-    pub(crate) folder: OwnedFd,
+    pub(crate) folder: Arc<OwnedFd>,
     pub(crate) last: Vec<u8>,
 }
 
@@ -70,7 +78,23 @@ impl Folder {
         let Some((folder, last)) = name.split() else {
             return Err(Trouble::new(Fault::Invalid, "the folder that is served has no name to change"));
         };
-        Ok(Place { folder: self.open_folder(&folder)?, last: last.to_vec() })
+        Ok(Place { folder: Arc::new(self.open_folder(&folder)?), last: last.to_vec() })
+    }
+
+    /// The same, through the folder that was opened last when it is the same one.
+    pub(crate) fn place_near(&self, name: &Name, near: &mut Near) -> Result<Place, Trouble> {
+        let Some((folder, last)) = name.split() else {
+            return self.place(name);
+        };
+        let open = match &near.0 {
+            Some((known, open)) if *known == folder => Arc::clone(open),
+            _ => {
+                let open = Arc::new(self.open_folder(&folder)?);
+                near.0 = Some((folder, Arc::clone(&open)));
+                open
+            }
+        };
+        Ok(Place { folder: open, last: last.to_vec() })
     }
 
     /// What is known of an entry.
@@ -142,8 +166,14 @@ fn xattrs(folder: &OwnedFd, last: &OsStr, name: &Name) -> Result<Vec<Xattr>, Tro
     use std::os::fd::AsRawFd as _;
     // There is no call that takes a folder and a name; the kernel's own link to the folder stands for it.
     let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(last);
-    let mut list = vec![0; 64 << 10];
-    let count = match rustix::fs::llistxattr(&path, &mut list[..]) {
+    // Most have none, and the kernel says that without room for a list.
+    let mut count = rustix::fs::llistxattr_query(&path);
+    let mut list = Vec::new();
+    if count.is_ok_and(|count| count > 0) {
+        list.resize(LIST_BYTES_MAX, 0);
+        count = rustix::fs::llistxattr(&path, &mut list[..]);
+    }
+    let count = match count {
         Ok(count) => count,
         Err(Errno::OPNOTSUPP | Errno::NOENT | Errno::ACCESS) => return Ok(Vec::new()),
         Err(error) => return Err(Trouble::of(error, format!("list the attributes of {name}"))),

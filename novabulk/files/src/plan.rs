@@ -1,7 +1,8 @@
-//! What is sent next: files by falling length, block by block, and small ones many at a time.
+//! What is sent next: files by falling length, block by block, and small ones many at a time, folder by folder.
 
+use core::cmp::Reverse;
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{BLOCK_BYTES, Digest, Entry, HEAD_BYTES_MAX, root_of};
 
@@ -87,35 +88,79 @@ impl Sending {
     }
 }
 
+/// Small files that go together.
+#[derive(Debug, Default)]
+struct Filling {
+    files: Vec<usize>,
+    body_bytes: u64,
+    head_bytes: usize,
+}
+
 /// Hands out the work of a copy. Whoever takes some says later what became of it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Plan {
-    large: VecDeque<usize>,
+    /// With their lengths: the longest first, and of the same length the first that came.
+    large: BTreeSet<(Reverse<u64>, usize)>,
     packs: VecDeque<Vec<usize>>,
+    /// Waits for more.
+    filling: Filling,
+    /// No more files will be added.
+    is_whole: bool,
     /// In the order in which they were opened; nothing while a file is being opened or published.
     sending: BTreeMap<usize, Option<Sending>>,
     order: Vec<usize>,
+    /// To be opened before all others: they were begun already.
+    begun: VecDeque<usize>,
     attempts: BTreeMap<usize, u8>,
     reopened: BTreeMap<usize, u8>,
     packs_under_way: usize,
 }
 
 impl Plan {
-    /// Of the files among `entries` at these places.
+    /// Of the files among `entries` at these places, and no others.
     #[must_use]
     pub fn new(entries: &[Entry], wanted: &[usize]) -> Self {
-        let mut files: Vec<usize> = wanted.to_vec();
-        files.sort_by_key(|&file| (core::cmp::Reverse(entries[file].bytes()), file));
-        let (small, large): (Vec<usize>, Vec<usize>) =
-            files.into_iter().partition(|&file| entries[file].is_small());
-        Self {
-            large: large.into(),
-            packs: packs_of(entries, &small),
-            sending: BTreeMap::new(),
-            order: Vec::new(),
-            attempts: BTreeMap::new(),
-            reopened: BTreeMap::new(),
-            packs_under_way: 0,
+        let mut plan = Self::default();
+        plan.add(wanted.iter().map(|&file| (file, &entries[file])));
+        plan.complete();
+        plan
+    }
+
+    /// Adds files, each by its place. Small ones go together in the order in which they are added.
+    pub fn add<'a>(&mut self, files: impl IntoIterator<Item = (usize, &'a Entry)>) {
+        for (file, entry) in files {
+            if entry.is_small() {
+                self.fill(file, entry);
+            } else {
+                self.large.insert((Reverse(entry.bytes()), file));
+            }
+        }
+    }
+
+    /// All files have been added.
+    pub fn complete(&mut self) {
+        self.is_whole = true;
+        self.close_pack();
+    }
+
+    /// Puts a small file into the pack that is being filled: as many as body and head hold.
+    fn fill(&mut self, file: usize, entry: &Entry) {
+        // Half of a head: names of the target may be longer than those of the source.
+        let (body, head) = (entry.bytes(), entry.head_bytes() + PACK_FILE_BYTES);
+        if self.filling.body_bytes + body > u64::from(BLOCK_BYTES)
+            || self.filling.head_bytes + head > HEAD_BYTES_MAX / 2
+        {
+            self.close_pack();
+        }
+        self.filling.files.push(file);
+        self.filling.body_bytes += body;
+        self.filling.head_bytes += head;
+    }
+
+    fn close_pack(&mut self) {
+        let Filling { files, .. } = core::mem::take(&mut self.filling);
+        if !files.is_empty() {
+            self.packs.push_back(files);
         }
     }
 
@@ -129,7 +174,8 @@ impl Plan {
             }
         }
         if self.sending.len() < OPEN_FILES_MAX
-            && let Some(file) = self.large.pop_front()
+            && let Some(file) =
+                self.begun.pop_front().or_else(|| self.large.pop_first().map(|(_, file)| file))
         {
             self.sending.insert(file, None);
             self.order.push(file);
@@ -144,7 +190,7 @@ impl Plan {
 
     /// The oldest block without an answer, or how long there is nothing to do.
     fn send_twice(&mut self, now: Duration) -> Work {
-        let nothing_left = self.sending.is_empty() && self.packs_under_way == 0;
+        let nothing_left = self.is_whole && self.sending.is_empty() && self.packs_under_way == 0;
         let flights = self.sending.iter_mut().filter_map(|(file, sending)| Some((*file, sending.as_mut()?)));
         let oldest = flights
             .flat_map(|(file, sending)| {
@@ -233,7 +279,7 @@ impl Plan {
         if *reopened > REOPENS_MAX {
             return Reopened::TooOften;
         }
-        self.large.push_front(file);
+        self.begun.push_back(file);
         Reopened::Again
     }
 
@@ -250,7 +296,7 @@ impl Plan {
         if entry.is_small() {
             self.packs.push_back(vec![file]);
         } else {
-            self.large.push_front(file);
+            self.begun.push_back(file);
         }
     }
 
@@ -275,31 +321,6 @@ impl Plan {
     }
 }
 
-/// Small files in the order given, as many in a pack as body and head hold.
-fn packs_of(entries: &[Entry], small: &[usize]) -> VecDeque<Vec<usize>> {
-    let mut packs = VecDeque::new();
-    let mut pack: Vec<usize> = Vec::new();
-    let (mut body, mut head) = (0, 0);
-    for &file in small {
-        let bytes = entries[file].bytes();
-        // Half of a head: names of the target may be longer than those of the source.
-        let head_bytes = entries[file].head_bytes() + PACK_FILE_BYTES;
-        if !pack.is_empty()
-            && (body + bytes > u64::from(BLOCK_BYTES) || head + head_bytes > HEAD_BYTES_MAX / 2)
-        {
-            packs.push_back(core::mem::take(&mut pack));
-            (body, head) = (0, 0);
-        }
-        pack.push(file);
-        body += bytes;
-        head += head_bytes;
-    }
-    if !pack.is_empty() {
-        packs.push_back(pack);
-    }
-    packs
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,17 +343,33 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_file_goes_first_and_small_ones_go_together() {
+    fn the_largest_file_goes_first_and_small_ones_go_together_in_their_order() {
         let entries = [file(100), file(2 << 20), file(3 << 20), file(200 << 10), file(900 << 10), file(300)];
         let mut plan = Plan::new(&entries, &[0, 1, 2, 3, 4, 5]);
         assert_eq!(plan.next(T0), Work::Open(2));
         assert_eq!(plan.next(T0), Work::Open(1), "another worker need not wait for the first");
         assert!(!plan.opened(2, 3 << 20, vec![0, 1, 2], vec![(1, Digest::default())]));
         assert_eq!([plan.next(T0), plan.next(T0), plan.next(T0)], [block(2, 0), block(2, 2), Work::Open(4)]);
-        assert_eq!(plan.next(T0), Work::Pack(vec![3, 5, 0]));
+        assert_eq!(plan.next(T0), Work::Pack(vec![0, 3, 5]));
         let mut ack = |block| plan.acked(Extent { file: 2, block }, Digest::default());
         assert_eq!([ack(2), ack(2), ack(0)], [Acked::More, Acked::Duplicate, Acked::Complete]);
         assert_eq!(plan.root(2).0, 3);
+    }
+
+    #[test]
+    fn a_plan_that_grows_is_not_done_and_fills_its_packs() {
+        let (small, large) = (file(100 << 10), file(4 << 20));
+        let mut plan = Plan::default();
+        assert_eq!(plan.next(T0), Work::Wait(SENT_TWICE_AFTER));
+        plan.add([(0, &small), (1, &small)]);
+        assert_eq!(plan.next(T0), Work::Wait(SENT_TWICE_AFTER), "there may be more for the pack");
+        plan.add([(2, &large), (3, &small)]);
+        assert_eq!([plan.next(T0), plan.next(T0)], [Work::Open(2), Work::Wait(SENT_TWICE_AFTER)]);
+        plan.end(2);
+        plan.complete();
+        assert_eq!([plan.next(T0), plan.next(T0)], [Work::Pack(vec![0, 1, 3]), Work::Wait(SENT_TWICE_AFTER)]);
+        plan.packed();
+        assert_eq!(plan.next(T0), Work::Done);
     }
 
     #[test]

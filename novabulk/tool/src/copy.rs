@@ -99,11 +99,12 @@ pub(crate) fn run(global: &Global, copy: Copy) -> anyhow::Result<()> {
     }
     let interrupt = Interrupt::listen().context("listen for signals")?;
     let begun = Instant::now();
-    let (counts, failures, removals) = machine::run("bulk-copy", async |shard| {
-        let tally = Rc::new(Tally::new(&shard));
-        let done = drive(&shard, global, &sides, &tally, &interrupt).await;
-        done.map(|()| (tally.counts(), tally.failures(), tally.removals()))
-    })?;
+    let (counts, failures, removals) =
+        machine::run("bulk-copy", machine::copy_bytes(copy.streams), async |shard| {
+            let tally = Rc::new(Tally::new(&shard));
+            let done = drive(&shard, global, &sides, &tally, &interrupt).await;
+            done.map(|()| (tally.counts(), tally.failures(), tally.removals()))
+        })?;
     let wire = sides.door.as_ref().map(Door::counters).unwrap_or_default();
     let view = View::new(&counts, wire, copy.dry_run, begun.elapsed());
     if copy.dry_run && !global.json {

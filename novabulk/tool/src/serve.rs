@@ -46,7 +46,7 @@ pub(crate) fn run(global: &Global, serve: Serve) -> anyhow::Result<()> {
         Stop::error(Kind::NotFound, format!("{}: {error}; make the folder first", serve.root.display()))
     })?;
     let interrupt = Interrupt::listen().context("listen for signals")?;
-    machine::run("bulk-serve", async |shard| {
+    machine::run("bulk-serve", machine::HOST_BYTES, async |shard| {
         let folder = Folder::open(&root).with_context(|| format!("open {}", root.display()))?;
         let listener = shard
             .listen(serve.listen)

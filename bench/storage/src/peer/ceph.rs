@@ -5,9 +5,8 @@ use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::COPIES;
-use super::namespace::ADDRESS;
 use super::rig::Rig;
+use super::{ADDRESS, COPIES};
 
 /// Programs it consists of.
 pub(super) const PROGRAMS: &[&str] =

@@ -8,9 +8,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::COPIES;
-use super::namespace::ADDRESS;
 use super::rig::Rig;
+use super::{ADDRESS, COPIES};
 
 /// Programs it consists of.
 pub(super) const PROGRAMS: &[&str] = &["glusterd", "glusterfsd", "glusterfs", "gluster", "unshare", "mount"];

@@ -4,9 +4,8 @@ use std::fs::{self, File};
 
 use anyhow::Result;
 
-use super::COPIES;
-use super::namespace::ADDRESS;
 use super::rig::Rig;
+use super::{ADDRESS, COPIES};
 
 /// Programs it consists of.
 pub(super) const PROGRAMS: &[&str] =

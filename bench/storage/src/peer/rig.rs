@@ -8,13 +8,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use nova_measure::namespace::Namespace;
+use nova_measure::recipe::Recipe;
+use nova_measure::work;
 use nova_path::interrupt::Interrupt;
 use nova_path::process;
 use rustix::fs::{Advice, fadvise};
 
-use super::ROW_TIMEOUT;
-use super::namespace::Namespace;
-use super::recipe::Recipe;
+use super::{ADDRESS, ROW_TIMEOUT};
 
 /// Each step of a start is done within this time, and each command.
 const UP_TIMEOUT: Duration = Duration::from_secs(90);
@@ -22,8 +23,6 @@ const UP_TIMEOUT: Duration = Duration::from_secs(90);
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Killed processes are gone within this time.
 const DOWN_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often the work of a row is looked at, which is counted as time of it.
-const WORK_PAUSE: Duration = Duration::from_millis(5);
 const PAUSE: Duration = Duration::from_millis(200);
 /// A path of a socket has at most 107 bytes, and the longest name of one has less than the rest.
 const FOLDER_BYTES_MAX: usize = 80;
@@ -88,6 +87,8 @@ impl Rig {
             );
         }
         fs::create_dir_all(folder.join("mount"))?;
+        let space = Namespace::new(peer)?;
+        space.ip(&["addr", "add", &format!("{ADDRESS}/32"), "dev", "lo"])?;
         Ok(Self {
             recipe: Recipe::new(peer, folder),
             folder: folder.to_owned(),
@@ -95,7 +96,7 @@ impl Rig {
             mount_words: Vec::new(),
             mounted: None,
             servers: Vec::new(),
-            space: Namespace::new(peer)?,
+            space,
         })
     }
 
@@ -147,28 +148,14 @@ impl Rig {
     /// Runs a command that is the work of a row, to its end or until it takes too long or a signal comes; notes it.
     pub(super) fn work(&mut self, words: &[&str]) -> Result<String> {
         self.recipe.note_command(words);
-        let path = self.path("work.log");
-        let log = File::create(&path).with_context(|| format!("create {path}"))?;
         let mut command = self.space.command();
         command.args(["setpriv", "--pdeathsig", "KILL"]).args(words).process_group(0);
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let mut child = command.spawn().with_context(|| format!("run {}", words[0]))?;
-        let (until, mut stopped) = (Instant::now() + ROW_TIMEOUT, false);
-        let status = loop {
-            if let Some(status) = child.try_wait()? {
-                break status;
-            }
-            if self.interrupt.asked() || Instant::now() > until {
-                stopped = true;
-                child.kill().with_context(|| format!("kill {}", words[0]))?;
-            }
-            thread::sleep(WORK_PAUSE);
-        };
-        self.interrupt.check()?;
-        ensure!(!stopped, "{} took longer than {ROW_TIMEOUT:?}", words.join(" "));
-        let said = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-        ensure!(status.success(), "{} ended with {status}: {}", words.join(" "), said.trim());
-        Ok(said)
+        let log = self.folder.join("work.log");
+        let done = work::run(&mut command, &log, ROW_TIMEOUT, &self.interrupt)?;
+        let what = words.join(" ");
+        let status = done.status.with_context(|| format!("{what} took longer than {ROW_TIMEOUT:?}"))?;
+        ensure!(status.success(), "{what} ended with {status}: {}", done.said.trim());
+        Ok(done.said)
     }
 
     /// Starts a server that stays in the foreground; it logs to `name.log`.

@@ -28,6 +28,9 @@ const LEDGER_SUFFIX: &str = ".ledger";
 /// A ledger of more than this is none of ours: 2^30 records.
 const LEDGER_BYTES_MAX: u64 = 64 << 30;
 
+/// What the kernel calls tmpfs.
+const TMPFS: i64 = 0x0102_1994;
+
 /// What opening gives, on the thread that may block.
 #[derive(Debug)]
 pub(super) struct Opened {
@@ -103,7 +106,7 @@ impl Opened {
         let sizing = |error| Trouble::of(error, format!("set aside {} bytes for {name}", entry.bytes()));
         rustix::fs::ftruncate(&self.file, 0).map_err(sizing)?;
         rustix::fs::ftruncate(&self.file, entry.bytes()).map_err(sizing)?;
-        if matches!(entry.kind, Kind::File { sparse: false, .. }) {
+        if matches!(entry.kind, Kind::File { sparse: false, .. }) && !is_in_memory(&self.file) {
             match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, entry.bytes()) {
                 Ok(()) | Err(Errno::OPNOTSUPP | Errno::INVAL) => {}
                 Err(error) => return Err(sizing(error)),
@@ -116,6 +119,11 @@ impl Opened {
             .and_then(|()| self.ledger.write_all(&header(&entry.identity)));
         written.map_err(|error| Trouble::io(&error, format!("write the ledger of {name}")))
     }
+}
+
+/// Whether the file is in tmpfs, where to set room aside is to clear every page of it, long before it is written.
+fn is_in_memory(file: &OwnedFd) -> bool {
+    rustix::fs::fstatfs(file).is_ok_and(|about| about.f_type == TMPFS)
 }
 
 /// The ledger, locked: two processes do not write one file.

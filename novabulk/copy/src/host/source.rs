@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read as _;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
 use nova_buf::SharedBuf;
@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::{Host, READERS_MAX, Stopwatch};
-use crate::folder::{Folder, entry_of, file_type, identity_of, names_in, status};
+use crate::folder::{Folder, Near, entry_of, file_type, identity_of, names_in, status};
 use crate::trouble::Trouble;
 
 /// What a page of a list leaves free of a head, for failures and the last name.
@@ -121,7 +121,11 @@ fn changed(name: &Name) -> Trouble {
 
 /// Opens a file that is what it was when it was listed.
 fn open_same(root: &Folder, file: &PackFile) -> Result<File, Trouble> {
-    let open = root.open_below(&file.name, READING, Mode::empty())?;
+    same(root.open_below(&file.name, READING, Mode::empty())?, file)
+}
+
+/// An open file, when it is what it was when it was listed.
+fn same(open: OwnedFd, file: &PackFile) -> Result<File, Trouble> {
     let now = identity_of(&open).map_err(|error| Trouble::of(error, format!("look at {}", file.name)))?;
     if now != file.identity {
         return Err(changed(&file.name));
@@ -197,7 +201,8 @@ fn map(root: &Folder, file: &PackFile, from: u64) -> Result<Reply, Trouble> {
 
 fn read_pack(root: &Folder, files: &[PackFile]) -> (Vec<u8>, Vec<Packed>) {
     let mut all = Vec::new();
-    let one = |file: &PackFile| match read_whole(root, file) {
+    let mut near = Near::default();
+    let one = |file: &PackFile| match read_whole(root, &mut near, file) {
         Ok(bytes) => {
             let count = u32::try_from(bytes.len()).expect("a small file");
             let packed = Packed::Bytes { bytes: count, digest: Digest::of(&bytes) };
@@ -215,8 +220,12 @@ fn read_pack(root: &Folder, files: &[PackFile]) -> (Vec<u8>, Vec<Packed>) {
 }
 
 /// A small file, if it is what it was when it was listed, before and after.
-fn read_whole(root: &Folder, file: &PackFile) -> Result<Vec<u8>, Trouble> {
-    let open = open_same(root, file)?;
+fn read_whole(root: &Folder, near: &mut Near, file: &PackFile) -> Result<Vec<u8>, Trouble> {
+    let place = root.place_near(&file.name, near)?;
+    let flags = READING | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = rustix::fs::openat(&place.folder, place.last(), flags, Mode::empty())
+        .map_err(|error| Trouble::of(error, format!("open {}", file.name)))?;
+    let open = same(open, file)?;
     let expected = usize::try_from(file.identity.bytes).expect("a small file fits memory");
     let mut bytes = Vec::with_capacity(expected + 1);
     (&open)

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::part::{Opened, Part};
 use super::{Host, PARTS_MAX, Stopwatch};
-use crate::folder::{Folder, Place, dress, file_type, identity, identity_of, names_in, status, times};
+use crate::folder::{Folder, Near, Place, dress, file_type, identity, identity_of, names_in, status, times};
 use crate::trouble::Trouble;
 
 /// How deep a tree is that is removed.
@@ -436,13 +436,14 @@ struct Laid {
 /// Writes the files of a pack under temporary names; those of other file systems than the first's are flushed here.
 fn lay_all(root: &Folder, packs: Vec<Pack>, mut body: &[u8]) -> (Vec<Laid>, Failed) {
     let (mut laid, mut failed): (Vec<Laid>, Failed) = (Vec::new(), Vec::new());
+    let mut near = Near::default();
     for (index, pack) in packs.into_iter().enumerate() {
         let index = u16::try_from(index).expect("a list of a head");
         let bytes = usize::try_from(pack.entry.bytes()).expect("a small file");
         let (content, rest) = body.split_at(bytes);
         body = rest;
         let first_device = laid.first().map(|first| first.device);
-        match lay(root, index, &pack, content, first_device) {
+        match lay(root, &mut near, index, &pack, content, first_device) {
             Ok(one) => laid.push(one),
             Err(Trouble { fault, mut text }) => {
                 text.truncate(text.floor_char_boundary(64));
@@ -455,6 +456,7 @@ fn lay_all(root: &Folder, packs: Vec<Pack>, mut body: &[u8]) -> (Vec<Laid>, Fail
 
 fn lay(
     root: &Folder,
+    near: &mut Near,
     index: u16,
     pack: &Pack,
     content: &[u8],
@@ -465,7 +467,7 @@ fn lay(
     if Digest::of(content) != pack.digest {
         return Err(Trouble::new(Fault::Corrupt, format!("{} is not what was read", entry.name)));
     }
-    let place = root.place(&entry.name)?;
+    let place = root.place_near(&entry.name, near)?;
     let part = part_name(&entry.name, &entry.identity);
     let device = create(&place, &part, entry, content, first_device).inspect_err(|_| {
         let _ = rustix::fs::unlinkat(&place.folder, part.as_str(), AtFlags::empty());

@@ -8,7 +8,7 @@ use crate::workspace::Crate;
 const RULE: &str = "crate direction";
 
 /// What the code of the crate in a folder may use; dev-dependencies follow [`may_test_with`].
-const MAY_USE: [(&str, &[&str]); 40] = [
+const MAY_USE: [(&str, &[&str]); 42] = [
     ("dataplane/units", &[]),
     ("dataplane/buf", &["nova-units"]),
     ("dataplane/device", &["nova-units", "nova-buf"]),
@@ -119,13 +119,15 @@ const MAY_USE: [(&str, &[&str]); 40] = [
             "novabulk-tls",
         ],
     ),
+    ("bench/measure", &["nova-path"]),
     ("bench/model", &["nova-units", "nova-groups"]),
     ("bench/path", &[]),
     (
         "bench/power",
         &["nova-units", "nova-buf", "nova-device", "nova-shard", "novafs-format", "novafs-store"],
     ),
-    ("bench/storage", &["nova-path", "novafs-client"]),
+    ("bench/storage", &["nova-path", "nova-measure", "novafs-client"]),
+    ("bench/transfer", &["nova-path", "nova-measure"]),
     (
         "bench/sim",
         &[

@@ -7,9 +7,9 @@ use serde_json::json;
 
 /// Versions, command lines and settings of a peer, in the order in which they were used.
 #[derive(Clone, Debug)]
-pub(crate) struct Recipe {
+pub struct Recipe {
     /// The peer.
-    pub(crate) peer: &'static str,
+    pub peer: &'static str,
     /// Its folder, which `.` stands for in everything below.
     folder: PathBuf,
     versions: Vec<String>,
@@ -19,7 +19,9 @@ pub(crate) struct Recipe {
 }
 
 impl Recipe {
-    pub(super) fn new(peer: &'static str, folder: &Path) -> Self {
+    /// One of `peer`, whose folder is `folder`.
+    #[must_use]
+    pub fn new(peer: &'static str, folder: &Path) -> Self {
         Self {
             peer,
             folder: folder.to_owned(),
@@ -30,11 +32,12 @@ impl Recipe {
     }
 
     /// The first line of what a program said of itself.
-    pub(super) fn note_version(&mut self, said: &str) {
+    pub fn note_version(&mut self, said: &str) {
         self.versions.extend(said.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned));
     }
 
-    pub(super) fn note_command(&mut self, words: &[&str]) {
+    /// A command line.
+    pub fn note_command(&mut self, words: &[&str]) {
         let command = self.shortened(&words.join(" "));
         // A server of several, and a mount before each row, is told once.
         if !self.commands.contains(&command) {
@@ -42,8 +45,13 @@ impl Recipe {
         }
     }
 
-    pub(super) fn note_settings(&mut self, file: &str, text: &str) {
-        self.settings.push((file.to_owned(), self.shortened(text)));
+    /// A file that it was started with.
+    pub fn note_settings(&mut self, file: &str, text: &str) {
+        let settings = (file.to_owned(), self.shortened(text));
+        // One that is started anew for every row is told once.
+        if !self.settings.contains(&settings) {
+            self.settings.push(settings);
+        }
     }
 
     fn shortened(&self, text: &str) -> String {
@@ -51,7 +59,8 @@ impl Recipe {
     }
 
     /// As one line of JSON.
-    pub(crate) fn line(&self) -> serde_json::Value {
+    #[must_use]
+    pub fn line(&self) -> serde_json::Value {
         let settings = self.settings.iter().map(|(file, text)| json!({"file": file, "text": text}));
         json!({
             "bench": "recipe",
@@ -90,7 +99,9 @@ mod tests {
         for _ in 0..2 {
             recipe.note_command(&["otherd", "-c", "/var/tmp/x/peer-other/other.conf"]);
         }
-        recipe.note_settings("other.conf", "data = /var/tmp/x/peer-other/data\n");
+        for _ in 0..2 {
+            recipe.note_settings("other.conf", "data = /var/tmp/x/peer-other/data\n");
+        }
         let text = "other: other 1.2 (3)\n  $ otherd -c ./other.conf\n  other.conf:\n    data = ./data\n";
         assert_eq!(recipe.to_string(), text);
         assert_eq!(recipe.line()["commands"], json!(["otherd -c ./other.conf"]));
