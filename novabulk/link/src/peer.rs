@@ -154,10 +154,13 @@ impl<S: Shard> Peer<S> {
         }
     }
 
-    /// Spec B.2: a peer that is used has a control and a bulk connection, so that neither call waits for a dial.
+    /// Spec B.2: a peer that is used has a control and a bulk connection, so that neither call waits for a dial. Where more
+    /// were wished for, all are made at once: what is sent over a long line is dealt to those that stand when it begins.
     fn keep_minimum(self: &Rc<Self>, inner: &Rc<Inner<S>>) {
-        for role in [LinkRole::Control, LinkRole::Bulk] {
-            if self.lanes(role).count() == 0 {
+        for (role, wished) in
+            [(LinkRole::Control, 1), (LinkRole::Bulk, inner.options.bulk_connections.max(1))]
+        {
+            for _ in self.lanes(role).count()..wished.min(Self::connections_max(inner, role)) {
                 self.dial(inner, role);
             }
         }
@@ -200,7 +203,10 @@ impl<S: Shard> Peer<S> {
         lanes.dialing.set(lanes.dialing.get() - 1);
         let Some(wire) = wire else {
             inner.tally.count(|tally| tally.dial_failures += 1);
-            self.backoff.borrow_mut().fail(inner.shard.clock().now(), inner.shard.random());
+            // Dials that were begun together fail together, once.
+            if lanes.dialing.get() == 0 {
+                self.backoff.borrow_mut().fail(inner.shard.clock().now(), inner.shard.random());
+            }
             return self.changed.notify_all();
         };
         self.met.set(true);
