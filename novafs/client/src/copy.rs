@@ -5,7 +5,6 @@ use std::io::{self, Read};
 use nova_api::files::failure::Code;
 use nova_api::files::request::Op;
 use nova_api::files::{NewFile, Publish, Resolved, response};
-use nova_units::UNIT_LOG2_DEFAULT;
 
 use crate::client::Client;
 use crate::error::ClientError;
@@ -90,7 +89,7 @@ impl Client {
             &link,
             &session,
             namespace_of(target),
-            UNIT_LOG2_DEFAULT,
+            None,
             self.deadline,
             progress,
         );

@@ -10,7 +10,6 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use nova_api::files::NewFile;
 use nova_api::files::failure::Code;
-use nova_units::UNIT_LOG2_DEFAULT;
 
 use crate::backoff::Backoff;
 use crate::client::Client;
@@ -38,8 +37,8 @@ pub struct PutOptions {
     pub namespace: String,
     /// Whether a file that exists is replaced.
     pub replace: bool,
-    /// Unit size, 12..=16.
-    pub unit_log2: u8,
+    /// Unit size, 12..=16; `None`: what the namespace of each file asks for.
+    pub unit_log2: Option<u8>,
     /// How long one step of a file may take before the file fails.
     pub deadline: Duration,
 }
@@ -50,7 +49,7 @@ impl Default for PutOptions {
             files_in_flight: 32,
             namespace: String::new(),
             replace: false,
-            unit_log2: UNIT_LOG2_DEFAULT,
+            unit_log2: None,
             deadline: Duration::from_secs(60),
         }
     }
@@ -116,8 +115,10 @@ impl Client {
         options: &PutOptions,
         progress: &Progress,
     ) -> Result<PutReport, ClientError> {
-        if !(nova_units::UNIT_LOG2_MIN..=nova_units::UNIT_LOG2_MAX).contains(&options.unit_log2) {
-            return Err(ClientError::Usage(format!("unit_log2 = {}: must be 12 to 16", options.unit_log2)));
+        if let Some(log2) = options.unit_log2
+            && !(nova_units::UNIT_LOG2_MIN..=nova_units::UNIT_LOG2_MAX).contains(&log2)
+        {
+            return Err(ClientError::Usage(format!("unit_log2 = {log2}: must be 12 to 16")));
         }
         let session = Arc::new(Session::open(&self.metadata, &options.namespace)?);
         let feed =

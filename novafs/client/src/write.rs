@@ -95,7 +95,8 @@ pub(crate) struct Written {
     pub(crate) blocks: Vec<Block>,
 }
 
-/// Reads `source` to its end and writes it durably into fresh blocks of `session` for a file of `namespace`.
+/// Reads `source` to its end and writes it durably into fresh blocks of `session` for a file of `namespace`, in units of
+/// `unit_log2`; `None`: as the namespace asks for.
 #[expect(clippy::too_many_arguments, reason = "what one file of a put needs")]
 pub(crate) fn write_file(
     source: &mut dyn Read,
@@ -103,7 +104,7 @@ pub(crate) fn write_file(
     link: &Attachment,
     session: &Session,
     namespace: &str,
-    unit_log2: u8,
+    unit_log2: Option<u8>,
     deadline: Duration,
     progress: &Progress,
 ) -> Result<Written, ClientError> {
@@ -123,7 +124,7 @@ fn write_blocks(
     link: &Attachment,
     session: &Session,
     namespace: &str,
-    unit_log2: u8,
+    unit_log2: Option<u8>,
     deadline: Duration,
     progress: &Progress,
     counted: &Cell<u64>,
@@ -135,7 +136,9 @@ fn write_blocks(
         if chunk.is_empty() {
             return Ok(written);
         }
-        let FreshBlock { block, group, key_domain, .. } = session.next_block_of(namespace)?;
+        let fresh = session.next_block_of(namespace)?;
+        let FreshBlock { block, group, key_domain, .. } = fresh;
+        let unit_log2 = unit_log2.unwrap_or(fresh.unit_log2);
         let writer = link.writer_for_new(key_domain, deadline)?;
         let (inbox, answers) = mpsc::channel();
         let backoff = Backoff::new(deadline);

@@ -41,6 +41,10 @@ pub(super) struct State {
     pub(super) leaving: usize,
     /// Questions for the blocks of one file.
     pub(super) resolves: u32,
+    /// Unit size that namespaces ask for; 0: they say nothing.
+    pub(super) unit_log2: u32,
+    /// Extended attributes by path.
+    pub(super) xattrs: BTreeMap<String, Vec<api::Xattr>>,
     /// Files that were made by being opened.
     pub(super) inodes: Inodes,
 }
@@ -241,6 +245,7 @@ impl State {
                     first_block,
                     count: ask.count,
                     groups: vec![4, 5, 6],
+                    unit_log2: self.unit_log2,
                     ..api::BlocksReserved::default()
                 })
             }

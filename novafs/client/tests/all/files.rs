@@ -28,6 +28,25 @@ fn files_of_every_shape_come_back_byte_by_byte() {
 }
 
 #[test]
+fn what_is_put_and_copied_has_the_units_of_its_namespace() {
+    let region = Region::start();
+    let client = region.client();
+    region.metadata().unit_log2 = 12;
+    let files = region.make_files(&[10_000]);
+    put(&client, &files, &options());
+    client.copy_file("/hot/d0/f0000", "/hot/copy", false, &Progress::default()).unwrap();
+    let chosen = PutOptions { unit_log2: Some(14), replace: true, ..options() };
+    assert_eq!(region.metadata().files["/hot/d0/f0000"].blocks[0].unit_log2, 12);
+    put(&client, &files, &chosen);
+    assert_eq!(region.metadata().files["/hot/copy"].blocks[0].unit_log2, 12);
+    assert_eq!(region.metadata().files["/hot/d0/f0000"].blocks[0].unit_log2, 14);
+    check(&client, &files);
+    let wrong = PutOptions { unit_log2: Some(17), ..options() };
+    let refused = client.put(std::iter::empty(), &wrong, &Progress::default()).unwrap_err();
+    assert_eq!(refused.trouble(), Trouble::Usage);
+}
+
+#[test]
 fn a_block_ends_at_128_mib_and_the_file_goes_on_in_the_next() {
     let region = Region::start();
     let client = region.client();
