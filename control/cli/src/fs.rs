@@ -23,6 +23,7 @@ use crate::cluster;
 use crate::dev::region::Region;
 use crate::exit::{Kind, Stop};
 use crate::progress::Meter;
+use crate::output;
 
 /// Between two looks at how far a transfer is.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -304,10 +305,10 @@ fn fail_if_any(failures: &[String], failed: u64, verb: &str, unavailable: bool) 
         return Ok(());
     }
     for failure in failures.iter().take(SHOWN_MAX) {
-        eprintln!("nova: {failure}");
+        output::say(format_args!("nova: {failure}"));
     }
     if failures.len() > SHOWN_MAX {
-        eprintln!("nova: and others");
+        output::say(format_args!("nova: and others"));
     }
     let kind = if unavailable { Kind::Unavailable } else { Kind::Failed };
     Err(Stop::new(kind, format!("{failed} files could not be {verb}")).into())

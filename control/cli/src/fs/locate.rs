@@ -83,7 +83,7 @@ impl Known {
     /// Asks them. Names help people and are not worth an error: without controllers the ids are shown.
     fn of(global: &Global) -> Self {
         Self::ask(global).unwrap_or_else(|error| {
-            eprintln!("nova: hosts are shown by number: {error:#}");
+            output::say(format_args!("nova: hosts are shown by number: {error:#}"));
             Self::default()
         })
     }

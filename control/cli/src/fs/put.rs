@@ -90,7 +90,7 @@ pub(super) fn run(global: &Global, client: &Client, put: &Put) -> anyhow::Result
     };
     output::print(global.json, &view, View::text)?;
     if some_exist {
-        eprintln!("nova: some files exist; --replace replaces them");
+        output::say(format_args!("nova: some files exist; --replace replaces them"));
     }
     super::fail_if_any(&failures, view.failed, "put", unavailable && walk_failed == 0)
 }

@@ -168,10 +168,10 @@ fn list_remote(client: &Client, root: &str) -> Result<(Listing, u64), ClientErro
 
 fn tell(plan: &Plan, verb: &str) {
     for below in &plan.deleted {
-        eprintln!("delete {below}");
+        output::say(format_args!("delete {below}"));
     }
     for below in &plan.moved {
-        eprintln!("{verb} {below}");
+        output::say(format_args!("{verb} {below}"));
     }
 }
 
