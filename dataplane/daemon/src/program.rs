@@ -298,7 +298,10 @@ fn located(found: &[novafs_edge::Located]) -> Located {
     let mut message = Located::default();
     for member in found {
         match &member.cells {
-            Err(_) => message.silent_nodes.push(member.node.0),
+            Err(reason) => {
+                message.silent_nodes.push(member.node.0);
+                message.silent_reasons.push((*reason).to_owned());
+            }
             Ok((device, cells)) => message.replicas.extend(cells.iter().map(|cell| LocatedUnit {
                 unit: u32::from(cell.unit.0),
                 node: member.node.0,

@@ -32,7 +32,7 @@ mod write;
 
 pub use at::At;
 pub use attributes::{Attributes, XattrMode};
-pub use client::{Client, ConnectOptions, UnitPlace};
+pub use client::{Client, ConnectOptions, Places, UnitPlace};
 pub use error::{ClientError, Trouble};
 pub use file::{File, OpenOptions};
 pub use get::{GetOptions, GetReport, Tree};

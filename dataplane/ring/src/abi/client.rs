@@ -11,6 +11,8 @@ use super::{BadSlot, Slot};
 pub const IO_BYTES_MAX: u32 = FRAME_PAYLOAD_BYTES_MAX;
 /// Most bytes of the answer to a locate.
 pub const LOCATE_BYTES_MAX: u32 = 1 << 20;
+/// Most units of one locate: as many as a host is asked for at once.
+pub const LOCATE_UNITS_MAX: u16 = 256;
 /// Bytes of an answer's detail.
 pub const DETAIL_BYTES: usize = 64;
 
@@ -115,7 +117,7 @@ slots! {
             block: BlockId,
             /// First unit asked for.
             first_unit: u16,
-            /// How many; at least 1.
+            /// How many; 1..=[`LOCATE_UNITS_MAX`], more are answered `Invalid`.
             count: u16,
             /// Where the message goes in the arena.
             arena_offset: u64,

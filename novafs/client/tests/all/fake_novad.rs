@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use nova_ring::abi::{Answer, ClientCommand, ClosedBlock, OpenedWriter, Status};
+use nova_ring::abi::{Answer, ClientCommand, ClosedBlock, LOCATE_UNITS_MAX, OpenedWriter, Status};
 use nova_ring::handshake::{Credentials, Hello};
 use nova_ring::snapshot::{Located, LocatedUnit};
 use nova_ring::{Acceptor, Admission, Kind, Link, Terms};
@@ -265,7 +265,14 @@ impl Process {
                 }
             },
             ClientCommand::Locate { first_unit, count, arena_offset, .. } => {
-                let mut located = Located { replicas: Vec::new(), silent_nodes: vec![33] };
+                let mut located = Located {
+                    silent_nodes: vec![33],
+                    silent_reasons: vec!["the host refused the request".into()],
+                    ..Located::default()
+                };
+                if count > LOCATE_UNITS_MAX {
+                    return Answer::new(command.request(), Status::Invalid);
+                }
                 for unit in first_unit..first_unit + count {
                     for node in [11, 22] {
                         let device = (u128::from(node) << 64).to_be_bytes().to_vec();

@@ -148,10 +148,13 @@ fn what_is_wrong_is_said_in_a_kind_and_in_words() {
 fn locate_tells_every_unit_on_every_replica() {
     let region = Region::start();
     let client = region.client();
-    put(&client, &region.make_files(&[200_000]), &options());
-    let (places, silent) = client.locate("/hot/d0/f0000").unwrap();
-    assert_eq!(silent, [33]);
-    let found: Vec<_> = places.iter().map(|place| (place.unit, place.node, place.device >> 64)).collect();
+    put(&client, &region.make_files(&[200_000, 40 << 20]), &options());
+    let places = client.locate("/hot/d0/f0000").unwrap();
+    assert_eq!(places.untold, [(33, "the host refused the request".to_owned())].into());
+    let large = client.locate("/hot/d1/f0001").unwrap();
+    assert_eq!(large.units.len(), 2 * (40 << 20 >> 16), "more units than one question may be about");
+    let found: Vec<_> =
+        places.units.iter().map(|place| (place.unit, place.node, place.device >> 64)).collect();
     let expected: Vec<_> = (0..4).flat_map(|unit| [(unit, 11, 11), (unit, 22, 22)]).collect();
     assert_eq!(found, expected);
 }
