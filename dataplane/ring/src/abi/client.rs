@@ -268,11 +268,13 @@ pub enum Status {
     TimedOut = 10,
     /// The key domain of the block was dropped: its data are erased.
     KeyDropped = 11,
+    /// As many of it are open as may be, for this program or for the host: close some, or attach again.
+    TooMany = 12,
 }
 
 impl Status {
     /// Every status.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Ok,
         Self::Corrupt,
         Self::Unavailable,
@@ -285,6 +287,7 @@ impl Status {
         Self::NotFound,
         Self::TimedOut,
         Self::KeyDropped,
+        Self::TooMany,
     ];
 
     /// Whether the same request may succeed a moment later.
@@ -309,6 +312,7 @@ impl core::fmt::Display for Status {
             Self::NotFound => "nothing was written there",
             Self::TimedOut => "it was not done in time",
             Self::KeyDropped => "its key domain was dropped: the data are erased and cannot come back",
+            Self::TooMany => "too many writers are open: close some, or attach again",
         })
     }
 }
