@@ -99,9 +99,9 @@ pub(crate) struct DeviceConfig {
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}")]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{path} is not a valid novad configuration: {source}\nrun `novad --explain` for every key")]
+    #[error("{path} is not a valid novad configuration; `novad --explain` shows every key")]
     Parse { path: PathBuf, source: Box<toml::de::Error> },
     #[error("create_mib = {given} of device {path} is too small: at least {DEVICE_MIB_MIN} MiB")]
     DeviceTooSmall { path: PathBuf, given: u64 },
