@@ -211,6 +211,11 @@ enum Command {
     /// Show on which host, device and position every unit of a file lies.
     #[command(after_help = "Example:\n  nova --json fs locate /hot/a | jq '.units[0].replicas'")]
     Locate {
+    /// Bring back what was removed, with everything below it, as `trash restore` does.
+    #[command(
+        after_help = "`nova fs trash ls` shows the numbers.\n\nExamples:\n  nova fs undelete 7\n  nova fs undelete 7 /hot/photos-2026"
+    )]
+    Undelete(trash::Restore),
         /// A file in NovaFS.
         path: String,
     },
@@ -266,6 +271,7 @@ pub(crate) fn connect(global: &Global, agent: Option<PathBuf>) -> anyhow::Result
     let socket = match agent {
         Some(socket) => socket,
         None => {
+        Command::Undelete(restore) => trash::restore(global, &client, &restore),
             let region = Region::load(&global.region_folder()?)?;
             let edge = region.edge().ok_or_else(|| {
                 Stop::unavailable(
