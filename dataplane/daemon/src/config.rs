@@ -263,6 +263,17 @@ mod tests {
     }
 
     #[test]
+    fn a_cause_is_said_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let missing = folder.path().join("novad.toml");
+        let said =
+            |path: &Path| format!("{:#}", anyhow::Error::new(Config::read(path).expect_err("refused")));
+        assert_eq!(said(&missing).matches("No such file").count(), 1, "{}", said(&missing));
+        std::fs::write(&missing, "name = ").expect("write");
+        assert_eq!(said(&missing).matches("TOML parse error").count(), 1, "{}", said(&missing));
+    }
+
+    #[test]
     fn an_unknown_key_is_refused() {
         assert!(matches!(Config::parse(&format!("{GOOD}prot = 1\n")), Err(Parsing::Syntax(_))));
     }

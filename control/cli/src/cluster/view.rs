@@ -525,6 +525,14 @@ mod tests {
     use super::*;
     use crate::dev::region::tests::region_in;
 
+    #[test]
+    fn a_drained_host_is_said_to_hold_nothing_and_to_serve_its_own_programs() {
+        let view = |groups_left| DrainView { host: "compute-1".into(), draining: true, groups_left };
+        let drained = view(0).text();
+        assert!(drained.contains("holds no replicas") && drained.contains("end them first"), "{drained}");
+        assert!(view(3).text().contains("replicas of 3 groups move"));
+    }
+
     fn status() -> StatusResponse {
         let member = |node, role: member::Role| api::Member { node, incarnation: 7, role: role.into() };
         let nodes = vec![api::Node {

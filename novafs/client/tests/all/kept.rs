@@ -2,8 +2,6 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use novafs_client::{ClientError, GetOptions, OpenOptions, Progress, Source};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
@@ -81,22 +79,14 @@ fn a_file_that_changes_while_it_is_read_is_read_once_more() {
     let (region, folder) = (Region::start(), folder());
     let client = region.client();
     let local = folder.path().join("log");
-    fs::write(&local, "before").unwrap();
-    // Holds the first attempt up for more than half a second.
-    region.disk.lock().unwrap().unavailable = 6;
-    let report = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while region.disk.lock().unwrap().unavailable > 4 {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            fs::write(&local, "after it was read").unwrap();
-        });
-        client.put([source(&local, "/hot/log")].into_iter(), &options(), &Progress::default()).unwrap()
-    });
+    fs::write(&local, "log").unwrap();
+    region.disk.lock().unwrap().grows = Some((local.clone(), 1));
+    let report =
+        client.put([source(&local, "/hot/log")].into_iter(), &options(), &Progress::default()).unwrap();
     assert_eq!((report.files, report.restarted), (1, 1), "{:?}", report.failures);
     let mut found = Vec::new();
     client.read("/hot/log", 0..u64::MAX, &mut found, &Progress::default()).unwrap();
-    assert_eq!(found, b"after it was read");
+    assert_eq!(found, b"log+");
 }
 
 #[test]
@@ -104,19 +94,10 @@ fn a_file_that_never_stops_changing_is_refused() {
     let (region, folder) = (Region::start(), folder());
     let client = region.client();
     let local = folder.path().join("log");
-    fs::write(&local, "x").unwrap();
-    let (done, progress) = (AtomicBool::new(false), Progress::default());
-    let report = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut log = File::options().append(true).open(&local).unwrap();
-            while !done.load(Ordering::Acquire) {
-                std::io::Write::write_all(&mut log, b"more").unwrap();
-            }
-        });
-        let report = client.put([source(&local, "/hot/log")].into_iter(), &options(), &progress);
-        done.store(true, Ordering::Release);
-        report.unwrap()
-    });
+    fs::write(&local, "log").unwrap();
+    region.disk.lock().unwrap().grows = Some((local.clone(), u32::MAX));
+    let progress = Progress::default();
+    let report = client.put([source(&local, "/hot/log")].into_iter(), &options(), &progress).unwrap();
     assert_eq!((report.files, report.failed), (0, 1));
     assert!(matches!(report.failures[0].1, ClientError::SourceChanged { .. }), "{:?}", report.failures);
     assert_eq!(progress.counts().bytes, 0, "nothing of it counts as done");
