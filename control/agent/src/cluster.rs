@@ -209,6 +209,7 @@ impl Sender {
         let health = picture.health.lock().expect("no holder of this lock panics").clone();
         let groups_told = self.health_told != Some(health.version);
         self.health_told = Some(health.version);
+        let novad_up = picture.novad_is_up(boottime_ms());
         let beat = Heartbeat {
             bytes_total: daemon.usage.values().map(|room| room.bytes_total).sum(),
             bytes_free: daemon.usage.values().map(|room| room.bytes_free).sum(),
@@ -223,7 +224,7 @@ impl Sender {
                 .collect(),
             map_version: daemon.map_version,
             counters: picture.counters.lock().expect("no holder of this lock panics").clone(),
-            novad_up: picture.novad_is_up(boottime_ms()),
+            novad_up,
             groups: if groups_told { health.groups() } else { Vec::new() },
             groups_told,
         };
