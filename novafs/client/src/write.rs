@@ -97,7 +97,6 @@ pub(crate) struct Written {
 
 /// Writes `content` durably into fresh blocks of `session` for a file of `namespace`, in units of `unit_log2`; `None`: as
 /// the namespace asks for. A hole has no blocks: the next begins behind it.
-#[expect(clippy::too_many_arguments, reason = "what one file of a put needs")]
 pub(crate) fn write_file(
     content: &mut dyn Content,
     link: &Attachment,
@@ -115,7 +114,7 @@ pub(crate) fn write_file(
     written
 }
 
-#[expect(clippy::too_many_arguments, reason = "as its caller, and what was counted")]
+#[expect(clippy::too_many_arguments, reason = "what one file of a put needs, and what was counted")]
 fn write_blocks(
     content: &mut dyn Content,
     link: &Attachment,

@@ -116,7 +116,12 @@ fn files_are_copied_changed_removed_and_brought_back() {
     assert_eq!(sums["sums"][0]["bytes"], 3);
 
     assert_eq!(rig.code(&["fs", "cp", "/hot/tree", "/hot/copy"]), Some(2), "-r is missing");
-    assert_eq!(rig.ask(&["fs", "cp", "-r", "/hot/tree", "/hot/copy"])["files"], 2);
+    let told = rig.ask(&["fs", "cp", "-r", "/hot/tree", "/hot/copy"]);
+    assert_eq!(
+        (&told["files"], &told["links"]),
+        (&json!(1), &json!(2)),
+        "two names of a file and a symbolic link"
+    );
     let copied = rig.ask(&["fs", "checksum", "/hot/copy/a"]);
     assert_eq!(copied["sums"][0]["sha256"], sums["sums"][0]["sha256"]);
     let tree = rig.ask(&["fs", "tree", "/hot/copy"]);

@@ -35,7 +35,7 @@ fn a_hole_is_neither_put_nor_copied_nor_written_by_a_get() {
     let local = folder.path().join("sparse");
     let file = File::create(&local).unwrap();
     file.set_len(300 * MIB).unwrap();
-    file.write_all_at(&[7; 3 * MIB as usize], 64 * MIB).unwrap();
+    file.write_all_at(&[7; 3 << 20], 64 * MIB).unwrap();
     file.write_all_at(&[8; 100], 250 * MIB).unwrap();
     let put = client.put([source(&local, "/hot/a")].into_iter(), &options(), &Progress::default()).unwrap();
     assert_eq!((put.files, put.bytes), (1, 300 * MIB), "{:?}", put.failures);
