@@ -84,7 +84,7 @@ impl DrainView {
         match (draining, left) {
             (true, 0) => format!(
                 "{host} is drained: it holds no replicas, so no copy is missing when it is switched off. Its own programs \
-                 and mounts reach NovaFS through it and lose their data when it goes: end them first\n"
+                 and mounts reach NovaFS through it and lose that way when it goes: end them first\n"
             ),
             (true, left) => format!(
                 "{host} is being drained: replicas of {left} groups move to other hosts; `nova node ls --watch` shows \
