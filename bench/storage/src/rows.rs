@@ -197,7 +197,7 @@ fn read_large(stage: &Stage, client: &Client, region: &Region, round: u32) -> Re
 
 fn read_random(stage: &Stage, client: &Client, region: &Region, round: u32) -> Result<Work> {
     let folder = format!("/hot/bench/units-{round}");
-    let options = PutOptions { unit_log2: SMALL_UNIT_LOG2, ..PutOptions::default() };
+    let options = PutOptions { unit_log2: Some(SMALL_UNIT_LOG2), ..PutOptions::default() };
     if client.stat(&folder).is_err() {
         put(client, &stage.large[..1], &folder, &options)?;
     }

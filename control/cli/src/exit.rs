@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use novafs_client::{ClientError, Trouble};
 use novafs_fuse::MountError;
 
+use crate::output;
+
 /// Why a command stopped, as scripts see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -70,7 +72,7 @@ pub(crate) fn kind_of(error: &anyhow::Error) -> Kind {
 
 /// Prints `error` and gives the code to end with.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("nova: {error:#}");
+    output::say(format_args!("nova: {error:#}"));
     ExitCode::from(kind_of(error) as u8)
 }
 

@@ -4,6 +4,7 @@ mod change;
 mod copy;
 mod fsck;
 mod get;
+mod links;
 mod locate;
 mod names;
 pub(crate) mod path;
@@ -22,6 +23,7 @@ use crate::arguments::{self, Global};
 use crate::cluster;
 use crate::dev::region::Region;
 use crate::exit::{Kind, Stop};
+use crate::output;
 use crate::progress::Meter;
 
 /// Between two looks at how far a transfer is.
@@ -43,7 +45,10 @@ pub(crate) struct Fs {
 enum Command {
     /// Put local files and folders into NovaFS, with as many copies as their namespace keeps.
     #[command(
-        after_help = "Folders are walked; symbolic links and special files are counted as skipped.\n\n\
+        after_help = "Folders are walked. Modes, owners, times and extended attributes (user.) of files are kept, and modes of folders \
+                      that are made; symbolic links are kept as they are, and files with several names below the sources \
+                      stay one file. Holes are not stored. A file that changes while it is read is read once more, and \
+                      fails when it changes again. Sockets, pipes and devices are counted as skipped.\n\n\
                       Examples:\n  \
                       nova fs put ~/photos /hot                 makes /hot/photos\n  \
                       nova fs put report.pdf /hot/2026.pdf\n  \
@@ -52,7 +57,12 @@ enum Command {
     )]
     Put(put::Put),
     /// Get files and directories out of NovaFS into a local folder.
-    #[command(after_help = "Examples:\n  nova fs get /hot/photos ~/restored     makes ~/restored/photos")]
+    #[command(
+        after_help = "Files keep modes, times, extended attributes (user.), holes, and their several names below one source; \
+                      they belong to whoever gets them. Set-id bits are kept where owner and group are the same as in \
+                      NovaFS. Symbolic links are made as they are, and folders with the mode of new ones.\n\n\
+                      Examples:\n  nova fs get /hot/photos ~/restored     makes ~/restored/photos"
+    )]
     Get(get::Get),
     /// Write files to standard output.
     #[command(after_help = "Example:\n  nova fs cat /hot/log.txt | less")]
@@ -121,7 +131,11 @@ enum Command {
     )]
     Fsck,
     /// Copy files inside NovaFS; directories with -r.
-    #[command(after_help = "Examples:\n  nova fs cp /hot/a /hot/b\n  nova fs cp -r /hot/photos /cold")]
+    #[command(
+        after_help = "Modes, owners, times, extended attributes and symbolic links are kept; files with several names below \
+                      the sources stay one file. Holes are not stored.\n\n\
+                      Examples:\n  nova fs cp /hot/a /hot/b\n  nova fs cp -r /hot/photos /cold"
+    )]
     Cp {
         /// Copy directories with everything below them.
         #[arg(short)]
@@ -134,8 +148,12 @@ enum Command {
         paths: Vec<String>,
     },
     /// Make a tree in NovaFS like a local one, or the other way round: by size and time of change.
-    #[command(after_help = "Examples:\n  nova fs sync ~/photos nova:/hot/photos\n  \
-                      nova fs sync --delete --dry-run nova:/hot/photos ~/photos")]
+    #[command(
+        after_help = "Symbolic links are kept as they are. A file with several names becomes several files. A change of \
+                      mode or extended attributes alone is not seen.\n\n\
+                      Examples:\n  nova fs sync ~/photos nova:/hot/photos\n  \
+                      nova fs sync --delete --dry-run nova:/hot/photos ~/photos"
+    )]
     Sync(sync::Sync),
     /// Draw a directory with everything below it.
     #[command(after_help = "Example:\n  nova fs tree -L 2 /hot")]
@@ -193,6 +211,11 @@ enum Command {
         after_help = "Examples:\n  nova fs quota /hot/projects\n  nova fs quota --bytes 500G --files 1000000 /hot/projects"
     )]
     Quota(change::Quota),
+    /// Bring back what was removed, with everything below it, as `trash restore` does.
+    #[command(
+        after_help = "`nova fs trash ls` shows the numbers.\n\nExamples:\n  nova fs undelete 7\n  nova fs undelete 7 /hot/photos-2026"
+    )]
+    Undelete(trash::Restore),
     /// What was removed: list it, bring it back, free its room.
     #[command(subcommand)]
     Trash(trash::Trash),
@@ -248,6 +271,7 @@ pub(crate) fn run(global: &Global, fs: Fs) -> anyhow::Result<()> {
         Command::Truncate { size, paths } => change::truncate(global, &client, &size, &paths),
         Command::Xattr(command) => change::xattr(global, &client, &command),
         Command::Quota(quota) => change::quota(global, &client, &quota),
+        Command::Undelete(restore) => trash::restore(global, &client, &restore),
         Command::Trash(command) => trash::run(global, &client, &command),
         Command::Space(space) => trash::space(global, &client, &space),
         Command::Health => unreachable!("carried out above, without a client"),
@@ -304,10 +328,10 @@ fn fail_if_any(failures: &[String], failed: u64, verb: &str, unavailable: bool) 
         return Ok(());
     }
     for failure in failures.iter().take(SHOWN_MAX) {
-        eprintln!("nova: {failure}");
+        output::say(format_args!("nova: {failure}"));
     }
     if failures.len() > SHOWN_MAX {
-        eprintln!("nova: and others");
+        output::say(format_args!("nova: and others"));
     }
     let kind = if unavailable { Kind::Unavailable } else { Kind::Failed };
     Err(Stop::new(kind, format!("{failed} files could not be {verb}")).into())

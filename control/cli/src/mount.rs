@@ -118,7 +118,9 @@ fn serve(
     while !mount.has_ended() {
         if signals.take() {
             mount.detach()?;
-            eprintln!("nova: unmounted; waiting for open files to be closed, once more to stop at once");
+            output::say(format_args!(
+                "nova: unmounted; waiting for open files to be closed, once more to stop at once"
+            ));
             while !mount.has_ended() {
                 if signals.take() {
                     return Err(Stop::new(

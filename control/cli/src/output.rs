@@ -28,6 +28,13 @@ pub(crate) fn write(bytes: &[u8]) -> anyhow::Result<()> {
     settle(out.write_all(bytes).and_then(|()| out.flush()))
 }
 
+/// Tells a person something on standard error.
+pub(crate) fn say(message: impl std::fmt::Display) {
+    let line = format!("{message}\n");
+    // Where nobody reads it any more (`2>&1 | head`) there is nobody to tell; the code of the command still tells.
+    let _ = io::stderr().lock().write_all(line.as_bytes());
+}
+
 /// Hands on what is still in the buffer of standard output.
 pub(crate) fn flush(out: &mut io::StdoutLock<'_>) -> anyhow::Result<()> {
     settle(out.flush())

@@ -94,7 +94,10 @@ impl Meter {
                 if last.elapsed() >= if same { SAME_EVERY } else { LINE_EVERY } {
                     *last = Instant::now();
                     said.clone_from(&self.message);
-                    eprintln!("{}", line(&self.message, self.bytes, self.bytes_total, elapsed));
+                    output::say(format_args!(
+                        "{}",
+                        line(&self.message, self.bytes, self.bytes_total, elapsed)
+                    ));
                 }
             }
             _ => {}

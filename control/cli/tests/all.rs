@@ -6,5 +6,6 @@
 )]
 
 mod all {
+    mod closed_pipe;
     mod dev_up;
 }

@@ -22,7 +22,7 @@ use crate::attendance::Attendance;
 use crate::collection::PAGE_BLOCKS;
 use crate::machine::{Cluster, Files};
 
-/// What differs at the first look is kept up to this number.
+/// What differs at the first look is kept up to this number; the summary says how many were not.
 const SUSPECTS_MAX: usize = 1_000_000;
 /// Findings that are told one by one; all are counted.
 const FINDINGS_TOLD_MAX: usize = 10_000;
@@ -81,7 +81,7 @@ impl Check {
         let before = census(self.files.local().0.namespace).await?;
         let (copies, joining) = self.copies();
         let members = u32::try_from(copies.len()).unwrap_or(u32::MAX);
-        let (mut suspects, mut silent, mut held) = (Vec::new(), Vec::new(), 0);
+        let (mut suspects, mut silent, mut held, mut left_out) = (Vec::new(), Vec::new(), 0, 0);
         for (done, (group, node)) in (0..).zip(copies) {
             self.tell(Reply::Progress(pb::CheckProgress {
                 members_done: done,
@@ -92,8 +92,8 @@ impl Check {
             match self.list(group, node).await {
                 Some(blocks) => {
                     held += blocks.len() as u64;
-                    suspects.extend(differences(&before, group, node, &blocks));
-                    suspects.truncate(SUSPECTS_MAX);
+                    let found = differences(&before, group, node, &blocks);
+                    left_out += keep(&mut suspects, found, SUSPECTS_MAX);
                 }
                 None => silent.push(Suspect { group, node, block: BlockId(0), kind: Kind::Silent }),
             }
@@ -114,6 +114,7 @@ impl Check {
             members,
             members_joining: joining,
             findings: findings.len() as u64,
+            suspects_left_out: left_out,
         }))
         .await
     }
@@ -213,6 +214,14 @@ async fn census(namespace: Namespace) -> Result<Census, Ended> {
     })
 }
 
+/// Keeps what there is room for; answers how many were not kept.
+fn keep(suspects: &mut Vec<Suspect>, found: Vec<Suspect>, most: usize) -> u64 {
+    let room = most.saturating_sub(suspects.len()).min(found.len());
+    let left_out = found.len() - room;
+    suspects.extend(found.into_iter().take(room));
+    left_out as u64
+}
+
 /// What is wrong with a block that a member of `group` holds, or does not.
 fn judge(block: BlockId, group: GroupId, there: bool, census: &Census) -> Option<Kind> {
     match (census.use_of(block), there) {
@@ -275,6 +284,21 @@ mod tests {
         apply(Op::Purge(Purge { limit: 100, now_ms: 0, early: false }));
         apply(Op::Sweep(Sweep { limit: 100 }));
         namespace
+    }
+
+    #[test]
+    fn suspects_without_room_are_counted() {
+        let suspect = |number| Suspect {
+            group: GroupId(1),
+            node: NodeId(9),
+            block: BlockId::new(1, number),
+            kind: Kind::Missing,
+        };
+        let (mut kept, found) = (Vec::new(), |range: std::ops::Range<u64>| range.map(suspect).collect());
+        assert_eq!(keep(&mut kept, found(0..2), 3), 0);
+        assert_eq!(keep(&mut kept, found(2..5), 3), 2);
+        assert_eq!(keep(&mut kept, found(5..6), 3), 1);
+        assert_eq!(kept, [0, 1, 2].map(suspect));
     }
 
     #[test]

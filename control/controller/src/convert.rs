@@ -97,6 +97,7 @@ pub(crate) fn entry(view: &EntryView) -> pb::Entry {
         blocks: view.stored_bytes.div_ceil(STAT_BLOCK_BYTES),
         created_ns: view.created_ns,
         space: view.space.as_ref().map(space),
+        xattrs: view.xattrs,
     }
 }
 

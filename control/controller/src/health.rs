@@ -114,7 +114,9 @@ pub(crate) fn notes(state: &ClusterState, vitals: &BTreeMap<NodeId, Vitals>) -> 
         let name = &node.name;
         if node.draining.is_some() {
             notes.push(match replicas_on(state, id) {
-                0 => format!("{name} is drained: it can be switched off"),
+                0 => format!(
+                    "{name} is drained: it holds no replicas and can be switched off, when no program on it uses NovaFS"
+                ),
                 left => format!("{name} is being drained: replicas of {left} groups are still on it"),
             });
         }

@@ -99,9 +99,9 @@ pub(crate) struct DeviceConfig {
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}")]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{path} is not a valid novad configuration: {source}\nrun `novad --explain` for every key")]
+    #[error("{path} is not a valid novad configuration; `novad --explain` shows every key")]
     Parse { path: PathBuf, source: Box<toml::de::Error> },
     #[error("create_mib = {given} of device {path} is too small: at least {DEVICE_MIB_MIN} MiB")]
     DeviceTooSmall { path: PathBuf, given: u64 },
@@ -260,6 +260,17 @@ mod tests {
         let config = Config::parse(EXPLAINED).expect("what we show must work");
         let bytes: Vec<_> = config.devices.iter().map(DeviceConfig::create_bytes).collect();
         assert_eq!(bytes, [Some(4096 << 20), None]);
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let missing = folder.path().join("novad.toml");
+        let said =
+            |path: &Path| format!("{:#}", anyhow::Error::new(Config::read(path).expect_err("refused")));
+        assert_eq!(said(&missing).matches("No such file").count(), 1, "{}", said(&missing));
+        std::fs::write(&missing, "name = ").expect("write");
+        assert_eq!(said(&missing).matches("TOML parse error").count(), 1, "{}", said(&missing));
     }
 
     #[test]

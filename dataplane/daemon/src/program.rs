@@ -29,6 +29,9 @@ pub(crate) enum Detached {
     BadSlot(#[from] nova_ring::abi::BadSlot),
 }
 
+/// Most writers of a program at once. It needs one for each version of a key that it writes under.
+const PROGRAM_WRITERS_MAX: usize = 1024;
+
 /// What the tasks of one program share.
 struct Program<S: Shard, P: Peers> {
     edge: Rc<Edge<S, P>>,
@@ -163,6 +166,11 @@ impl<S: Shard, P: Peers> Program<S, P> {
             }
             ClientCommand::OpenWriter { key_domain, key_version, .. } => {
                 let opened = self.edge.open_writer(key_domain, key_version).await?;
+                let open = self.writers.borrow().len();
+                if open >= PROGRAM_WRITERS_MAX {
+                    self.edge.close_writer(opened.writer);
+                    return Err(EdgeError::TooManyWriters { open });
+                }
                 self.writers.borrow_mut().push(opened.writer);
                 let (key_domain, key_version) = opened.key;
                 answer.detail = OpenedWriter { writer: opened.writer.0, key_domain, key_version }.encode();
@@ -298,7 +306,10 @@ fn located(found: &[novafs_edge::Located]) -> Located {
     let mut message = Located::default();
     for member in found {
         match &member.cells {
-            Err(_) => message.silent_nodes.push(member.node.0),
+            Err(reason) => {
+                message.silent_nodes.push(member.node.0);
+                message.silent_reasons.push((*reason).to_owned());
+            }
             Ok((device, cells)) => message.replicas.extend(cells.iter().map(|cell| LocatedUnit {
                 unit: u32::from(cell.unit.0),
                 node: member.node.0,
@@ -325,5 +336,6 @@ fn status_of(error: &EdgeError) -> Status {
         EdgeError::KeyDropped { .. } => Status::KeyDropped,
         EdgeError::UnknownWriter | EdgeError::Invalid(_) => Status::Invalid,
         EdgeError::TooManyBlocks { .. } => Status::Busy,
+        EdgeError::TooManyWriters { .. } => Status::TooMany,
     }
 }

@@ -13,8 +13,8 @@ pub use agent::{
     LostUnits, PAGE_BLOCKS_MAX, PEERS_MAX, PeerHeard, PeersHeard, RUN_BLOCKS_MAX, RUNS_MAX,
 };
 pub use client::{
-    Answer, ClientCommand, ClosedBlock, DETAIL_BYTES, Detail, IO_BYTES_MAX, LOCATE_BYTES_MAX, OpenedWriter,
-    RetryAfter, Status,
+    Answer, ClientCommand, ClosedBlock, DETAIL_BYTES, Detail, IO_BYTES_MAX, LOCATE_BYTES_MAX,
+    LOCATE_UNITS_MAX, OpenedWriter, RetryAfter, Status,
 };
 pub use metadata::{METADATA_BYTES_MAX, MetadataReply, MetadataRequest};
 

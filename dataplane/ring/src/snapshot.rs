@@ -125,9 +125,12 @@ pub struct Located {
     /// A row for each unit and member.
     #[prost(message, repeated, tag = "1")]
     pub replicas: Vec<LocatedUnit>,
-    /// Members that did not answer.
+    /// Members that did not tell.
     #[prost(uint64, repeated, tag = "2")]
     pub silent_nodes: Vec<u64>,
+    /// Why, in words, in the same order.
+    #[prost(string, repeated, tag = "3")]
+    pub silent_reasons: Vec<String>,
 }
 
 /// One unit on one member.

@@ -1,11 +1,12 @@
 //! The client: what a program holds.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nova_api::files as api;
-use nova_ring::abi::ClientCommand;
+use nova_ring::abi::{ClientCommand, LOCATE_BYTES_MAX, LOCATE_UNITS_MAX};
 use nova_ring::snapshot::Located;
 use nova_units::{BlockId, GroupId};
 use prost::Message;
@@ -58,10 +59,14 @@ pub struct UnitPlace {
     pub stored_bytes: u32,
 }
 
-/// Units asked for in one locate: five replicas of each fit its reply.
-const LOCATE_UNITS: u16 = 1024;
-/// Room for the reply to one locate.
-const LOCATE_BYTES: u32 = 1 << 20;
+/// Where a file lies, as far as its hosts told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// In order of blocks, units and hosts.
+    pub units: Vec<UnitPlace>,
+    /// Hosts that did not tell of all units they should have, with the first reason of each.
+    pub untold: BTreeMap<u64, String>,
+}
 
 impl Client {
     /// Attaches to the agent of this host, at its socket.
@@ -89,24 +94,25 @@ impl Client {
         Ok(Self { metadata, data: Arc::new(data), deadline: options.deadline, files })
     }
 
-    /// Where every unit of a file lies, on every replica that answers; and the hosts that did not.
+    /// Where every unit of a file lies, on every replica that tells, and which hosts did not tell. It asks for 256 units
+    /// at a time.
     ///
     /// # Errors
     /// When there is no such file, or its groups are away.
-    pub fn locate(&self, path: &str) -> Result<(Vec<UnitPlace>, Vec<u64>), ClientError> {
+    pub fn locate(&self, path: &str) -> Result<Places, ClientError> {
         let resolved = self.resolve(path)?;
-        let (mut places, mut silent) = (Vec::new(), Vec::new());
+        let mut places = Places::default();
         for block in &resolved.blocks {
             let units = u16::try_from(block.bytes.div_ceil(1 << block.unit_log2.clamp(12, 16)))
                 .map_err(|_| ClientError::Protocol("the file's metadata has a block that cannot be"))?;
             let mut first_unit = 0;
             while first_unit < units {
-                let count = LOCATE_UNITS.min(units - first_unit);
+                let count = LOCATE_UNITS_MAX.min(units - first_unit);
                 let located = self.locate_units(block, first_unit, count)?;
                 for unit in located.replicas {
                     let device = <[u8; 16]>::try_from(unit.device.as_slice())
                         .map_err(|_| ClientError::Protocol("a device without 16 bytes of name"))?;
-                    places.push(UnitPlace {
+                    places.units.push(UnitPlace {
                         block: BlockId(block.block),
                         group: GroupId(block.group),
                         unit: unit.unit,
@@ -116,19 +122,21 @@ impl Client {
                         stored_bytes: unit.stored_bytes,
                     });
                 }
-                silent.extend(located.silent_nodes);
+                let mut reasons = located.silent_reasons.into_iter();
+                for node in located.silent_nodes {
+                    let reason = reasons.next().unwrap_or_else(|| "it did not say why".into());
+                    places.untold.entry(node).or_insert(reason);
+                }
                 first_unit += count;
             }
         }
-        places.sort_by_key(|place| (place.block, place.unit, place.node));
-        silent.sort_unstable();
-        silent.dedup();
-        Ok((places, silent))
+        places.units.sort_by_key(|place| (place.block, place.unit, place.node));
+        Ok(places)
     }
 
     fn locate_units(&self, block: &api::Block, first_unit: u16, count: u16) -> Result<Located, ClientError> {
         let link = self.data.attachment()?;
-        let piece = link.room(u64::from(LOCATE_BYTES))?;
+        let piece = link.room(u64::from(LOCATE_BYTES_MAX))?;
         let answer = link.call("locate a block", self.deadline, |request| ClientCommand::Locate {
             request,
             group: GroupId(block.group),
@@ -136,9 +144,9 @@ impl Client {
             first_unit,
             count,
             arena_offset: piece.offset,
-            arena_bytes: LOCATE_BYTES,
+            arena_bytes: LOCATE_BYTES_MAX,
         })?;
-        if answer.bytes > LOCATE_BYTES {
+        if answer.bytes > LOCATE_BYTES_MAX {
             return Err(ClientError::Protocol("the answer to locate is longer than its room"));
         }
         let mut message = vec![0; usize::try_from(answer.bytes).expect("at most 1 MiB")];

@@ -1,13 +1,13 @@
 //! A file from one name of NovaFS to another, through this host.
 
-use std::io::{self, Read};
-
 use nova_api::files::failure::Code;
 use nova_api::files::request::Op;
 use nova_api::files::{NewFile, Publish, Resolved, response};
-use nova_units::UNIT_LOG2_DEFAULT;
 
+use crate::at::At;
+use crate::attributes::XattrMode;
 use crate::client::Client;
+use crate::content::StoredContent;
 use crate::error::ClientError;
 use crate::progress::Progress;
 use crate::put::namespace_of;
@@ -16,37 +16,10 @@ use crate::write::write_file;
 /// How often a copy is begun.
 const ATTEMPTS_MAX: u32 = 5;
 
-/// A file of NovaFS as a stream.
-struct Stream<'c> {
-    client: &'c Client,
-    resolved: &'c Resolved,
-    offset: u64,
-    /// Why the last read failed: the stream itself can only say that it did.
-    failed: Option<ClientError>,
-}
-
-impl Read for Stream<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let bytes = self.resolved.entry.as_ref().map_or(0, |entry| entry.bytes);
-        let wanted = u64::try_from(into.len()).expect("a length fits 64 bits");
-        let end = bytes.min(self.offset.saturating_add(wanted));
-        let count = usize::try_from(end.saturating_sub(self.offset)).expect("inside the caller's slice");
-        let (range, mut sink) = (self.offset..end, &mut into[..count]);
-        let name = std::path::Path::new("memory");
-        let read =
-            self.client.read_blocks(&self.resolved.blocks, range, &mut sink, name, &Progress::default());
-        if let Err(error) = read {
-            self.failed = Some(error);
-            return Err(io::Error::other("the source cannot be read"));
-        }
-        self.offset = end.max(self.offset);
-        Ok(count)
-    }
-}
-
 impl Client {
-    /// Copies the bytes, mode and time of a file; the target appears whole or not at all, with missing parents. It gets
-    /// the keys of its own place: also where a rename answers CROSS_DOMAIN. Answers how many bytes.
+    /// Copies the bytes, mode, owner, time and extended attributes of a file; the target appears whole or not at all, with
+    /// missing parents, and gets its extended attributes right after that. It gets the keys of its own place: also where a
+    /// rename answers CROSS_DOMAIN. Holes are not stored. Answers how many bytes.
     ///
     /// # Errors
     /// When the source cannot be read, the target exists and is not to be replaced, or something is away.
@@ -58,15 +31,22 @@ impl Client {
         progress: &Progress,
     ) -> Result<u64, ClientError> {
         let resolved = self.resolve(source)?;
+        let entry = resolved.entry.as_ref();
+        let xattrs = match entry.filter(|entry| entry.xattrs > 0) {
+            Some(entry) => self.xattrs(At::inode(entry.inode))?,
+            None => Vec::new(),
+        };
         for attempt in 1.. {
-            match self.copy_once(&resolved, source, target, replace, progress) {
+            match self.copy_once(&resolved, target, replace, progress) {
                 Err(ClientError::Lost | ClientError::Refused { code: Code::Fenced, .. })
                     if attempt < ATTEMPTS_MAX => {}
-                outcome => {
-                    if outcome.is_ok() {
-                        progress.file_done();
+                Err(error) => return Err(error),
+                Ok(bytes) => {
+                    for xattr in &xattrs {
+                        self.set_xattr(target, &xattr.name, &xattr.value, XattrMode::Set)?;
                     }
-                    return outcome;
+                    progress.file_done();
+                    return Ok(bytes);
                 }
             }
         }
@@ -76,28 +56,15 @@ impl Client {
     fn copy_once(
         &self,
         resolved: &Resolved,
-        source: &str,
         target: &str,
         replace: bool,
         progress: &Progress,
     ) -> Result<u64, ClientError> {
         let session = self.files.session()?;
         let link = self.data.attachment()?;
-        let mut stream = Stream { client: self, resolved, offset: 0, failed: None };
-        let written = write_file(
-            &mut stream,
-            source.as_ref(),
-            &link,
-            &session,
-            namespace_of(target),
-            UNIT_LOG2_DEFAULT,
-            self.deadline,
-            progress,
-        );
-        let written = match stream.failed {
-            Some(error) => return Err(error),
-            None => written?,
-        };
+        let mut content = StoredContent::new(self, resolved);
+        let namespace = namespace_of(target);
+        let written = write_file(&mut content, &link, &session, namespace, None, self.deadline, progress)?;
         let entry = resolved.entry.clone().unwrap_or_default();
         let file = NewFile {
             path: target.into(),

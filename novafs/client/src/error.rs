@@ -56,6 +56,12 @@ pub enum ClientError {
         #[source]
         source: std::io::Error,
     },
+    /// A local file was written to while it was put.
+    #[error("{} changed while it was read, twice: put it again when nobody writes it", path.display())]
+    SourceChanged {
+        /// The file.
+        path: PathBuf,
+    },
     /// The attachment to the data plane ended while it was needed; the caller starts the file again.
     #[error("the data plane of this host went away")]
     Lost,

@@ -1,11 +1,10 @@
 //! Bytes out: ranges of a file, whole files, whole trees.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Seek as _, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -14,12 +13,50 @@ use nova_api::files::{Block, Resolved};
 use nova_ring::abi::{Answer, ClientCommand, Status};
 use nova_units::{BLOCK_BYTES_MAX, BlockId, GroupId};
 
+use crate::at::At;
 use crate::backoff::Backoff;
 use crate::client::Client;
+use crate::content::is_zeros;
 use crate::data::{Attachment, CHUNK_BYTES};
 use crate::error::ClientError;
+use crate::local;
 use crate::progress::Progress;
 use crate::space::Piece;
+
+/// Where the bytes of a file go, in order.
+pub(crate) trait Sink {
+    /// These come next.
+    fn data(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// So many zeros come next.
+    fn hole(&mut self, bytes: u64) -> io::Result<()>;
+}
+
+/// Takes holes as the zeros that they are.
+pub(crate) struct Plain<'w>(pub(crate) &'w mut dyn Write);
+
+impl Sink for Plain<'_> {
+    fn data(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    fn hole(&mut self, bytes: u64) -> io::Result<()> {
+        io::copy(&mut io::Read::take(io::repeat(0), bytes), &mut self.0).map(drop)
+    }
+}
+
+/// A new local file: a hole stays one.
+struct Sparse<'f>(&'f File);
+
+impl Sink for Sparse<'_> {
+    fn data(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    fn hole(&mut self, bytes: u64) -> io::Result<()> {
+        let forward = i64::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        self.0.seek_relative(forward)
+    }
+}
 
 /// Reads of one file in flight: 8 MiB.
 const IN_FLIGHT_MAX: usize = 8;
@@ -50,6 +87,48 @@ pub struct GetReport {
     pub failed: u64,
     /// The first hundred of them, by path in NovaFS.
     pub failures: Vec<(String, ClientError)>,
+    /// Symbolic links made, and further names of files.
+    pub links: u64,
+    /// Files without their extended attributes: the local file system keeps none.
+    pub xattrs_lost: u64,
+    /// Files without the bits that run them as their owner or group: the local owner or group is another one.
+    pub set_id_left: u64,
+}
+
+/// What became of one file.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fetched {
+    bytes: u64,
+    xattrs_lost: bool,
+    set_id_left: bool,
+}
+
+impl GetReport {
+    fn count(&mut self, Fetched { bytes, xattrs_lost, set_id_left }: Fetched) {
+        self.files += 1;
+        self.bytes += bytes;
+        self.xattrs_lost += u64::from(xattrs_lost);
+        self.set_id_left += u64::from(set_id_left);
+    }
+
+    fn fail(&mut self, path: String, error: ClientError) {
+        self.failed += 1;
+        if self.failures.len() < FAILURES_MAX {
+            self.failures.push((path, error));
+        }
+    }
+
+    /// Adds what another get did.
+    pub fn add(&mut self, other: Self) {
+        let Self { files, bytes, failed, failures, links, xattrs_lost, set_id_left } = other;
+        self.files += files;
+        self.bytes += bytes;
+        self.failed += failed;
+        self.failures.extend(failures);
+        self.links += links;
+        self.xattrs_lost += xattrs_lost;
+        self.set_id_left += set_id_left;
+    }
 }
 
 const FAILURES_MAX: usize = 100;
@@ -156,7 +235,7 @@ impl Client {
     ) -> Result<u64, ClientError> {
         let bytes = resolved.entry.as_ref().map_or(0, |entry| entry.bytes);
         let range = range.start.min(bytes)..range.end.min(bytes);
-        self.read_blocks(&resolved.blocks, range, sink, name, progress)
+        self.read_blocks(&resolved.blocks, range, &mut Plain(sink), name, progress)
     }
 
     /// Bytes of a range of a file with these blocks, in order; what no block holds is zeros.
@@ -164,7 +243,7 @@ impl Client {
         &self,
         blocks: &[Block],
         range: Range<u64>,
-        sink: &mut dyn Write,
+        sink: &mut dyn Sink,
         name: &Path,
         progress: &Progress,
     ) -> Result<u64, ClientError> {
@@ -192,7 +271,9 @@ impl Client {
         Ok(done)
     }
 
-    /// Fetches a file, or a directory with everything below it, to `target`. Each file appears whole or not at all.
+    /// Fetches a file, a symbolic link, or a directory with everything below it, to `target`. Each file appears whole or
+    /// not at all, with its mode, time and extended attributes (`user.`); files with several names below the directory
+    /// have them here too. Holes stay holes.
     ///
     /// # Errors
     /// When `path` itself cannot be read; files below it that fail are in the report.
@@ -204,14 +285,24 @@ impl Client {
         progress: &Progress,
     ) -> Result<GetReport, ClientError> {
         let entry = self.stat(path)?;
-        if entry.kind() != crate::EntryKind::Directory {
-            let bytes = self.get_file(path, target, None, progress)?;
-            return Ok(GetReport { files: 1, bytes, ..GetReport::default() });
+        match entry.kind() {
+            crate::EntryKind::Directory => {}
+            crate::EntryKind::Symlink => {
+                make_link(&entry.link_target, target)?;
+                return Ok(GetReport { links: 1, ..GetReport::default() });
+            }
+            crate::EntryKind::File | crate::EntryKind::Unspecified => {
+                let mut report = GetReport::default();
+                report.count(self.get_file(path, target, None, progress)?);
+                return Ok(report);
+            }
         }
         fs::create_dir_all(target).map_err(ClientError::local("make", target))?;
         let queue = Queue::default();
         let report = Mutex::new(GetReport::default());
-        let bytes = AtomicU64::new(0);
+        // By inode, where a file with several names goes under its first; and its others.
+        let (mut first_names, mut more_names) = (HashMap::new(), Vec::new());
+        let mut links = 0;
         let outcome = std::thread::scope(|scope| {
             for _ in 0..options.files_in_flight.clamp(1, 256) {
                 scope.spawn(|| {
@@ -219,16 +310,10 @@ impl Client {
                         let outcome = self.get_file(&path, &target, known, progress);
                         let mut report = report.lock().expect("no holder of this lock panics");
                         match outcome {
-                            Ok(count) => {
-                                report.files += 1;
-                                bytes.fetch_add(count, Ordering::Relaxed);
-                            }
+                            Ok(fetched) => report.count(fetched),
                             Err(error) => {
                                 progress.file_failed();
-                                report.failed += 1;
-                                if report.failures.len() < FAILURES_MAX {
-                                    report.failures.push((path, error));
-                                }
+                                report.fail(path, error);
                             }
                         }
                     }
@@ -240,8 +325,18 @@ impl Client {
                     crate::EntryKind::Directory => {
                         fs::create_dir_all(&place).map_err(ClientError::local("make", &place))?;
                     }
-                    crate::EntryKind::Symlink => make_link(&entry.link_target, &place)?,
+                    crate::EntryKind::Symlink => {
+                        make_link(&entry.link_target, &place)?;
+                        links += 1;
+                    }
                     crate::EntryKind::File | crate::EntryKind::Unspecified => {
+                        if entry.links > 1 {
+                            if let Some(first) = first_names.get(&entry.inode) {
+                                more_names.push((join(path, below), PathBuf::clone(first), place));
+                                return Ok(());
+                            }
+                            first_names.insert(entry.inode, place.clone());
+                        }
                         let known = blocks.map(|blocks| Resolved { entry: Some(entry), blocks });
                         queue.push((join(path, below), place, known));
                     }
@@ -253,7 +348,13 @@ impl Client {
         });
         outcome?;
         let mut report = report.into_inner().expect("no holder of this lock panics");
-        report.bytes = bytes.into_inner();
+        report.links = links;
+        for (path, first, place) in more_names {
+            match name_again(&first, &place) {
+                Ok(()) => report.links += 1,
+                Err(error) => report.fail(path, error),
+            }
+        }
         Ok(report)
     }
 
@@ -264,7 +365,7 @@ impl Client {
         target: &Path,
         known: Option<Resolved>,
         progress: &Progress,
-    ) -> Result<u64, ClientError> {
+    ) -> Result<Fetched, ClientError> {
         let temporary = temporary_beside(target)?;
         let fetched = match known {
             Some(resolved) => match self.fetch(&resolved, &temporary, target, progress) {
@@ -289,13 +390,20 @@ impl Client {
         temporary: &Path,
         target: &Path,
         progress: &Progress,
-    ) -> Result<u64, ClientError> {
-        use std::os::unix::fs::PermissionsExt;
-        let mut file = File::create(temporary).map_err(ClientError::local("make", temporary))?;
-        let count = self.read_resolved(resolved, 0..u64::MAX, &mut file, temporary, progress)?;
+    ) -> Result<Fetched, ClientError> {
+        let file = File::create(temporary).map_err(ClientError::local("make", temporary))?;
         let entry = resolved.entry.as_ref().ok_or(ClientError::Protocol("a file without an entry"))?;
-        let mode = fs::Permissions::from_mode(entry.mode & 0o777);
-        file.set_permissions(mode).map_err(ClientError::local("set the mode of", temporary))?;
+        let mut sink = Sparse(&file);
+        let bytes = self.read_blocks(&resolved.blocks, 0..entry.bytes, &mut sink, temporary, progress)?;
+        // A hole at the end has no byte that was written.
+        file.set_len(entry.bytes).map_err(ClientError::local("set the length of", temporary))?;
+        // Before the mode, which may forbid it.
+        let xattrs_lost = match entry.xattrs {
+            0 => false,
+            _ => !local::set_xattrs(&file, temporary, &self.xattrs(At::inode(entry.inode))?)?,
+        };
+        let whole =
+            local::set_mode(&file, entry).map_err(ClientError::local("set the mode of", temporary))?;
         let modified = match entry.modified_ns {
             0 => Duration::from_millis(entry.modified_ms),
             ns => Duration::from_nanos(ns),
@@ -303,7 +411,21 @@ impl Client {
         let modified = std::time::UNIX_EPOCH + modified;
         file.set_modified(modified).map_err(ClientError::local("set the time of", temporary))?;
         fs::rename(temporary, target).map_err(ClientError::local("move into place", target))?;
-        Ok(count)
+        Ok(Fetched { bytes, xattrs_lost, set_id_left: !whole })
+    }
+}
+
+/// Another name of a local file; a file that has it is replaced.
+fn name_again(first: &Path, place: &Path) -> Result<(), ClientError> {
+    let temporary = temporary_beside(place)?;
+    fs::hard_link(first, &temporary).map_err(ClientError::local("make another name of", first))?;
+    let named = fs::rename(&temporary, place).map_err(ClientError::local("move into place", place));
+    match fs::remove_file(&temporary) {
+        // Gone with the rename; it stays when both were names of the same file already.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            named.and(Err(ClientError::local("remove", &temporary)(error)))
+        }
+        _ => named,
     }
 }
 
@@ -321,7 +443,7 @@ fn read_in_order(
     wanted: &[Result<Wanted<'_>, u64>],
     delivered: &mut usize,
     done: &mut u64,
-    sink: &mut dyn Write,
+    sink: &mut dyn Sink,
     name: &Path,
     deadline: Duration,
     progress: &Progress,
@@ -358,12 +480,19 @@ fn read_in_order(
                     buffer.resize(usize::try_from(count).expect("at most 1 MiB"), 0);
                     link.area.copy_out(flight.piece.offset, &mut buffer).expect("the slab lies in the area");
                     progress.answered(count, flight.sent);
-                    sink.write_all(&buffer).map_err(ClientError::local("write", name))?;
+                    // Only there a unit that was never written reads as zeros.
+                    let written = if flight.wanted.block.sparse && is_zeros(&buffer) {
+                        sink.hole(count)
+                    } else {
+                        sink.data(&buffer)
+                    };
+                    written.map_err(ClientError::local("write", name))?;
                     count
                 }
                 (_, Err(zeros)) => {
-                    let copied = std::io::copy(&mut std::io::Read::take(std::io::repeat(0), *zeros), sink);
-                    copied.map_err(ClientError::local("write", name))?
+                    sink.hole(*zeros).map_err(ClientError::local("write", name))?;
+                    progress.passed(*zeros);
+                    *zeros
                 }
                 (_, Ok(_)) => unreachable!("every wanted piece has its flight"),
             };

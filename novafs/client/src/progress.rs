@@ -20,7 +20,7 @@ pub struct Progress {
 pub struct Counts {
     /// Files done: published, or whole on the local disk.
     pub files: u64,
-    /// Bytes done: durable on every replica, or received and verified.
+    /// Bytes done: durable on every replica, or received and verified, or of a hole.
     pub bytes: u64,
     /// Files that failed.
     pub failed: u64,
@@ -76,6 +76,11 @@ impl Progress {
         self.slowest_us.fetch_max(now.saturating_sub(us(sent)), Ordering::Relaxed);
         // The stall began with the last answer, or later when nothing was in flight then.
         self.longest_stall_us.fetch_max(now.saturating_sub(last.max(us(sent))), Ordering::Relaxed);
+    }
+
+    /// Bytes of a hole: there was nothing to move.
+    pub(crate) fn passed(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Bytes of a file that has to start again.

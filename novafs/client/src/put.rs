@@ -8,13 +8,15 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
-use nova_api::files::NewFile;
 use nova_api::files::failure::Code;
-use nova_units::UNIT_LOG2_DEFAULT;
+use nova_api::files::{NewFile, Xattr};
 
+use crate::attributes::XattrMode;
 use crate::backoff::Backoff;
 use crate::client::Client;
+use crate::content::LocalContent;
 use crate::error::ClientError;
+use crate::local::{self, Version};
 use crate::progress::Progress;
 use crate::publish::{Ready, publish_all};
 use crate::session::Session;
@@ -38,8 +40,8 @@ pub struct PutOptions {
     pub namespace: String,
     /// Whether a file that exists is replaced.
     pub replace: bool,
-    /// Unit size, 12..=16.
-    pub unit_log2: u8,
+    /// Unit size, 12..=16; `None`: what the namespace of each file asks for.
+    pub unit_log2: Option<u8>,
     /// How long one step of a file may take before the file fails.
     pub deadline: Duration,
 }
@@ -50,7 +52,7 @@ impl Default for PutOptions {
             files_in_flight: 32,
             namespace: String::new(),
             replace: false,
-            unit_log2: UNIT_LOG2_DEFAULT,
+            unit_log2: None,
             deadline: Duration::from_secs(60),
         }
     }
@@ -67,7 +69,7 @@ pub struct PutReport {
     pub failed: u64,
     /// The first hundred of them.
     pub failures: Vec<(PathBuf, ClientError)>,
-    /// Files that were written again because the data plane or the session went away in the middle.
+    /// Files that were read again because the data plane or the session went away in the middle, or the file changed.
     pub restarted: u64,
 }
 
@@ -81,10 +83,22 @@ const READY_MAX: usize = 1024;
 /// A file in the hands of a put.
 struct Job {
     source: Source,
+    /// Extended attributes that it gets when it is published.
+    xattrs: Vec<Xattr>,
+    published: bool,
+    /// Whether the source changed while it was read; then it is read once more.
+    changed: bool,
     attempt: u32,
     bytes: u64,
     /// Since the data plane or the session went away for the first time: the next may go at once, too.
     backoff: Option<Backoff>,
+}
+
+impl Job {
+    fn new(source: Source) -> Self {
+        let xattrs = Vec::new();
+        Self { source, xattrs, published: false, changed: false, attempt: 0, bytes: 0, backoff: None }
+    }
 }
 
 struct Feed<I> {
@@ -106,7 +120,9 @@ struct Put<'c, I> {
 }
 
 impl Client {
-    /// Puts files, many at a time. A file that fails does not stop the others: see the report.
+    /// Puts files, many at a time, with their modes, owners, times, and extended attributes (`user.`); holes are not
+    /// stored. A file that fails does not stop the others: see the report. One that is written to while it is read is
+    /// read once more, and fails when that happens again.
     ///
     /// # Errors
     /// When no file can be put at all: no session, or wrong options.
@@ -116,8 +132,10 @@ impl Client {
         options: &PutOptions,
         progress: &Progress,
     ) -> Result<PutReport, ClientError> {
-        if !(nova_units::UNIT_LOG2_MIN..=nova_units::UNIT_LOG2_MAX).contains(&options.unit_log2) {
-            return Err(ClientError::Usage(format!("unit_log2 = {}: must be 12 to 16", options.unit_log2)));
+        if let Some(log2) = options.unit_log2
+            && !(nova_units::UNIT_LOG2_MIN..=nova_units::UNIT_LOG2_MAX).contains(&log2)
+        {
+            return Err(ClientError::Usage(format!("unit_log2 = {log2}: must be 12 to 16")));
         }
         let session = Arc::new(Session::open(&self.metadata, &options.namespace)?);
         let feed =
@@ -156,7 +174,7 @@ impl<I: Iterator<Item = Source> + Send> Put<'_, I> {
                 match feed.files.next() {
                     Some(source) => {
                         feed.open += 1;
-                        return Some(Job { source, attempt: 0, bytes: 0, backoff: None });
+                        return Some(Job::new(source));
                     }
                     None => {
                         feed.exhausted = true;
@@ -173,6 +191,11 @@ impl<I: Iterator<Item = Source> + Send> Put<'_, I> {
 
     fn work(&self, ready: &SyncSender<Ready<Job>>) {
         while let Some(mut job) = self.next() {
+            if job.published {
+                let labelled = self.label(&job);
+                self.settle(job, 0, labelled);
+                continue;
+            }
             let paused =
                 job.backoff.as_mut().map(|backoff| backoff.pause("write a file", "it was cut off again"));
             if let Some(Err(error)) = paused
@@ -199,6 +222,13 @@ impl<I: Iterator<Item = Source> + Send> Put<'_, I> {
         }
     }
 
+    /// Gives a published file its extended attributes.
+    fn label(&self, job: &Job) -> Result<(), ClientError> {
+        let target = job.source.target.as_str();
+        let set = |xattr: &Xattr| self.client.set_xattr(target, &xattr.name, &xattr.value, XattrMode::Set);
+        job.xattrs.iter().try_for_each(set)
+    }
+
     /// The session in use; another one when metadata ended it.
     fn session(&self) -> Result<Arc<Session>, ClientError> {
         let mut session = self.session.lock().expect("no holder of this lock panics");
@@ -210,7 +240,7 @@ impl<I: Iterator<Item = Source> + Send> Put<'_, I> {
 
     fn write(&self, job: &mut Job, session: &Session) -> Result<NewFile, ClientError> {
         let path = &job.source.local;
-        let mut file = File::open(path).map_err(ClientError::local("open", path))?;
+        let file = File::open(path).map_err(ClientError::local("open", path))?;
         let about = file.metadata().map_err(ClientError::local("look at", path))?;
         let link = self.client.data.attachment()?;
         let PutOptions { unit_log2, deadline, .. } = *self.options;
@@ -218,13 +248,23 @@ impl<I: Iterator<Item = Source> + Send> Put<'_, I> {
             "" => namespace_of(&job.source.target),
             chosen => chosen,
         };
-        let written =
-            write_file(&mut file, path, &link, session, namespace, unit_log2, deadline, self.progress)
-                .inspect_err(|error| {
-                    if error.is_no_key() {
-                        link.forget_writers();
-                    }
-                })?;
+        let mut content = LocalContent::new(&file, path, about.len());
+        let written = write_file(&mut content, &link, session, namespace, unit_log2, deadline, self.progress)
+            .inspect_err(|error| {
+                if error.is_no_key() {
+                    link.forget_writers();
+                }
+            })?;
+        let xattrs = local::xattrs(&file, path);
+        let after = file.metadata().map_err(ClientError::local("look at", path));
+        let stayed = after.as_ref().is_ok_and(|after| Version::of(after) == Version::of(&about));
+        if !stayed || xattrs.is_err() {
+            self.progress.take_back(written.bytes);
+        }
+        (job.xattrs, _) = (xattrs?, after?);
+        if !stayed {
+            return Err(ClientError::SourceChanged { path: path.clone() });
+        }
         job.bytes = written.bytes;
         let modified =
             about.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
@@ -235,6 +275,8 @@ impl<I: Iterator<Item = Source> + Send> Put<'_, I> {
             modified_ns: u64::try_from(modified.as_nanos()).unwrap_or(u64::MAX),
             bytes: written.bytes,
             blocks: written.blocks,
+            uid: about.uid(),
+            gid: about.gid(),
             ..NewFile::default()
         })
     }
@@ -249,8 +291,19 @@ impl<I: Iterator<Item = Source> + Send> Put<'_, I> {
             }
         }
         let again = fenced || matches!(outcome, Err(ClientError::Lost));
+        let changed = matches!(outcome, Err(ClientError::SourceChanged { .. })) && !job.changed;
         let mut feed = self.feed.lock().expect("no holder of this lock panics");
         match outcome {
+            Err(_) if changed => {
+                feed.report.restarted += 1;
+                job.changed = true;
+                job.bytes = 0;
+                feed.again.push_back(job);
+            }
+            Ok(()) if !job.published && !job.xattrs.is_empty() => {
+                job.published = true;
+                feed.again.push_back(job);
+            }
             Err(_) if again => {
                 feed.report.restarted += 1;
                 job.attempt += 1;

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::io::Read;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use nova_ring::abi::{ClientCommand, ClosedBlock, OpenedWriter, Status};
 use nova_units::{BLOCK_BYTES_MAX, BlockId, Generation, GroupId};
 
 use crate::backoff::Backoff;
+use crate::content::{Content, Next};
 use crate::data::{Attachment, CHUNK_BYTES};
 use crate::error::ClientError;
 use crate::progress::Progress;
@@ -95,47 +95,54 @@ pub(crate) struct Written {
     pub(crate) blocks: Vec<Block>,
 }
 
-/// Reads `source` to its end and writes it durably into fresh blocks of `session` for a file of `namespace`.
-#[expect(clippy::too_many_arguments, reason = "what one file of a put needs")]
+/// Writes `content` durably into fresh blocks of `session` for a file of `namespace`, in units of `unit_log2`; `None`: as
+/// the namespace asks for. A hole has no blocks: the next begins behind it.
 pub(crate) fn write_file(
-    source: &mut dyn Read,
-    path: &std::path::Path,
+    content: &mut dyn Content,
     link: &Attachment,
     session: &Session,
     namespace: &str,
-    unit_log2: u8,
+    unit_log2: Option<u8>,
     deadline: Duration,
     progress: &Progress,
 ) -> Result<Written, ClientError> {
     let counted = Cell::new(0);
-    let written =
-        write_blocks(source, path, link, session, namespace, unit_log2, deadline, progress, &counted);
+    let written = write_blocks(content, link, session, namespace, unit_log2, deadline, progress, &counted);
     if written.is_err() {
         progress.take_back(counted.get());
     }
     written
 }
 
-#[expect(clippy::too_many_arguments, reason = "as its caller, and what was counted")]
+#[expect(clippy::too_many_arguments, reason = "what one file of a put needs, and what was counted")]
 fn write_blocks(
-    source: &mut dyn Read,
-    path: &std::path::Path,
+    content: &mut dyn Content,
     link: &Attachment,
     session: &Session,
     namespace: &str,
-    unit_log2: u8,
+    unit_log2: Option<u8>,
     deadline: Duration,
     progress: &Progress,
     counted: &Cell<u64>,
 ) -> Result<Written, ClientError> {
     let mut written = Written { bytes: 0, blocks: Vec::new() };
     let mut chunk = Vec::new();
+    let mut next = content.next(&mut chunk)?;
     loop {
-        fill(source, &mut chunk).map_err(ClientError::local("read", path))?;
-        if chunk.is_empty() {
-            return Ok(written);
+        match next {
+            Next::End => return Ok(written),
+            Next::Hole(bytes) => {
+                written.bytes += bytes;
+                progress.passed(bytes);
+                counted.set(counted.get() + bytes);
+                next = content.next(&mut chunk)?;
+                continue;
+            }
+            Next::Data => {}
         }
-        let FreshBlock { block, group, key_domain, .. } = session.next_block_of(namespace)?;
+        let fresh = session.next_block_of(namespace)?;
+        let FreshBlock { block, group, key_domain, .. } = fresh;
+        let unit_log2 = unit_log2.unwrap_or(fresh.unit_log2);
         let writer = link.writer_for_new(key_domain, deadline)?;
         let (inbox, answers) = mpsc::channel();
         let backoff = Backoff::new(deadline);
@@ -168,11 +175,9 @@ fn write_blocks(
                 let offset = u32::try_from(plain_bytes).expect("at most 128 MiB");
                 open.send(Sent { piece, offset, bytes, at: Instant::now() })?;
                 plain_bytes += u64::from(bytes);
-                if u64::from(bytes) < CHUNK_BYTES || plain_bytes == BLOCK_BYTES_MAX {
-                    break;
-                }
-                fill(source, &mut chunk).map_err(ClientError::local("read", path))?;
-                if chunk.is_empty() {
+                next = content.next(&mut chunk)?;
+                // A transfer of less than its size may end within a unit, and a unit is written once.
+                if u64::from(bytes) < CHUNK_BYTES || plain_bytes == BLOCK_BYTES_MAX || next != Next::Data {
                     break;
                 }
                 while open.sent.len() >= IN_FLIGHT_MAX {
@@ -215,11 +220,4 @@ fn write_blocks(
         });
         written.bytes += plain_bytes;
     }
-}
-
-/// Reads up to one transfer; less only at the end of the file.
-fn fill(source: &mut dyn Read, chunk: &mut Vec<u8>) -> std::io::Result<()> {
-    chunk.clear();
-    source.take(CHUNK_BYTES).read_to_end(chunk)?;
-    Ok(())
 }

@@ -5,6 +5,7 @@ mod all {
     mod fake_inodes;
     mod fake_novad;
     mod files;
+    mod kept;
     mod open_files;
     mod region;
     mod restarts;

@@ -89,6 +89,12 @@ pub enum EdgeError {
         /// How many are open.
         open: usize,
     },
+    /// Too many writers are open at once.
+    #[error("{open} writers are open, the limit: close some first")]
+    TooManyWriters {
+        /// How many are open.
+        open: usize,
+    },
     /// The request itself makes no sense.
     #[error("invalid request: {0}")]
     Invalid(&'static str),

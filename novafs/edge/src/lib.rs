@@ -23,7 +23,7 @@ pub use gather::{GATHER_BYTES_MAX, MESSAGES_IN_FLIGHT_MAX};
 pub use keyring::{HeldKey, Keyring};
 pub use read::{Located, ReadRequest};
 pub use write::{Plaintext, WriteRequest};
-pub use writer::{BlockSummary, WriterId, WriterOpened};
+pub use writer::{BlockSummary, WRITERS_MAX, WriterId, WriterOpened};
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -160,7 +160,8 @@ impl<S: Shard, P: Peers> Edge<S, P> {
     /// 0 is the current one, domain 0 the first that is here. Waits for a key that has to be brought, `key_wait` at most.
     ///
     /// # Errors
-    /// `NoKey` when this edge holds none to seal with, `KeyDropped` when there never will be one.
+    /// `NoKey` when this edge holds none to seal with, `KeyDropped` when there never will be one; `TooManyWriters` while
+    /// [`WRITERS_MAX`] are open.
     ///
     /// # Cancel safety
     /// Safe: nothing is opened before it is answered.
@@ -168,7 +169,7 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         let key = self.key(domain, version).await?;
         let mut salt = [0; 16];
         self.shard.fill_secret(&mut salt);
-        Ok(self.writers.open(salt, key))
+        self.writers.open(salt, key)
     }
 
     /// Version of the key that new blocks of the domain are sealed with; domain 0 is the first that is here.

@@ -12,6 +12,7 @@ use nova_units::{
 };
 use novafs_format::seal::BlockKey;
 use novafs_format::{Codec, ENTRY_UNITS_MAX, PAGE, SealedUnit};
+use novafs_replica::message::UNITS_MAX;
 use novafs_replica::{Answer, GroupView, LocatedUnit, Message, Versioned};
 
 use crate::error::{MOVED_ON, answer_reason, peer_reason};
@@ -379,7 +380,8 @@ impl<S: Shard, P: Peers> Edge<S, P> {
     /// Asks every member of the group where it keeps units of a block.
     ///
     /// # Errors
-    /// `UnknownGroup` when the map does not name the group.
+    /// `Invalid` for no units or more than [`UNITS_MAX`]; `UnknownGroup` when the map does not name the group. A member that
+    /// does not tell says why in [`Located::cells`].
     pub async fn locate(
         &self,
         group: GroupId,
@@ -387,6 +389,9 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         first: UnitIndex,
         count: u16,
     ) -> Result<Vec<Located>, EdgeError> {
+        if count == 0 || usize::from(count) > UNITS_MAX {
+            return Err(EdgeError::Invalid("1 to 256 units are located at once"));
+        }
         let map = self.map();
         let view = map.group(group).ok_or(EdgeError::UnknownGroup { group })?;
         let mut found = Vec::with_capacity(view.members.len());

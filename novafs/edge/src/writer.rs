@@ -16,6 +16,9 @@ use novafs_format::{Cut, SealedUnit};
 use crate::order::Order;
 use crate::{EdgeError, HeldKey};
 
+/// Most writers of an edge at once, of all programs together.
+pub const WRITERS_MAX: usize = 16_384;
+
 /// A writer of this edge; the number is not used again while the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WriterId(pub u64);
@@ -114,14 +117,18 @@ impl Writers {
         Self { next: Cell::new(1), open: RefCell::default(), blocks: Cell::new(0), blocks_max }
     }
 
-    pub(crate) fn open(&self, salt: [u8; 16], key: Rc<HeldKey>) -> WriterOpened {
+    pub(crate) fn open(&self, salt: [u8; 16], key: Rc<HeldKey>) -> Result<WriterOpened, EdgeError> {
+        let open = self.open.borrow().len();
+        if open >= WRITERS_MAX {
+            return Err(EdgeError::TooManyWriters { open });
+        }
         let name = (key.domain(), key.version());
         let writer = WriterId(self.next.get());
         self.next.set(writer.0 + 1);
         let opened =
             Writer { salt, key: Ok(key), next_counter: Rc::new(Cell::new(1)), blocks: HashMap::new() };
         self.open.borrow_mut().insert(writer, opened);
-        WriterOpened { writer, key: name }
+        Ok(WriterOpened { writer, key: name })
     }
 
     pub(crate) fn close(&self, writer: WriterId) {

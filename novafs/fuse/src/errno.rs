@@ -64,6 +64,7 @@ fn data(status: DataStatus) -> Errno {
         DataStatus::Full => Errno::ENOSPC,
         DataStatus::Unavailable | DataStatus::Busy | DataStatus::TimedOut => Errno::ETIMEDOUT,
         DataStatus::NoKey => Errno::from_i32(rustix::io::Errno::NOKEY.raw_os_error()),
+        DataStatus::TooMany => Errno::EMFILE,
         DataStatus::KeyDropped => Errno::from_i32(rustix::io::Errno::KEYREVOKED.raw_os_error()),
         _ => Errno::EIO,
     }

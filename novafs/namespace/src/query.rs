@@ -44,6 +44,8 @@ pub struct EntryView {
     pub created_ns: u64,
     /// Entries of a directory.
     pub children: u64,
+    /// How many extended attributes it has.
+    pub xattrs: u32,
     /// SHA-256 of a file, when its client computed it.
     pub sha256: Option<[u8; 32]>,
     /// What a symbolic link says.
@@ -377,6 +379,7 @@ impl Namespace {
             changed_ns: inode.changed_ns,
             created_ns: inode.created_ns,
             children: 0,
+            xattrs: u32::try_from(inode.xattrs().count()).unwrap_or(u32::MAX),
             sha256: None,
             link_target: None,
             space: None,

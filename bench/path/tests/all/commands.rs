@@ -1,6 +1,7 @@
 //! What `nova fs` does with files that are there: copy, synchronize, change, remove and bring back.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
 use serde_json::{Value, json};
 
@@ -14,6 +15,68 @@ impl Rig {
     fn code(&self, arguments: &[&str]) -> Option<i32> {
         self.nova().call(arguments).finish().unwrap().code
     }
+}
+
+#[test]
+fn links_holes_and_attributes_are_kept_by_whatever_moves_a_tree() {
+    let rig = Rig::start("commands-kept", 512);
+    let source = rig.local("kept");
+    fs::create_dir_all(source.join("d/deep")).unwrap();
+    fs::write(source.join("a"), vec![3; 100_000]).unwrap();
+    fs::hard_link(source.join("a"), source.join("d/again")).unwrap();
+    symlink("../a", source.join("d/deep/link")).unwrap();
+    fs::set_permissions(source.join("d"), fs::Permissions::from_mode(0o750)).unwrap();
+    fs::set_permissions(source.join("a"), fs::Permissions::from_mode(0o4751)).unwrap();
+    fs::File::create(source.join("sparse")).unwrap().set_len(4 << 30).unwrap();
+    let local = source.to_str().unwrap();
+
+    let told = rig.ask(&["fs", "put", local, "/hot"]);
+    assert_eq!((&told["files"], &told["links"], &told["skipped"]), (&json!(2), &json!(2), &json!(0)));
+    rig.ask(&["fs", "xattr", "set", "/hot/kept/a", "user.note", "seen"]);
+    let told = rig.ask(&["fs", "cp", "-r", "/hot/kept", "/warm/kept"]);
+    assert_eq!((&told["files"], &told["links"]), (&json!(2), &json!(2)), "4 GiB of a hole fit the region");
+    assert_eq!(rig.ask(&["fs", "stat", "/warm/kept/d"])["mode"], 0o750);
+    let xattrs = rig.ask(&["fs", "xattr", "ls", "/warm/kept/d/again"]);
+    assert_eq!(xattrs["xattrs"], json!([{"name": "user.note", "value": "seen"}]));
+
+    let back = rig.folder.path().join("kept-back");
+    let told = rig.ask(&["fs", "get", "/warm/kept", back.to_str().unwrap()]);
+    assert_eq!((&told["files"], &told["links"]), (&json!(2), &json!(2)));
+    let back = back.join("kept");
+    let (one, other) = (fs::metadata(back.join("a")).unwrap(), fs::metadata(back.join("d/again")).unwrap());
+    assert_eq!((one.ino(), one.mode() & 0o7777), (other.ino(), 0o4751));
+    assert_eq!(fs::read_link(back.join("d/deep/link")).unwrap().to_str(), Some("../a"));
+    let sparse = fs::metadata(back.join("sparse")).unwrap();
+    assert_eq!((sparse.len(), sparse.blocks()), (4 << 30, 0));
+
+    let remote = "nova:/hot/kept";
+    fs::remove_dir_all(source.join("d")).unwrap();
+    symlink("a", source.join("new")).unwrap();
+    let told = rig.ask(&["fs", "sync", "--delete", local, remote]);
+    assert_eq!((&told["links"], &told["deleted"]), (&json!(1), &json!(4)), "a folder with a link goes");
+    assert_eq!(rig.ask(&["fs", "sync", "--delete", local, remote])["same"], 3);
+    let pulled = rig.folder.path().join("pulled");
+    fs::create_dir_all(pulled.join("old")).unwrap();
+    symlink("nowhere", pulled.join("old/link")).unwrap();
+    let told = rig.ask(&["fs", "sync", "--delete", remote, pulled.to_str().unwrap()]);
+    assert_eq!((&told["files"], &told["links"], &told["deleted"]), (&json!(2), &json!(1), &json!(2)));
+    assert_eq!(fs::read_link(pulled.join("new")).unwrap().to_str(), Some("a"));
+
+    rig.ask(&["fs", "rm", "/hot/kept/a"]);
+    let trash = rig.ask(&["fs", "trash", "ls", "hot"]);
+    let entry = trash["entries"].as_array().unwrap().iter().find(|entry| entry["path"] == "/hot/kept/a");
+    rig.ask(&["fs", "undelete", &entry.unwrap()["id"].to_string()]);
+    assert_eq!(rig.ask(&["fs", "stat", "/hot/kept/a"])["bytes"], 100_000);
+
+    rig.ask(&["fs", "space", "--unit-log2", "12", "warm"]);
+    let large = rig.local("more").join("large");
+    fs::write(&large, vec![5; (3 << 20) + 1]).unwrap();
+    rig.ask(&["fs", "put", large.to_str().unwrap(), "/warm/large"]);
+    let located = rig.ask(&["fs", "locate", "/warm/large"]);
+    let units = located["units"].as_array().unwrap();
+    assert_eq!((units.len(), &units[0]["replicas"][0]["stored_bytes"]), (769, &json!(4096)));
+    assert!(units.iter().all(|unit| unit["replicas"].as_array().unwrap().len() == 3));
+    rig.region.down().unwrap();
 }
 
 #[test]
@@ -53,7 +116,12 @@ fn files_are_copied_changed_removed_and_brought_back() {
     assert_eq!(sums["sums"][0]["bytes"], 3);
 
     assert_eq!(rig.code(&["fs", "cp", "/hot/tree", "/hot/copy"]), Some(2), "-r is missing");
-    assert_eq!(rig.ask(&["fs", "cp", "-r", "/hot/tree", "/hot/copy"])["files"], 2);
+    let told = rig.ask(&["fs", "cp", "-r", "/hot/tree", "/hot/copy"]);
+    assert_eq!(
+        (&told["files"], &told["links"]),
+        (&json!(1), &json!(2)),
+        "two names of a file and a symbolic link"
+    );
     let copied = rig.ask(&["fs", "checksum", "/hot/copy/a"]);
     assert_eq!(copied["sums"][0]["sha256"], sums["sums"][0]["sha256"]);
     let tree = rig.ask(&["fs", "tree", "/hot/copy"]);

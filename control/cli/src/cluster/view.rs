@@ -82,7 +82,10 @@ impl DrainView {
     pub(super) fn text(&self) -> String {
         let Self { host, draining, groups_left: left } = self;
         match (draining, left) {
-            (true, 0) => format!("{host} is drained: it can be switched off\n"),
+            (true, 0) => format!(
+                "{host} is drained: it holds no replicas, so no copy is missing when it is switched off. Its own programs \
+                 and mounts reach NovaFS through it and lose that way when it goes: end them first\n"
+            ),
             (true, left) => format!(
                 "{host} is being drained: replicas of {left} groups move to other hosts; `nova node ls --watch` shows \
                  how far it is\n"
@@ -534,6 +537,14 @@ mod tests {
 
     use super::*;
     use crate::dev::region::tests::region_in;
+
+    #[test]
+    fn a_drained_host_is_said_to_hold_nothing_and_to_serve_its_own_programs() {
+        let view = |groups_left| DrainView { host: "compute-1".into(), draining: true, groups_left };
+        let drained = view(0).text();
+        assert!(drained.contains("holds no replicas") && drained.contains("end them first"), "{drained}");
+        assert!(view(3).text().contains("replicas of 3 groups move"));
+    }
 
     fn status() -> StatusResponse {
         let member = |node, role: member::Role| api::Member { node, incarnation: 7, role: role.into() };

@@ -105,12 +105,12 @@ impl Started {
     /// Whether it runs; when it does not, says so.
     fn says_its_end(&mut self) -> bool {
         let Ok(Some(status)) = self.child.try_wait() else { return true };
-        eprintln!(
+        output::say(format_args!(
             "nova: {} of {} ended ({status}): `nova dev restart {}` starts it again",
             self.program.word(),
             self.name,
             self.name
-        );
+        ));
         false
     }
 
@@ -171,7 +171,9 @@ pub(super) fn run(global: &Global, up: &Up) -> anyhow::Result<()> {
 /// for its logs.
 fn take_down(region: &Region, error: anyhow::Error) -> anyhow::Error {
     let running = region.running().len();
-    eprintln!("nova: ends the {running} processes that were started; this may take some seconds");
+    output::say(format_args!(
+        "nova: ends the {running} processes that were started; this may take some seconds"
+    ));
     let done = match down::end_all(region) {
         Ok(killed) => format!("{}, {} of them killed", processes_ended(running), killed.len()),
         Err(left) => format!("not everything of it could be ended ({left:#}; `nova dev down` tries again)"),
@@ -197,7 +199,7 @@ fn stay(folder: &Path, started: &mut Vec<Started>, interrupt: &Interrupt) -> any
         }
         std::thread::sleep(LOOK_EVERY);
     };
-    eprintln!("nova: {name}: ends the region; this may take some seconds");
+    output::say(format_args!("nova: {name}: ends the region; this may take some seconds"));
     let begun = Instant::now();
     let loaded = loop {
         match Region::load_locked(folder) {
@@ -219,7 +221,7 @@ fn stay(folder: &Path, started: &mut Vec<Started>, interrupt: &Interrupt) -> any
             (own.len(), end(&own, down::PATIENCE)?.len())
         }
     };
-    eprintln!("nova: {}, {killed} of them killed", processes_ended(ended));
+    output::say(format_args!("nova: {}, {killed} of them killed", processes_ended(ended)));
     loaded.map(|_| ())
 }
 
@@ -298,11 +300,11 @@ fn reopen(folder: &Path, up: &Up) -> anyhow::Result<Region> {
     region.boot = boot()?;
     check_addresses(&region)?;
     if config::upgrade(&region)? {
-        eprintln!(
+        output::say(format_args!(
             "nova: the region has a root key now, in {}/root.key: keep a copy of it. The controllers take over \
              region.key; when `nova key ls` shows the default domain, region.key can be removed",
             folder.display()
-        );
+        ));
     }
     config::make_socket_folders(&region)?;
     Ok(region)
@@ -374,7 +376,7 @@ fn lay_out(folder: &Path, up: &Up) -> anyhow::Result<Region> {
     config::lay_out(&plan).inspect_err(|_| {
         // The folder was empty: half a region in it would only be in the way of the next attempt.
         if let Err(error) = down::clear_folder(folder, &folder.join(LOCK)) {
-            eprintln!("nova: {error:#}");
+            output::say(format_args!("nova: {error:#}"));
         }
     })
 }

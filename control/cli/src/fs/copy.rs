@@ -1,22 +1,24 @@
 //! `nova fs cp`, `tree` and `checksum`: files inside NovaFS.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::time::Instant;
 
-use novafs_client::{Client, ClientError, Entry, EntryKind, Owner, Progress, Trouble};
+use novafs_client::{Client, ClientError, Entry, EntryKind, Progress, Trouble};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::arguments::Global;
 use crate::exit::Stop;
-use crate::fs::{path, seconds, watch};
+use crate::fs::{links, path, seconds, watch};
 use crate::output;
 
 #[derive(Debug, Serialize)]
 struct CopyView {
     files: u64,
     bytes: u64,
+    /// Symbolic links, and further names of files.
+    links: u64,
     failed: u64,
     seconds: f64,
 }
@@ -27,6 +29,10 @@ struct Job {
     files: Vec<(String, String)>,
     directories: Vec<(String, u32)>,
     links: Vec<(String, String)>,
+    /// Further names of files: the new first name, and this one.
+    names: Vec<(String, String)>,
+    /// The new first names of files with several, by inode.
+    first_names: HashMap<u64, String>,
     bytes: u64,
 }
 
@@ -36,6 +42,13 @@ impl Job {
             EntryKind::Directory => self.directories.push((target, entry.mode & 0o7777)),
             EntryKind::Symlink => self.links.push((target, entry.link_target.clone())),
             EntryKind::File | EntryKind::Unspecified => {
+                if entry.links > 1 {
+                    if let Some(first) = self.first_names.get(&entry.inode) {
+                        self.names.push((first.clone(), target));
+                        return;
+                    }
+                    self.first_names.insert(entry.inode, target.clone());
+                }
                 self.bytes += entry.bytes;
                 self.files.push((source, target));
             }
@@ -88,19 +101,31 @@ pub(super) fn copy(
         || carry_out(client, &job, replace, &progress),
     )?;
     let counts = progress.counts();
+    let links_failed = failed.iter().filter(|failure| failure.is_link).count();
+    let links = job.links.len() + job.names.len() - links_failed;
     let view = CopyView {
         files: counts.files,
         bytes: counts.bytes,
+        links: u64::try_from(links).unwrap_or(u64::MAX),
         failed: u64::try_from(failed.len()).unwrap_or(u64::MAX),
         seconds: seconds(begun.elapsed()),
     };
     output::print(global.json, &view, |view| {
         format!("{} files, {} in {:.1} s\n", view.files, output::bytes(view.bytes), view.seconds)
     })?;
-    let unavailable = failed.iter().all(|(_, error)| error.trouble() == Trouble::Unavailable);
-    let failures: Vec<_> =
-        failed.into_iter().map(|(path, error)| format!("{path}: {:#}", anyhow::Error::new(error))).collect();
+    let unavailable = failed.iter().all(|failure| failure.error.trouble() == Trouble::Unavailable);
+    let failures: Vec<_> = failed
+        .into_iter()
+        .map(|Failure { path, error, .. }| format!("{path}: {:#}", anyhow::Error::new(error)))
+        .collect();
     super::fail_if_any(&failures, view.failed, "copied", unavailable)
+}
+
+/// What could not be copied.
+struct Failure {
+    path: String,
+    is_link: bool,
+    error: ClientError,
 }
 
 fn carry_out(
@@ -108,19 +133,22 @@ fn carry_out(
     job: &Job,
     replace: bool,
     progress: &Progress,
-) -> Result<Vec<(String, ClientError)>, ClientError> {
+) -> Result<Vec<Failure>, ClientError> {
     for (directory, mode) in &job.directories {
         client.mkdir(directory, *mode, true)?;
     }
     let mut failed = Vec::new();
-    for (link, target) in &job.links {
-        if let Err(error) = client.symlink(link, target, Owner::default()) {
-            failed.push((link.clone(), error));
-        }
-    }
     for (source, target) in &job.files {
         if let Err(error) = client.copy_file(source, target, replace, progress) {
-            failed.push((source.clone(), error));
+            failed.push(Failure { path: source.clone(), is_link: false, error });
+        }
+    }
+    let symbolic = job.links.iter().map(|(name, text)| (name, links::symbolic(client, name, text, replace)));
+    let names =
+        job.names.iter().map(|(first, name)| (name, links::further_name(client, first, name, replace)));
+    for (name, made) in symbolic.chain(names) {
+        if let Err(error) = made {
+            failed.push(Failure { path: name.clone(), is_link: true, error });
         }
     }
     Ok(failed)

@@ -35,6 +35,8 @@ struct View {
     members_joining: u32,
     /// All findings; those past the limit of the controllers are counted and not listed.
     findings_total: u64,
+    /// What differed at the first look and was too much for a second one: nothing is known of it.
+    suspects_left_out: u64,
     findings: Vec<FindingView>,
 }
 
@@ -71,6 +73,14 @@ pub(super) fn run(global: &Global) -> anyhow::Result<()> {
         summary.ok_or_else(|| Stop::unavailable("the check ended without a result: run it again"))?;
     let view = View::of(&summary, &findings, &hosts);
     output::print(global.json, &view, View::text)?;
+    if view.suspects_left_out > 0 {
+        let message = format!(
+            "{} more blocks differed at the first look and were too many to be looked at again: mend what is told, then \
+             run it again",
+            view.suspects_left_out
+        );
+        return Err(Stop::new(exit::Kind::Failed, message).into());
+    }
     if view.findings_total == 0 {
         return Ok(());
     }
@@ -114,6 +124,7 @@ impl View {
             members: summary.members,
             members_joining: summary.members_joining,
             findings_total: summary.findings,
+            suspects_left_out: summary.suspects_left_out,
             findings: findings.iter().map(view).collect(),
         }
     }
@@ -155,7 +166,7 @@ impl View {
                 joining => format!(" ({joining} being filled were left out)"),
             },
             match self.findings_total {
-                0 => "all agree".to_owned(),
+                0 if self.suspects_left_out == 0 => "all agree".to_owned(),
                 findings => format!("{findings} findings"),
             }
         )
@@ -177,6 +188,7 @@ mod tests {
             members: 3,
             members_joining: 0,
             findings: findings.len() as u64,
+            suspects_left_out: 0,
         };
         View::of(&summary, findings, &[(4, "storage-1".to_owned())].into())
     }
@@ -196,6 +208,12 @@ mod tests {
         assert!(text.contains("missing  storage-1      7     99     12"), "{text}");
         assert!(text.contains("silent   node 5"), "{text}");
         assert!(text.ends_with("30 held by 3 copies of groups: 2 findings\n"), "{text}");
+    }
+
+    #[test]
+    fn what_was_left_out_is_not_said_to_agree() {
+        let left_out = View { suspects_left_out: 7, ..view(&[]) };
+        assert!(left_out.text().ends_with("0 findings\n"), "{}", left_out.text());
     }
 
     #[test]

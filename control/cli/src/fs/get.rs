@@ -27,6 +27,12 @@ pub(crate) struct Get {
 struct View {
     files: u64,
     bytes: u64,
+    /// Symbolic links, and further names of files.
+    links: u64,
+    /// Files without their extended attributes: the local file system keeps none.
+    xattrs_lost: u64,
+    /// Files that have not got set-id bits: they would run as another owner or group than in NovaFS.
+    set_id_left: u64,
     failed: u64,
     seconds: f64,
 }
@@ -60,11 +66,7 @@ pub(super) fn run(global: &Global, client: &Client, get: &Get) -> anyhow::Result
                     "" => get.target.clone(),
                     name => get.target.join(name),
                 };
-                let report = client.get(source, &target, &options, &progress)?;
-                all.files += report.files;
-                all.bytes += report.bytes;
-                all.failed += report.failed;
-                all.failures.extend(report.failures);
+                all.add(client.get(source, &target, &options, &progress)?);
             }
             Ok(all)
         },
@@ -72,6 +74,9 @@ pub(super) fn run(global: &Global, client: &Client, get: &Get) -> anyhow::Result
     let view = View {
         files: report.files,
         bytes: report.bytes,
+        links: report.links,
+        xattrs_lost: report.xattrs_lost,
+        set_id_left: report.set_id_left,
         failed: report.failed,
         seconds: seconds(begun.elapsed()),
     };
@@ -89,7 +94,19 @@ impl View {
     fn text(&self) -> String {
         let rate = super::rate(self.bytes, self.seconds);
         let rate = rate.map_or_else(String::new, |rate| format!(" ({}/s)", output::bytes(rate)));
-        format!("{} files, {} in {:.1} s{rate}\n", self.files, output::bytes(self.bytes), self.seconds)
+        let mut text =
+            format!("{} files, {} in {:.1} s{rate}", self.files, output::bytes(self.bytes), self.seconds);
+        for (count, what) in [
+            (self.links, "links"),
+            (self.xattrs_lost, "files without their extended attributes, which the target keeps not"),
+            (self.set_id_left, "files without set-id bits, as their owner is another here"),
+        ] {
+            if count > 0 {
+                text.push_str(&format!("; {count} {what}"));
+            }
+        }
+        text.push('\n');
+        text
     }
 }
 

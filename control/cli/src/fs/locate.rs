@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use novafs_client::{Client, Resolved, UnitPlace};
+use novafs_client::{Client, Places, Resolved, UnitPlace};
 use serde::Serialize;
 
 use crate::arguments::Global;
 use crate::cluster;
 use crate::dev::region::Region;
+use crate::exit::Stop;
 use crate::fs::path;
 use crate::output;
 
@@ -17,8 +18,10 @@ struct View {
     path: String,
     bytes: u64,
     units: Vec<UnitView>,
-    /// Hosts that should hold replicas and did not answer.
+    /// Hosts that should hold replicas and did not tell of all of them.
     silent: Vec<String>,
+    /// Why, in the same order.
+    reasons: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -60,15 +63,23 @@ struct Host {
 pub(super) fn run(global: &Global, client: &Client, path: &str) -> anyhow::Result<()> {
     let path = path::checked(path)?;
     let resolved = client.resolve(&path)?;
-    let (places, silent) = client.locate(&path)?;
+    let Places { units: places, untold } = client.locate(&path)?;
     let known = Known::of(global);
     let view = View {
         bytes: resolved.entry.as_ref().map_or(0, |entry| entry.bytes),
         units: units(&resolved, places, &known),
-        silent: silent.into_iter().map(|node| known.host(node).name).collect(),
+        silent: untold.keys().map(|node| known.host(*node).name).collect(),
+        reasons: untold.into_values().collect(),
         path,
     };
-    output::print(global.json, &view, View::text)
+    output::print(global.json, &view, View::text)?;
+    match view.silent.as_slice() {
+        [] => Ok(()),
+        hosts => Err(Stop::unavailable(format!(
+            "{} did not tell where all of its units are: look at `nova cluster status`, then ask again",
+            hosts.join(", ")
+        ))),
+    }
 }
 
 /// What the controllers know of hosts and groups, by their ids.
@@ -83,7 +94,7 @@ impl Known {
     /// Asks them. Names help people and are not worth an error: without controllers the ids are shown.
     fn of(global: &Global) -> Self {
         Self::ask(global).unwrap_or_else(|error| {
-            eprintln!("nova: hosts are shown by number: {error:#}");
+            output::say(format_args!("nova: hosts are shown by number: {error:#}"));
             Self::default()
         })
     }
@@ -174,8 +185,8 @@ impl View {
         }
         let heading = ["OFFSET", "BLOCK", "UNIT", "GROUP", "COPIES", "HOST", "DEVICE", "POSITION", "STORED"];
         let mut text = output::table(heading, &[0, 2, 3, 7, 8], &rows);
-        for host in &self.silent {
-            text.push_str(&format!("{host} did not answer\n"));
+        for (host, reason) in self.silent.iter().zip(&self.reasons) {
+            text.push_str(&format!("{host} did not tell: {reason}\n"));
         }
         text
     }
@@ -221,6 +232,7 @@ mod tests {
             bytes: 3,
             units: units(&resolved, places, &known),
             silent: vec![known.host(6).name],
+            reasons: vec!["the host is busy".into()],
         };
         let json = serde_json::to_value(&view).unwrap();
         assert_eq!((&json["units"][0]["offset"], &json["units"][0]["unit"]), (&65536.into(), &1.into()));
@@ -232,7 +244,7 @@ mod tests {
         assert_eq!(json["silent"][0], "node 6");
         assert_eq!(json["units"][1]["replicas_wanted"], 4);
         assert!(
-            view.text().contains("node 6 did not answer") && view.text().contains("2 of 4"),
+            view.text().contains("node 6 did not tell: the host is busy") && view.text().contains("2 of 4"),
             "{}",
             view.text()
         );

@@ -36,6 +36,16 @@ pub(super) fn name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or_default()
 }
 
+/// The directory that holds `path`; `None` for what lies directly under the root.
+pub(super) fn parent(path: &str) -> Option<&str> {
+    path.rsplit_once('/').map(|(folder, _)| folder).filter(|folder| !folder.is_empty())
+}
+
+/// The namespace that `path` lies in.
+pub(super) fn namespace(path: &str) -> String {
+    format!("/{}", path.trim_start_matches('/').split('/').next().unwrap_or_default())
+}
+
 /// A local path below its base as a path below a target: `None` when a name is not UTF-8, or leads out of the base.
 pub(super) fn below(path: &Path) -> Option<String> {
     let mut text = String::new();
@@ -80,6 +90,8 @@ mod tests {
         assert_eq!(join("/hot", "a"), "/hot/a");
         assert_eq!(join("/hot", ""), "/hot");
         assert_eq!((name("/hot/a"), name("/")), ("a", ""));
+        assert_eq!((parent("/hot/a/b"), parent("/hot")), (Some("/hot/a"), None));
+        assert_eq!((namespace("/hot/a/b"), namespace("/hot")), ("/hot".into(), "/hot".into()));
     }
 
     #[test]

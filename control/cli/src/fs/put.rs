@@ -14,11 +14,8 @@ use serde::Serialize;
 use crate::arguments::Global;
 use crate::exit::Stop;
 use crate::fs::walk::Found;
-use crate::fs::{millis, path, seconds, watch};
+use crate::fs::{links, millis, path, seconds, watch};
 use crate::output;
-
-/// Mode of a directory that only its emptiness made us name.
-const DIRECTORY_MODE: u32 = 0o755;
 
 /// What to put where.
 #[derive(Args, Debug)]
@@ -42,12 +39,14 @@ pub(crate) struct Put {
 struct View {
     files: u64,
     bytes: u64,
+    /// Symbolic links, and further names of files.
+    links: u64,
     skipped: u64,
     failed: u64,
     seconds: f64,
     /// Longest time between two acknowledged writes while some were in flight.
     stall_ms_max: u64,
-    /// Files that were begun again after the data plane or the writer session went away.
+    /// Files that were read again: the data plane or the writer session went away, or the file changed meanwhile.
     retries: u64,
 }
 
@@ -56,8 +55,8 @@ pub(super) fn run(global: &Global, client: &Client, put: &Put) -> anyhow::Result
     let options = PutOptions { replace: put.replace, ..PutOptions::default() };
     let progress = Progress::default();
     let begun = Instant::now();
-    for directory in &found.empty_directories {
-        client.mkdir(directory, DIRECTORY_MODE, true)?;
+    for directory in &found.directories {
+        client.mkdir(&directory.target, directory.mode, true)?;
     }
     let (files, total) = (found.files.len(), found.bytes);
     let sources = found.files.into_iter();
@@ -68,29 +67,45 @@ pub(super) fn run(global: &Global, client: &Client, put: &Put) -> anyhow::Result
         |counts| format!("put {} of {files} files", counts.files),
         || client.put(sources, &options, &progress),
     )?;
+    let mut failed: Vec<_> =
+        report.failures.into_iter().map(|(local, error)| (local.display().to_string(), error)).collect();
+    let (mut links, mut links_failed) = (0, 0);
+    let symbolic =
+        found.links.iter().map(|(name, text)| (name, links::symbolic(client, name, text, put.replace)));
+    let names =
+        found.names.iter().map(|(first, name)| (name, links::further_name(client, first, name, put.replace)));
+    for (name, made) in symbolic.chain(names) {
+        match made {
+            Ok(()) => links += 1,
+            Err(error) => {
+                links_failed += 1;
+                failed.push((name.clone(), error));
+            }
+        }
+    }
     let mut failures = found.failed;
     let walk_failed = u64::try_from(failures.len()).unwrap_or(u64::MAX);
-    let kept = report.failures.len();
     let unavailable =
-        kept > 0 && report.failures.iter().all(|(_, error)| error.trouble() == Trouble::Unavailable);
+        !failed.is_empty() && failed.iter().all(|(_, error)| error.trouble() == Trouble::Unavailable);
     let exists =
         |error: &ClientError| matches!(error, ClientError::Refused { code: Code::AlreadyExists, .. });
-    let some_exist = report.failures.iter().any(|(_, error)| exists(error));
-    for (local, error) in report.failures {
-        failures.push(format!("{}: {:#}", local.display(), anyhow::Error::new(error)));
+    let some_exist = failed.iter().any(|(_, error)| exists(error));
+    for (what, error) in failed {
+        failures.push(format!("{what}: {:#}", anyhow::Error::new(error)));
     }
     let view = View {
         files: report.files,
         bytes: report.bytes,
+        links,
         skipped: found.skipped,
-        failed: report.failed + walk_failed,
+        failed: report.failed + links_failed + walk_failed,
         seconds: seconds(begun.elapsed()),
         stall_ms_max: millis(progress.counts().longest_stall),
         retries: report.restarted,
     };
     output::print(global.json, &view, View::text)?;
     if some_exist {
-        eprintln!("nova: some files exist; --replace replaces them");
+        output::say(format_args!("nova: some files exist; --replace replaces them"));
     }
     super::fail_if_any(&failures, view.failed, "put", unavailable && walk_failed == 0)
 }
@@ -102,8 +117,11 @@ impl View {
         if let Some(rate) = super::rate(self.bytes, self.seconds) {
             text.push_str(&format!(" ({}/s)", output::bytes(rate)));
         }
+        if self.links > 0 {
+            text.push_str(&format!("; {} links", self.links));
+        }
         if self.skipped > 0 {
-            text.push_str(&format!("; {} links and special files skipped", self.skipped));
+            text.push_str(&format!("; {} special files skipped", self.skipped));
         }
         if self.retries > 0 {
             text.push_str(&format!("; {} files begun again", self.retries));
@@ -186,14 +204,22 @@ mod tests {
 
     #[test]
     fn the_json_of_a_put_has_the_keys_that_scripts_read() {
-        let view =
-            View { files: 2, bytes: 10, skipped: 1, failed: 0, seconds: 0.5, stall_ms_max: 12, retries: 0 };
+        let view = View {
+            files: 2,
+            bytes: 10,
+            links: 3,
+            skipped: 1,
+            failed: 0,
+            seconds: 0.5,
+            stall_ms_max: 12,
+            retries: 0,
+        };
         let json = serde_json::to_string(&view).unwrap();
         assert_eq!(
             json,
-            r#"{"files":2,"bytes":10,"skipped":1,"failed":0,"seconds":0.5,"stall_ms_max":12,"retries":0}"#
+            r#"{"files":2,"bytes":10,"links":3,"skipped":1,"failed":0,"seconds":0.5,"stall_ms_max":12,"retries":0}"#
         );
-        assert_eq!(view.text(), "2 files, 10 B in 0.5 s (20 B/s); 1 links and special files skipped\n");
+        assert_eq!(view.text(), "2 files, 10 B in 0.5 s (20 B/s); 3 links; 1 special files skipped\n");
         assert_eq!(millis(std::time::Duration::from_micros(1_999)), 1);
     }
 }

@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::arguments::Global;
 use crate::exit::Stop;
 use crate::fs::walk::Found;
-use crate::fs::{path, seconds, watch};
+use crate::fs::{links, path, seconds, watch};
 use crate::output;
 
 /// What marks the side in NovaFS.
@@ -44,10 +44,12 @@ struct View {
     /// Files that were or would be moved, and their bytes.
     files: u64,
     bytes: u64,
-    /// Files that were the same already.
+    /// Files and links that were the same already.
     same: u64,
+    /// Symbolic links that were or would be made.
+    links: u64,
     deleted: u64,
-    /// Links and special files, left out.
+    /// Sockets, pipes and devices, left out.
     skipped: u64,
     failed: u64,
     dry_run: bool,
@@ -65,6 +67,8 @@ struct Mark {
 #[derive(Debug, Default)]
 struct Listing {
     files: BTreeMap<String, Mark>,
+    /// What symbolic links say.
+    links: BTreeMap<String, String>,
     /// Sorted.
     directories: Vec<String>,
 }
@@ -73,10 +77,20 @@ struct Listing {
 #[derive(Debug, Default, PartialEq)]
 struct Plan {
     moved: Vec<String>,
+    /// Symbolic links to make, with what they say.
+    links: Vec<(String, String)>,
     bytes: u64,
     same: u64,
     /// Deepest first.
     deleted: Vec<String>,
+}
+
+impl Listing {
+    fn add_parents(&mut self, below: &str) {
+        for (slash, _) in below.match_indices('/') {
+            self.directories.push(below[..slash].to_owned());
+        }
+    }
 }
 
 pub(super) fn run(global: &Global, client: &Client, sync: &Sync) -> anyhow::Result<()> {
@@ -100,17 +114,25 @@ fn plan(source: &Listing, target: &Listing, delete: bool) -> Plan {
             plan.bytes += mark.bytes;
         }
     }
+    for (below, text) in &source.links {
+        if target.links.get(below) == Some(text) {
+            plan.same += 1;
+        } else {
+            plan.links.push((below.clone(), text.clone()));
+        }
+    }
     if delete {
+        let has = |names: &mut dyn Iterator<Item = &String>, prefix: &str| {
+            names.next().is_some_and(|name| name.starts_with(prefix))
+        };
         let wanted = |directory: &String| {
             let prefix = format!("{directory}/");
             source.directories.binary_search(directory).is_ok()
-                || source
-                    .files
-                    .range(prefix.clone()..)
-                    .next()
-                    .is_some_and(|(file, _)| file.starts_with(&prefix))
+                || has(&mut source.files.range(prefix.clone()..).map(|(name, _)| name), &prefix)
+                || has(&mut source.links.range(prefix.clone()..).map(|(name, _)| name), &prefix)
         };
-        let files = target.files.keys().filter(|file| !source.files.contains_key(*file));
+        let known = |name: &&String| source.files.contains_key(*name) || source.links.contains_key(*name);
+        let files = target.files.keys().chain(target.links.keys()).filter(|name| !known(name));
         let directories = target.directories.iter().filter(|directory| !wanted(directory));
         plan.deleted = files.chain(directories).cloned().collect();
         plan.deleted.sort_by(|a, b| b.cmp(a));
@@ -125,23 +147,25 @@ fn local_mark(about: &fs::Metadata) -> Mark {
 }
 
 fn list_local(root: &Path) -> anyhow::Result<(Listing, Found)> {
-    let mut found = Found::default();
+    let mut found = Found { apart: true, ..Found::default() };
     found.add(root, String::new())?;
     let mut listing = Listing::default();
     for source in &found.files {
         let about =
             fs::metadata(&source.local).with_context(|| format!("look at {}", source.local.display()))?;
         let below = source.target.trim_start_matches('/').to_owned();
-        for (slash, _) in below.match_indices('/') {
-            listing.directories.push(below[..slash].to_owned());
-        }
+        listing.add_parents(&below);
         listing.files.insert(below, local_mark(&about));
     }
-    let empty = found.empty_directories.iter().map(|path| path.trim_start_matches('/').to_owned());
-    for below in empty.filter(|below| !below.is_empty()) {
-        for (slash, _) in below.match_indices('/') {
-            listing.directories.push(below[..slash].to_owned());
-        }
+    for (target, text) in &found.links {
+        let below = target.trim_start_matches('/').to_owned();
+        listing.add_parents(&below);
+        listing.links.insert(below, text.clone());
+    }
+    let directories =
+        found.directories.iter().map(|directory| directory.target.trim_start_matches('/').to_owned());
+    for below in directories.filter(|below| !below.is_empty()) {
+        listing.add_parents(&below);
         listing.directories.push(below);
     }
     listing.directories.sort_unstable();
@@ -149,29 +173,31 @@ fn list_local(root: &Path) -> anyhow::Result<(Listing, Found)> {
     Ok((listing, found))
 }
 
-fn list_remote(client: &Client, root: &str) -> Result<(Listing, u64), ClientError> {
-    let (mut listing, mut skipped) = (Listing::default(), 0);
+fn list_remote(client: &Client, root: &str) -> Result<Listing, ClientError> {
+    let mut listing = Listing::default();
     client.walk(root, &mut |below, entry| {
         match entry.kind() {
             EntryKind::Directory => listing.directories.push(below.to_owned()),
-            EntryKind::File => {
+            EntryKind::File | EntryKind::Unspecified => {
                 let mark = Mark { bytes: entry.bytes, modified_ms: entry.modified_ms };
                 listing.files.insert(below.to_owned(), mark);
             }
-            EntryKind::Symlink | EntryKind::Unspecified => skipped += 1,
+            EntryKind::Symlink => {
+                listing.links.insert(below.to_owned(), entry.link_target.clone());
+            }
         }
         Ok(())
     })?;
     listing.directories.sort_unstable();
-    Ok((listing, skipped))
+    Ok(listing)
 }
 
 fn tell(plan: &Plan, verb: &str) {
     for below in &plan.deleted {
-        eprintln!("delete {below}");
+        output::say(format_args!("delete {below}"));
     }
-    for below in &plan.moved {
-        eprintln!("{verb} {below}");
+    for below in plan.moved.iter().chain(plan.links.iter().map(|(below, _)| below)) {
+        output::say(format_args!("{verb} {below}"));
     }
 }
 
@@ -182,7 +208,7 @@ fn push(global: &Global, client: &Client, sync: &Sync, source: &Path, target: &s
     let begun = Instant::now();
     let (local, found) = list_local(source)?;
     let remote = match list_remote(client, target) {
-        Ok((listing, _)) => listing,
+        Ok(listing) => listing,
         Err(ClientError::Refused { code: Code::NotFound, .. }) => Listing::default(),
         Err(error) => return Err(error.into()),
     };
@@ -191,23 +217,38 @@ fn push(global: &Global, client: &Client, sync: &Sync, source: &Path, target: &s
         files: u64::try_from(plan.moved.len()).unwrap_or(u64::MAX),
         bytes: plan.bytes,
         same: plan.same,
+        links: u64::try_from(plan.links.len()).unwrap_or(u64::MAX),
         deleted: u64::try_from(plan.deleted.len()).unwrap_or(u64::MAX),
         skipped: found.skipped,
         dry_run: sync.dry_run,
         ..View::default()
     };
     let mut failures = found.failed;
-    let mut unavailable = failures.is_empty();
+    let mut troubles = vec![Trouble::Failed; failures.len()];
     if sync.dry_run {
         tell(&plan, "put");
     } else {
+        // One name that stays must not keep everything else from being put.
         for below in &plan.deleted {
-            client.remove(&path::join(target, below), false)?;
+            if let Err(error) = client.remove(&path::join(target, below), false) {
+                view.deleted -= 1;
+                troubles.push(error.trouble());
+                failures.push(format!("delete {below}: {:#}", anyhow::Error::new(error)));
+            }
         }
         let missing = |below: &&String| remote.directories.binary_search(below).is_err();
         client.mkdir(target, 0o755, true)?;
+        let modes: BTreeMap<_, _> = found
+            .directories
+            .iter()
+            .map(|directory| (directory.target.trim_start_matches('/'), directory.mode))
+            .collect();
         for below in local.directories.iter().filter(missing) {
-            client.mkdir(&path::join(target, below), 0o755, true)?;
+            let mode = modes.get(below.as_str()).copied().unwrap_or(0o755);
+            if let Err(error) = client.mkdir(&path::join(target, below), mode, true) {
+                troubles.push(error.trouble());
+                failures.push(format!("make {below}: {:#}", anyhow::Error::new(error)));
+            }
         }
         let sources: Vec<_> = plan
             .moved
@@ -223,13 +264,23 @@ fn push(global: &Global, client: &Client, sync: &Sync, source: &Path, target: &s
             |counts| format!("put {} of {} files", counts.files, plan.moved.len()),
             || client.put(sources.into_iter(), &options, &progress),
         )?;
-        (view.files, view.bytes, view.failed) = (report.files, report.bytes, report.failed);
-        unavailable &= report.failures.iter().all(|(_, error)| error.trouble() == Trouble::Unavailable);
+        (view.files, view.bytes) = (report.files, report.bytes);
+        // Those past the first hundred are counted only.
+        view.failed = report.failed - u64::try_from(report.failures.len()).unwrap_or(report.failed);
         for (local, error) in report.failures {
+            troubles.push(error.trouble());
             failures.push(format!("{}: {:#}", local.display(), anyhow::Error::new(error)));
         }
+        for (below, text) in &plan.links {
+            if let Err(error) = links::symbolic(client, &path::join(target, below), text, true) {
+                view.links -= 1;
+                troubles.push(error.trouble());
+                failures.push(format!("{below}: {:#}", anyhow::Error::new(error)));
+            }
+        }
     }
-    view.failed = view.failed.max(u64::try_from(failures.len()).unwrap_or(u64::MAX));
+    view.failed += u64::try_from(failures.len()).unwrap_or(u64::MAX);
+    let unavailable = troubles.iter().all(|trouble| *trouble == Trouble::Unavailable);
     view.seconds = seconds(begun.elapsed());
     output::print(global.json, &view, View::text)?;
     super::fail_if_any(&failures, view.failed, "put", unavailable)
@@ -237,29 +288,39 @@ fn push(global: &Global, client: &Client, sync: &Sync, source: &Path, target: &s
 
 fn pull(global: &Global, client: &Client, sync: &Sync, source: &str, target: &Path) -> anyhow::Result<()> {
     let begun = Instant::now();
-    let (remote, skipped) = list_remote(client, source)?;
-    let local = if target.exists() { list_local(target)?.0 } else { Listing::default() };
+    let remote = list_remote(client, source)?;
+    let (local, found) = if target.exists() { list_local(target)? } else { Default::default() };
     let plan = plan(&remote, &local, sync.delete);
     let mut view = View {
         files: u64::try_from(plan.moved.len()).unwrap_or(u64::MAX),
         bytes: plan.bytes,
         same: plan.same,
+        links: u64::try_from(plan.links.len()).unwrap_or(u64::MAX),
         deleted: u64::try_from(plan.deleted.len()).unwrap_or(u64::MAX),
-        skipped,
+        skipped: found.skipped,
         dry_run: sync.dry_run,
         ..View::default()
     };
     let mut failures = Vec::new();
-    let mut unavailable = true;
+    let mut troubles = Vec::new();
     if sync.dry_run {
         tell(&plan, "get");
     } else {
         for below in &plan.deleted {
-            delete_local(&target.join(below))?;
+            if let Err(error) = delete_local(&target.join(below)) {
+                view.deleted -= 1;
+                troubles.push(Trouble::Failed);
+                failures.push(format!("{error:#}"));
+            }
         }
         fs::create_dir_all(target).with_context(|| format!("make {}", target.display()))?;
         for below in &remote.directories {
             let place = target.join(below);
+            // What belongs below it must not go to where a link of that name leads.
+            if local.links.contains_key(below) && fs::symlink_metadata(&place).is_ok_and(|it| it.is_symlink())
+            {
+                fs::remove_file(&place).with_context(|| format!("replace {}", place.display()))?;
+            }
             fs::create_dir_all(&place).with_context(|| format!("make {}", place.display()))?;
         }
         let progress = Progress::default();
@@ -272,11 +333,19 @@ fn pull(global: &Global, client: &Client, sync: &Sync, source: &str, target: &Pa
         )?;
         let counts = progress.counts();
         (view.files, view.bytes) = (counts.files, counts.bytes);
-        unavailable = failed.iter().all(|(_, error)| error.trouble() == Trouble::Unavailable);
         for (below, error) in failed {
+            troubles.push(error.trouble());
             failures.push(format!("{below}: {:#}", anyhow::Error::new(error)));
         }
+        for (below, text) in &plan.links {
+            if let Err(error) = link_local(text, &target.join(below)) {
+                view.links -= 1;
+                troubles.push(Trouble::Failed);
+                failures.push(format!("{error:#}"));
+            }
+        }
     }
+    let unavailable = troubles.iter().all(|trouble| *trouble == Trouble::Unavailable);
     view.failed = u64::try_from(failures.len()).unwrap_or(u64::MAX);
     view.seconds = seconds(begun.elapsed());
     output::print(global.json, &view, View::text)?;
@@ -307,23 +376,34 @@ fn fetch(
 }
 
 fn delete_local(place: &Path) -> anyhow::Result<()> {
-    let removed = if place.is_dir() { fs::remove_dir(place) } else { fs::remove_file(place) };
+    // Not where a link leads to: the link itself is removed.
+    let is_folder = fs::symlink_metadata(place).is_ok_and(|about| about.is_dir());
+    let removed = if is_folder { fs::remove_dir(place) } else { fs::remove_file(place) };
     removed.with_context(|| format!("remove {}", place.display()))
+}
+
+/// A symbolic link on the local disk; a file or link that is there is replaced.
+fn link_local(text: &str, place: &Path) -> anyhow::Result<()> {
+    if fs::symlink_metadata(place).is_ok_and(|about| !about.is_dir()) {
+        fs::remove_file(place).with_context(|| format!("replace {}", place.display()))?;
+    }
+    std::os::unix::fs::symlink(text, place).with_context(|| format!("make the link {}", place.display()))
 }
 
 impl View {
     fn text(&self) -> String {
         let would = if self.dry_run { "would be " } else { "" };
         let mut text = format!(
-            "{} files, {} {would}moved, {} the same, {} {would}deleted in {:.1} s",
+            "{} files, {} {would}moved, {} links {would}made, {} the same, {} {would}deleted in {:.1} s",
             self.files,
             output::bytes(self.bytes),
+            self.links,
             self.same,
             self.deleted,
             self.seconds
         );
         if self.skipped > 0 {
-            text.push_str(&format!("; {} links and special files skipped", self.skipped));
+            text.push_str(&format!("; {} special files skipped", self.skipped));
         }
         text.push('\n');
         text
@@ -338,6 +418,7 @@ mod tests {
         let mark = |(name, bytes): &(&str, u64)| ((*name).to_owned(), Mark { bytes: *bytes, modified_ms: 1 });
         Listing {
             files: files.iter().map(mark).collect(),
+            links: BTreeMap::new(),
             directories: directories.iter().map(|name| (*name).to_owned()).collect(),
         }
     }
@@ -351,6 +432,33 @@ mod tests {
         assert_eq!((found.bytes, found.same), (5, 1));
         assert_eq!(found.deleted, ["old/x", "old"]);
         assert!(plan(&source, &target, false).deleted.is_empty());
+    }
+
+    #[test]
+    fn links_are_made_where_they_differ_and_go_before_the_folder_that_they_are_in() {
+        let with = |mut listing: Listing, links: &[(&str, &str)]| {
+            listing.links = links.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect();
+            listing
+        };
+        let source = with(listing(&[("a", 1)], &[]), &[("same", "a"), ("moved", "b"), ("deep/new", "c")]);
+        let target =
+            with(listing(&[("a", 1)], &["deep", "old"]), &[("same", "a"), ("moved", "a"), ("old/gone", "x")]);
+        let found = plan(&source, &target, true);
+        let link = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+        assert_eq!(found.links, [link("deep/new", "c"), link("moved", "b")]);
+        assert_eq!(found.deleted, ["old/gone", "old"], "a folder with a link that is wanted stays");
+        assert_eq!((found.same, found.moved.len()), (2, 0));
+    }
+
+    #[test]
+    fn a_local_link_to_a_folder_is_removed_and_not_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("kept")).unwrap();
+        let place = folder.path().join("link");
+        link_local("kept", &place).unwrap();
+        link_local("kept", &place).unwrap();
+        delete_local(&place).unwrap();
+        assert!(folder.path().join("kept").is_dir() && fs::symlink_metadata(&place).is_err());
     }
 
     #[test]

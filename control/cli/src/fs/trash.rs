@@ -23,12 +23,7 @@ pub(crate) enum Trash {
     #[command(
         after_help = "Examples:\n  nova fs trash restore 7\n  nova fs trash restore 7 /hot/photos-2026"
     )]
-    Restore {
-        /// Its number, as the list shows it.
-        id: u64,
-        /// Where to; default: where it was.
-        target: Option<String>,
-    },
+    Restore(Restore),
     /// Free its room now. There is no way back.
     #[command(after_help = "Examples:\n  nova fs trash purge 7\n  nova fs trash purge --all")]
     Purge {
@@ -40,6 +35,19 @@ pub(crate) enum Trash {
         all: bool,
     },
 }
+
+/// What to bring back.
+#[derive(Args, Debug)]
+pub(crate) struct Restore {
+    /// Its number, as `nova fs trash ls` shows it.
+    id: u64,
+    /// Where to; default: where it was.
+    target: Option<String>,
+}
+
+/// An answer without anything to tell.
+#[derive(Serialize)]
+struct Done {}
 
 #[derive(Debug, Serialize)]
 struct TrashedView {
@@ -81,8 +89,6 @@ impl ListView {
 }
 
 pub(super) fn run(global: &Global, client: &Client, command: &Trash) -> anyhow::Result<()> {
-    #[derive(Serialize)]
-    struct Done {}
     match command {
         Trash::Ls { namespace } => {
             let namespace = namespace.as_deref().unwrap_or_default().trim_matches('/');
@@ -93,11 +99,7 @@ pub(super) fn run(global: &Global, client: &Client, command: &Trash) -> anyhow::
             })?;
             output::print(global.json, &ListView { entries }, ListView::text)
         }
-        Trash::Restore { id, target } => {
-            let target = target.as_deref().map(path::checked).transpose()?.unwrap_or_default();
-            client.undelete(*id, &target)?;
-            output::print(global.json, &Done {}, |_| String::new())
-        }
+        Trash::Restore(what) => restore(global, client, what),
         Trash::Purge { id, .. } => {
             if *id == Some(0) {
                 return Err(Stop::usage("there is no number 0; --all purges everything"));
@@ -106,6 +108,12 @@ pub(super) fn run(global: &Global, client: &Client, command: &Trash) -> anyhow::
             output::print(global.json, &Done {}, |_| String::new())
         }
     }
+}
+
+pub(super) fn restore(global: &Global, client: &Client, what: &Restore) -> anyhow::Result<()> {
+    let target = what.target.as_deref().map(path::checked).transpose()?.unwrap_or_default();
+    client.undelete(what.id, &target)?;
+    output::print(global.json, &Done {}, |_| String::new())
 }
 
 /// Rules of a namespace to show or set.

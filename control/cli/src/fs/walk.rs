@@ -1,7 +1,10 @@
 //! Finds the local files that a put takes, and under which names.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::{self, Metadata};
 use std::io::{self, BufRead};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -17,13 +20,31 @@ pub(super) struct Found {
     pub(super) files: Vec<Source>,
     /// Their bytes.
     pub(super) bytes: u64,
-    /// Directories that hold nothing: no file makes them.
-    pub(super) empty_directories: Vec<String>,
-    /// Symbolic links and special files: they are left out.
+    /// Directories that no file makes as they are, each before what it holds: empty, or with another mode.
+    pub(super) directories: Vec<Directory>,
+    /// Symbolic links: where they go and what they say.
+    pub(super) links: Vec<(String, String)>,
+    /// Further names of files: the target of the first name, and that of this one.
+    pub(super) names: Vec<(String, String)>,
+    /// Whether a file with several names is taken as several files.
+    pub(super) apart: bool,
+    /// Where files with several names go under their first, by device and inode.
+    pub(super) first_names: HashMap<(u64, u64), String>,
+    /// Sockets, pipes and devices: they are left out.
     pub(super) skipped: u64,
     /// What could not be taken, and why.
     pub(super) failed: Vec<String>,
 }
+
+/// A directory to make.
+#[derive(Debug, PartialEq)]
+pub(super) struct Directory {
+    pub(super) target: String,
+    pub(super) mode: u32,
+}
+
+/// Mode of a directory that a file makes on its way.
+const MODE_ON_THE_WAY: u32 = 0o755;
 
 impl Found {
     /// Adds `local`, a file or a directory with everything below it, under the name `target`.
@@ -43,7 +64,13 @@ impl Found {
         while let Some((local, target, about)) = waiting.pop() {
             if about.is_dir() {
                 match children(&local) {
-                    Ok(children) => self.add_children(children, &target, &mut waiting),
+                    Ok(children) => {
+                        let mode = about.mode() & 0o7777;
+                        if children.is_empty() || mode != MODE_ON_THE_WAY {
+                            self.directories.push(Directory { target: target.clone(), mode });
+                        }
+                        self.add_children(children, &target, &mut waiting);
+                    }
                     Err(error) => self.failed.push(format!("list {}: {error}", local.display())),
                 }
             } else {
@@ -59,9 +86,6 @@ impl Found {
         target: &str,
         waiting: &mut Vec<(PathBuf, String, Metadata)>,
     ) {
-        if children.is_empty() {
-            self.empty_directories.push(target.to_owned());
-        }
         // The stack gives back the last first.
         for (local, about) in children.into_iter().rev() {
             let name = local.file_name().and_then(|name| name.to_str());
@@ -79,12 +103,31 @@ impl Found {
     }
 
     fn add_file(&mut self, local: PathBuf, target: String, about: &Metadata) {
-        if about.is_file() {
-            self.bytes += about.len();
-            self.files.push(Source { local, target });
-        } else {
-            self.skipped += 1;
+        if about.is_symlink() {
+            match fs::read_link(&local).map(|text| text.into_os_string().into_string()) {
+                Ok(Ok(text)) => self.links.push((target, text)),
+                Ok(Err(_)) => self.failed.push(format!("{}: what it says is not UTF-8", local.display())),
+                Err(error) => self.failed.push(format!("read the link {}: {error}", local.display())),
+            }
+            return;
         }
+        if !about.is_file() {
+            self.skipped += 1;
+            return;
+        }
+        if about.nlink() > 1 && !self.apart {
+            match self.first_names.entry((about.dev(), about.ino())) {
+                Entry::Occupied(first) => {
+                    self.names.push((first.get().clone(), target));
+                    return;
+                }
+                Entry::Vacant(first) => {
+                    first.insert(target.clone());
+                }
+            }
+        }
+        self.bytes += about.len();
+        self.files.push(Source { local, target });
     }
 
     /// Adds each path of `list`, one a line, absolute or relative to `base`. Names below `target` are those below
@@ -161,13 +204,15 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_is_walked_in_order_and_links_and_sockets_are_skipped() {
+    fn a_tree_is_walked_in_order_with_its_links_and_sockets_are_skipped() {
         let folder = tree();
         let mut found = Found::default();
         found.add(folder.path(), "/hot".into()).unwrap();
         assert_eq!(targets(&found), ["/hot/a", "/hot/b/1", "/hot/b/deep/2"]);
-        assert_eq!((found.bytes, found.skipped), (6, 3));
-        assert_eq!(found.empty_directories, ["/hot/empty"]);
+        assert_eq!((found.bytes, found.skipped), (6, 1));
+        let link = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+        assert_eq!(found.links, [link("/hot/folder-link", "b"), link("/hot/link", "a")]);
+        assert!(found.directories.iter().any(|directory| directory.target == "/hot/empty"));
         assert_eq!(found.failed, Vec::<String>::new());
     }
 
@@ -180,7 +225,34 @@ mod tests {
         found.add_list(list.as_bytes(), folder.path(), "/hot").unwrap();
         assert_eq!(targets(&found), ["/hot/a", "/hot/b/1", "/hot/b/deep/2"]);
         assert_eq!(found.files[1].local, absolute);
-        assert_eq!(found.skipped, 1);
+        assert_eq!((found.skipped, found.links.len()), (0, 1));
+    }
+
+    #[test]
+    fn a_second_name_of_a_file_is_told_as_one_unless_they_are_wanted_apart() {
+        let folder = tree();
+        fs::hard_link(folder.path().join("a"), folder.path().join("b/again")).unwrap();
+        let mut found = Found::default();
+        found.add(folder.path(), "/hot".into()).unwrap();
+        assert_eq!(targets(&found), ["/hot/a", "/hot/b/1", "/hot/b/deep/2"]);
+        assert_eq!(found.names, [("/hot/a".to_owned(), "/hot/b/again".to_owned())]);
+        let mut apart = Found { apart: true, ..Found::default() };
+        apart.add(folder.path(), "/hot".into()).unwrap();
+        assert_eq!((apart.files.len(), apart.names.len()), (4, 0));
+    }
+
+    #[test]
+    fn a_directory_with_a_mode_of_its_own_is_told_before_what_it_holds() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tree();
+        for (name, mode) in [("b", 0o750), ("b/deep", 0o700), ("empty", 0o755)] {
+            fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let mut found = Found::default();
+        found.add(&folder.path().join("b"), "/hot/b".into()).unwrap();
+        found.add(&folder.path().join("empty"), "/hot/empty".into()).unwrap();
+        let told: Vec<_> = found.directories.iter().map(|it| (it.target.as_str(), it.mode)).collect();
+        assert_eq!(told, [("/hot/b", 0o750), ("/hot/b/deep", 0o700), ("/hot/empty", 0o755)]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use nova_ring::abi::{Answer, ClientCommand, Status};
+use nova_ring::abi::{Answer, ClientCommand, OpenedWriter, Status};
 use nova_ring::{LOOK_AGAIN, Link};
 use rustix::fs::OFlags;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
@@ -15,6 +15,8 @@ const BESIDE: Duration = Duration::from_millis(500);
 /// Slots of each ring, and commands or waiting answers that novad keeps for one program.
 const RING_SLOTS: usize = 256;
 const KEPT_MAX: usize = 128;
+/// Writers that novad keeps for one program.
+const WRITERS_MAX: u64 = 1024;
 
 /// Every eventfd of this process, by number.
 fn eventfds() -> BTreeSet<i32> {
@@ -43,8 +45,10 @@ fn command(request: u64) -> ClientCommand {
     ClientCommand::CloseWriter { request, writer: u64::MAX }
 }
 
-pub(crate) fn ask(program: &mut Link, request: u64) {
-    program.sender.push(command(request).encode()).unwrap();
+/// Sends a command and waits for its answer.
+fn answer_to(program: &mut Link, command: ClientCommand) -> Answer {
+    let request = command.request();
+    program.sender.push(command.encode()).unwrap();
     program.sender.ring();
     let asked = Instant::now();
     let slot = loop {
@@ -55,7 +59,32 @@ pub(crate) fn ask(program: &mut Link, request: u64) {
         program.receiver.wait(LOOK_AGAIN).unwrap();
     };
     let answer = Answer::decode(&slot).unwrap();
-    assert_eq!((answer.request, answer.status), (request, Status::Invalid));
+    assert_eq!(answer.request, request);
+    answer
+}
+
+pub(crate) fn ask(program: &mut Link, request: u64) {
+    assert_eq!(answer_to(program, command(request)).status, Status::Invalid);
+}
+
+#[test]
+fn a_program_has_as_many_writers_as_it_may_and_others_have_theirs() {
+    let mut novad = Novad::start();
+    let (mut greedy, mut modest) = (novad.program(), novad.program());
+    let open = |request| ClientCommand::OpenWriter { request, key_domain: 0, key_version: 0 };
+    let mut last = Answer::new(0, Status::Ok);
+    for request in 0..WRITERS_MAX {
+        last = answer_to(&mut greedy, open(request));
+        assert_eq!(last.status, Status::Ok, "writer {request}");
+    }
+    assert_eq!(answer_to(&mut greedy, open(WRITERS_MAX)).status, Status::TooMany);
+    assert_eq!(answer_to(&mut modest, open(0)).status, Status::Ok);
+    let writer = OpenedWriter::decode(&last.detail).writer;
+    let closed = answer_to(&mut greedy, ClientCommand::CloseWriter { request: 1, writer });
+    assert_eq!(closed.status, Status::Ok);
+    assert_eq!(answer_to(&mut greedy, open(2)).status, Status::Ok, "one was closed");
+    drop((greedy, modest));
+    novad.stop();
 }
 
 #[test]

@@ -11,6 +11,8 @@ use super::{BadSlot, Slot};
 pub const IO_BYTES_MAX: u32 = FRAME_PAYLOAD_BYTES_MAX;
 /// Most bytes of the answer to a locate.
 pub const LOCATE_BYTES_MAX: u32 = 1 << 20;
+/// Most units of one locate: as many as a host is asked for at once.
+pub const LOCATE_UNITS_MAX: u16 = 256;
 /// Bytes of an answer's detail.
 pub const DETAIL_BYTES: usize = 64;
 
@@ -115,7 +117,7 @@ slots! {
             block: BlockId,
             /// First unit asked for.
             first_unit: u16,
-            /// How many; at least 1.
+            /// How many; 1..=[`LOCATE_UNITS_MAX`], more are answered `Invalid`.
             count: u16,
             /// Where the message goes in the arena.
             arena_offset: u64,
@@ -266,11 +268,13 @@ pub enum Status {
     TimedOut = 10,
     /// The key domain of the block was dropped: its data are erased.
     KeyDropped = 11,
+    /// As many of it are open as may be, for this program or for the host: close some, or attach again.
+    TooMany = 12,
 }
 
 impl Status {
     /// Every status.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Ok,
         Self::Corrupt,
         Self::Unavailable,
@@ -283,6 +287,7 @@ impl Status {
         Self::NotFound,
         Self::TimedOut,
         Self::KeyDropped,
+        Self::TooMany,
     ];
 
     /// Whether the same request may succeed a moment later.
@@ -307,6 +312,7 @@ impl core::fmt::Display for Status {
             Self::NotFound => "nothing was written there",
             Self::TimedOut => "it was not done in time",
             Self::KeyDropped => "its key domain was dropped: the data are erased and cannot come back",
+            Self::TooMany => "too many writers are open: close some, or attach again",
         })
     }
 }

@@ -12,6 +12,7 @@ use crate::error::ClientError;
 use crate::file::buffer::Buffer;
 use crate::file::map::Map;
 use crate::file::turn::Turn;
+use crate::get::Plain;
 use crate::names::entry;
 use crate::progress::Progress;
 
@@ -182,8 +183,13 @@ impl Node {
             let count = usize::try_from(end - offset).expect("inside the caller's slice");
             let target = &mut into[..count];
             let name = std::path::Path::new("memory");
-            let read =
-                self.client.read_blocks(&blocks, offset..end, &mut &mut *target, name, &Progress::default());
+            let read = self.client.read_blocks(
+                &blocks,
+                offset..end,
+                &mut Plain(&mut &mut *target),
+                name,
+                &Progress::default(),
+            );
             match read {
                 Ok(_) => {}
                 // Another host may have written the file anew: its blocks are others now.

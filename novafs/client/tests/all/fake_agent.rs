@@ -41,6 +41,10 @@ pub(super) struct State {
     pub(super) leaving: usize,
     /// Questions for the blocks of one file.
     pub(super) resolves: u32,
+    /// Unit size that namespaces ask for; 0: they say nothing.
+    pub(super) unit_log2: u32,
+    /// Extended attributes by path.
+    pub(super) xattrs: BTreeMap<String, Vec<api::Xattr>>,
     /// Files that were made by being opened.
     pub(super) inodes: Inodes,
 }
@@ -241,10 +245,22 @@ impl State {
                     first_block,
                     count: ask.count,
                     groups: vec![4, 5, 6],
+                    unit_log2: self.unit_log2,
                     ..api::BlocksReserved::default()
                 })
             }
             Op::Publish(ask) => self.publish(ask),
+            Op::SetXattr(ask) => {
+                assert!(self.files.contains_key(&ask.path), "what is not published gets no attributes");
+                let xattr = api::Xattr { name: ask.name, value: ask.value };
+                self.xattrs.entry(ask.path).or_default().push(xattr);
+                Answer::Done(api::Done {})
+            }
+            Op::Xattrs(ask) => {
+                let path = if ask.base == 0 { ask.path } else { self.inodes.path_of(ask.base).unwrap() };
+                let xattrs = self.xattrs.get(&path).cloned().unwrap_or_default();
+                Answer::XattrList(api::XattrList { xattrs })
+            }
             Op::MakeDirectory(ask) => {
                 self.folders.insert(ask.path);
                 Answer::Done(api::Done {})
@@ -323,6 +339,10 @@ impl State {
                 bytes: file.bytes,
                 mode: file.mode,
                 modified_ms: file.modified_ms,
+                inode: self.inodes.find(0, path).unwrap_or_default(),
+                uid: file.uid,
+                gid: file.gid,
+                xattrs: self.xattrs.get(path).map_or(0, |xattrs| u32::try_from(xattrs.len()).unwrap()),
                 ..Entry::default()
             });
         }

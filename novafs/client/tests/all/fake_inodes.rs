@@ -67,11 +67,16 @@ impl Inodes {
         self.nodes.values_mut().filter(|node| node.writer.is_some()).for_each(Node::writer_is_gone);
     }
 
+    /// A path of an inode.
+    pub(super) fn path_of(&self, inode: u64) -> Option<String> {
+        self.names.iter().find(|(_, of)| **of == inode).map(|(path, _)| path.clone())
+    }
+
     pub(super) fn at(&mut self, path: &str) -> &mut Node {
         self.nodes.get_mut(&self.names[path]).unwrap()
     }
 
-    fn find(&self, base: u64, path: &str) -> Option<u64> {
+    pub(super) fn find(&self, base: u64, path: &str) -> Option<u64> {
         if base != 0 { Some(base) } else { self.names.get(path).copied() }
     }
 

@@ -1,11 +1,11 @@
 //! A data plane that keeps blocks in memory, with the faults a test asks for.
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use nova_ring::abi::{Answer, ClientCommand, ClosedBlock, OpenedWriter, Status};
+use nova_ring::abi::{Answer, ClientCommand, ClosedBlock, LOCATE_UNITS_MAX, OpenedWriter, Status};
 use nova_ring::handshake::{Credentials, Hello};
 use nova_ring::snapshot::{Located, LocatedUnit};
 use nova_ring::{Acceptor, Admission, Kind, Link, Terms};
@@ -33,6 +33,8 @@ pub(super) struct Disk {
     /// Whether every replica is full.
     pub(super) full: bool,
     pub(super) writes: u32,
+    /// A local file that gets one byte more with each write that comes, and how often still.
+    pub(super) grows: Option<(PathBuf, u32)>,
     pub(super) fences: u32,
     pub(super) trims: u32,
 }
@@ -191,6 +193,11 @@ impl Process {
                 ..
             } => {
                 disk.writes += 1;
+                if let Some((path, left)) = disk.grows.as_mut().filter(|(_, left)| *left > 0) {
+                    *left -= 1;
+                    let mut file = std::fs::File::options().append(true).open(path).unwrap();
+                    std::io::Write::write_all(&mut file, b"+").unwrap();
+                }
                 if disk.full {
                     return Answer::new(command.request(), Status::Full);
                 }
@@ -265,7 +272,14 @@ impl Process {
                 }
             },
             ClientCommand::Locate { first_unit, count, arena_offset, .. } => {
-                let mut located = Located { replicas: Vec::new(), silent_nodes: vec![33] };
+                let mut located = Located {
+                    silent_nodes: vec![33],
+                    silent_reasons: vec!["the host refused the request".into()],
+                    ..Located::default()
+                };
+                if count > LOCATE_UNITS_MAX {
+                    return Answer::new(command.request(), Status::Invalid);
+                }
                 for unit in first_unit..first_unit + count {
                     for node in [11, 22] {
                         let device = (u128::from(node) << 64).to_be_bytes().to_vec();

@@ -28,6 +28,25 @@ fn files_of_every_shape_come_back_byte_by_byte() {
 }
 
 #[test]
+fn what_is_put_and_copied_has_the_units_of_its_namespace() {
+    let region = Region::start();
+    let client = region.client();
+    region.metadata().unit_log2 = 12;
+    let files = region.make_files(&[10_000]);
+    put(&client, &files, &options());
+    client.copy_file("/hot/d0/f0000", "/hot/copy", false, &Progress::default()).unwrap();
+    let chosen = PutOptions { unit_log2: Some(14), replace: true, ..options() };
+    assert_eq!(region.metadata().files["/hot/d0/f0000"].blocks[0].unit_log2, 12);
+    put(&client, &files, &chosen);
+    assert_eq!(region.metadata().files["/hot/copy"].blocks[0].unit_log2, 12);
+    assert_eq!(region.metadata().files["/hot/d0/f0000"].blocks[0].unit_log2, 14);
+    check(&client, &files);
+    let wrong = PutOptions { unit_log2: Some(17), ..options() };
+    let refused = client.put(std::iter::empty(), &wrong, &Progress::default()).unwrap_err();
+    assert_eq!(refused.trouble(), Trouble::Usage);
+}
+
+#[test]
 fn a_block_ends_at_128_mib_and_the_file_goes_on_in_the_next() {
     let region = Region::start();
     let client = region.client();
@@ -129,10 +148,13 @@ fn what_is_wrong_is_said_in_a_kind_and_in_words() {
 fn locate_tells_every_unit_on_every_replica() {
     let region = Region::start();
     let client = region.client();
-    put(&client, &region.make_files(&[200_000]), &options());
-    let (places, silent) = client.locate("/hot/d0/f0000").unwrap();
-    assert_eq!(silent, [33]);
-    let found: Vec<_> = places.iter().map(|place| (place.unit, place.node, place.device >> 64)).collect();
+    put(&client, &region.make_files(&[200_000, 40 << 20]), &options());
+    let places = client.locate("/hot/d0/f0000").unwrap();
+    assert_eq!(places.untold, [(33, "the host refused the request".to_owned())].into());
+    let large = client.locate("/hot/d1/f0001").unwrap();
+    assert_eq!(large.units.len(), 2 * (40 << 20 >> 16), "more units than one question may be about");
+    let found: Vec<_> =
+        places.units.iter().map(|place| (place.unit, place.node, place.device >> 64)).collect();
     let expected: Vec<_> = (0..4).flat_map(|unit| [(unit, 11, 11), (unit, 22, 22)]).collect();
     assert_eq!(found, expected);
 }

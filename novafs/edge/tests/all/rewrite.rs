@@ -10,7 +10,7 @@ use nova_device::sync::join_all;
 use nova_device::{PeerError, Shard};
 use nova_units::{BlockId, Generation, MIB, NodeId, TaskClass, UnitIndex};
 use novafs_edge::{
-    Edge, EdgeError, EdgeOptions, Keyring, ReadRequest, TrimRequest, WriteRequest, WriterOpened,
+    Edge, EdgeError, EdgeOptions, Keyring, ReadRequest, TrimRequest, WRITERS_MAX, WriteRequest, WriterOpened,
 };
 use novafs_format::LogEntry;
 use novafs_format::seal::DomainKey;
@@ -116,6 +116,20 @@ fn whole_units_and_what_follows_the_end_are_never_read() {
         let mut expected = [vec![2; 65_536], vec![3; 4464], vec![0; 130_000], vec![4; 10]].concat();
         expected[10] = 5;
         assert!(read(&edge, 1, 200_010, true).await.unwrap() == expected);
+    });
+}
+
+#[test]
+fn an_edge_refuses_more_writers_than_its_limit_until_one_is_closed() {
+    run(7, async |edge, _, _| {
+        let first = edge.open_writer(0, 0).await.unwrap();
+        for _ in 1..WRITERS_MAX {
+            edge.open_writer(0, 0).await.unwrap();
+        }
+        let refused = edge.open_writer(0, 0).await.unwrap_err();
+        assert_eq!(refused, EdgeError::TooManyWriters { open: WRITERS_MAX });
+        edge.close_writer(first.writer);
+        edge.open_writer(0, 0).await.unwrap();
     });
 }
 
