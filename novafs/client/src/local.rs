@@ -43,12 +43,14 @@ impl Version {
 /// When they cannot be read, or a name is not UTF-8.
 pub(crate) fn xattrs(file: &File, path: &Path) -> Result<Vec<Xattr>, ClientError> {
     let failed = |errno: Errno| ClientError::local("read the extended attributes of", path)(errno.into());
-    let mut buffer = vec![0; XATTR_BYTES_MAX];
-    let listed = match flistxattr(file, buffer.as_mut_slice()) {
-        Ok(listed) => listed,
-        Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(Vec::new()),
+    // Most files have none: that costs one call.
+    match flistxattr(file, &mut [0_u8; 0]) {
+        Ok(0) | Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(Vec::new()),
+        Ok(_) => {}
         Err(errno) => return Err(failed(errno)),
-    };
+    }
+    let mut buffer = vec![0; XATTR_BYTES_MAX];
+    let listed = flistxattr(file, buffer.as_mut_slice()).map_err(failed)?;
     let names = buffer[..listed].to_vec();
     let mut found = Vec::new();
     for name in names.split(|byte| *byte == 0).filter(|name| name.starts_with(PREFIX.as_bytes())) {
