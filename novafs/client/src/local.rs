@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use nova_api::files::{Entry, Xattr};
-use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
+use rustix::fs::{XattrFlags, fgetxattr, flistxattr, flistxattr_query, fsetxattr};
 use rustix::io::Errno;
 
 use crate::error::ClientError;
@@ -44,7 +44,7 @@ impl Version {
 pub(crate) fn xattrs(file: &File, path: &Path) -> Result<Vec<Xattr>, ClientError> {
     let failed = |errno: Errno| ClientError::local("read the extended attributes of", path)(errno.into());
     // Most files have none: that costs one call.
-    match flistxattr(file, &mut [0_u8; 0]) {
+    match flistxattr_query(file) {
         Ok(0) | Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(Vec::new()),
         Ok(_) => {}
         Err(errno) => return Err(failed(errno)),

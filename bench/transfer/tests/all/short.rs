@@ -12,13 +12,42 @@ const BENCH: &str = env!("CARGO_BIN_EXE_transfer");
 /// A run that was asked to end is gone within this time.
 const END_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Whether a program ends well.
+fn does(words: &[&str]) -> bool {
+    let done = Command::new(words[0]).args(&words[1..]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    done.is_ok_and(|status| status.success())
+}
+
+/// What this machine does not let us make.
+fn lacks() -> Option<&'static str> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("network namespaces need root");
+    }
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let Some(groups) = mounts.lines().find(|line| line.contains(" cgroup2 ")) else {
+        return Some("there are no control groups of version 2");
+    };
+    let name = format!("nova-try-{}-{:?}", std::process::id(), std::thread::current().id());
+    let name = name.replace(['(', ')'], "-");
+    let group = Path::new(groups.split(' ').nth(1).unwrap()).join(&name);
+    if fs::create_dir(&group).and_then(|()| fs::remove_dir(&group)).is_err() {
+        return Some("no control group can be made");
+    }
+    if !Path::new("/dev/net/tun").exists() {
+        return Some("there is no /dev/net/tun");
+    }
+    if !does(&["ip", "netns", "add", &name]) {
+        return Some("no network namespace can be made");
+    }
+    let bucket = ["root", "tbf", "rate", "1gbit", "burst", "1mb", "latency", "10ms"];
+    let limits = does(&[&["tc", "-n", &name, "qdisc", "add", "dev", "lo"][..], &bucket].concat());
+    assert!(does(&["ip", "netns", "del", &name]), "{name} was just made");
+    (!limits).then_some("the kernel has no token bucket filter")
+}
+
 /// Whether this machine lets us make ends; else the test is counted as skipped.
 fn can_run() -> bool {
-    let needs =
-        if rustix::process::geteuid().is_root() { None } else { Some("network namespaces need root") };
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-    let lacks = (!mounts.contains(" cgroup2 ")).then_some("there are no control groups of version 2");
-    let Some(why) = needs.or(lacks) else { return true };
+    let Some(why) = lacks() else { return true };
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     eprintln!("SKIPPED {test}: {why}");
     let list = Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped");
