@@ -40,8 +40,8 @@ const APART: &str = "NOVA_TRANSFER_APART";
                   transfer --delay 80ms --loss 0.01%,0.1%,1% --row large@0.5 --large-mib 64 --streams 8"
 )]
 pub(crate) struct Arguments {
-    /// What goes over which link: large, text or small, and Gbit/s or none
-    /// [default: large@1,large@5,large@10,large@none,text@1,small@10, or large@0.5 over a long line].
+    /// What goes over which link: large, text or small, and Gbit/s or none.
+    /// By default large@1,large@5,large@10,large@none,text@1,small@10, or large@0.5 over a long line.
     #[arg(long = "row", value_name = "SET@GBIT,...", value_delimiter = ',')]
     rows: Vec<Row>,
     #[command(flatten)]
