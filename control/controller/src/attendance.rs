@@ -16,6 +16,7 @@ use nova_groups::{
 };
 use nova_state::ClusterState;
 use nova_units::{BlockId, BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Replicas, Timestamp};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tonic::Status;
@@ -252,11 +253,14 @@ impl Attendance {
             if !report.mounts.iter().all(|mount| state.groups.has_judged(mount)) {
                 return true;
             }
+            // A host whose stream is gone mounts again in its next one.
+            let Some(orders) = orders.get(node) else { return false };
             // All of them or none, and none is lost: a host that has no room for them now is answered at the next look.
-            let has_room = |orders: &Orders| orders.is_closed() || orders.capacity() >= report.mounts.len();
-            if !orders.get(node).is_none_or(has_room) {
-                return true;
-            }
+            let mut room = match orders.try_reserve_many(report.mounts.len()) {
+                Ok(room) => room,
+                Err(TrySendError::Full(())) => return true,
+                Err(TrySendError::Closed(())) => return false,
+            };
             for mount in &report.mounts {
                 let mut serving = state.groups.devices_of(*node);
                 let Some((_, device)) = serving.find(|(id, _)| mount.device_id() == Some(*id)) else {
@@ -268,8 +272,7 @@ impl Attendance {
                 let incarnate = pb::Incarnate { device: mount.device.clone().into(), incarnation, wipe };
                 let order =
                     pb::HostOrder { order: Some(Order::Incarnate(incarnate)), ..pb::HostOrder::default() };
-                // There is room; a host whose stream is gone mounts again in its next one.
-                let _ = orders.get(node).map(|orders| orders.try_send(Ok(order)));
+                room.next().expect("there is room for all mounts").send(Ok(order));
             }
             false
         });

@@ -37,6 +37,8 @@ const MAPS_WAITING_MAX: usize = 1;
 const CHECK_REPLIES_WAITING_MAX: usize = 64;
 /// How long Status waits for another controller.
 const REACH_TIMEOUT: Duration = Duration::from_millis(500);
+/// A host whose reports are refused takes the reason within this, or learns only that its stream ended.
+const REFUSAL_WITHIN: Duration = Duration::from_secs(1);
 
 /// Serves the cluster while this controller leads its group.
 #[derive(Clone, Debug)]
@@ -277,8 +279,8 @@ impl ClusterService {
             self.attendance.leave(node, &orders);
         }
         if let Some(status) = ended {
-            // The host may be gone already.
-            let _ = orders.try_send(Err(status));
+            // The host may be gone already, or take nothing: then the end of the stream is all that it learns.
+            let _ = timeout(REFUSAL_WITHIN, orders.send(Err(status))).await;
         }
     }
 
