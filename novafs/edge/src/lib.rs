@@ -210,7 +210,7 @@ impl<S: Shard, P: Peers> Edge<S, P> {
     async fn key(&self, domain: u32, version: u32) -> Result<Rc<HeldKey>, EdgeError> {
         let clock = self.shard.clock();
         let until = clock.now() + self.options.key_wait;
-        let mut asked = false;
+        let mut ask_at = clock.now();
         loop {
             let found = match version {
                 0 => self.keys.current(domain),
@@ -221,12 +221,11 @@ impl<S: Shard, P: Peers> Edge<S, P> {
                 settled => return settled,
             }
             // Whoever was told may have lost the word, or the key on its way.
-            let again = clock.now() + KEY_ASKED_AGAIN;
-            if !std::mem::replace(&mut asked, true) {
+            if clock.now() >= ask_at {
                 self.keys.ask_again(domain);
+                ask_at = clock.now() + KEY_ASKED_AGAIN;
             }
-            futures_lite::future::or(self.keys.changed(), clock.sleep_until(again.min(until))).await;
-            asked = clock.now() < again;
+            futures_lite::future::or(self.keys.changed(), clock.sleep_until(ask_at.min(until))).await;
         }
     }
 
