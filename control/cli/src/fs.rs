@@ -7,6 +7,7 @@ mod get;
 mod links;
 mod locate;
 mod names;
+mod namespace;
 pub(crate) mod path;
 mod put;
 mod sync;

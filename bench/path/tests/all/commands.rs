@@ -39,6 +39,15 @@ fn links_holes_and_attributes_are_kept_by_whatever_moves_a_tree() {
     let xattrs = rig.ask(&["fs", "xattr", "ls", "/warm/kept/d/again"]);
     assert_eq!(xattrs["xattrs"], json!([{"name": "user.note", "value": "seen"}]));
 
+    for words in [
+        &["fs", "put", local, "/hto/kept"][..],
+        &["fs", "cp", "-r", "/hot/kept", "/hto/kept"],
+        &["fs", "sync", local, "nova:/hto/kept"],
+        &["fs", "stat", "/hto"],
+    ] {
+        assert_eq!(rig.code(words), Some(3), "a name that was misspelt makes no namespace: {words:?}");
+    }
+
     let back = rig.folder.path().join("kept-back");
     let told = rig.ask(&["fs", "get", "/warm/kept", back.to_str().unwrap()]);
     assert_eq!((&told["files"], &told["links"]), (&json!(2), &json!(2)));

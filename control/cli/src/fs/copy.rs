@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::arguments::Global;
 use crate::exit::Stop;
-use crate::fs::{links, path, seconds, watch};
+use crate::fs::{links, namespace, path, seconds, watch};
 use crate::output;
 
 #[derive(Debug, Serialize)]
@@ -90,6 +90,9 @@ pub(super) fn copy(
                 Ok(())
             })?;
         }
+    }
+    if let Some((directory, _)) = job.directories.first() {
+        namespace::check(client, directory)?;
     }
     let begun = Instant::now();
     let progress = Progress::default();

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::arguments::Global;
 use crate::exit::Stop;
 use crate::fs::walk::Found;
-use crate::fs::{links, millis, path, seconds, watch};
+use crate::fs::{links, millis, namespace, path, seconds, watch};
 use crate::output;
 
 /// What to put where.
@@ -55,6 +55,9 @@ pub(super) fn run(global: &Global, client: &Client, put: &Put) -> anyhow::Result
     let options = PutOptions { replace: put.replace, ..PutOptions::default() };
     let progress = Progress::default();
     let begun = Instant::now();
+    if let Some(directory) = found.directories.first() {
+        namespace::check(client, &directory.target)?;
+    }
     for directory in &found.directories {
         client.mkdir(&directory.target, directory.mode, true)?;
     }

@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::arguments::Global;
 use crate::exit::Stop;
 use crate::fs::walk::Found;
-use crate::fs::{links, path, seconds, watch};
+use crate::fs::{links, namespace, path, seconds, watch};
 use crate::output;
 
 /// What marks the side in NovaFS.
@@ -237,6 +237,7 @@ fn push(global: &Global, client: &Client, sync: &Sync, source: &Path, target: &s
             }
         }
         let missing = |below: &&String| remote.directories.binary_search(below).is_err();
+        namespace::check(client, target)?;
         client.mkdir(target, 0o755, true)?;
         let modes: BTreeMap<_, _> = found
             .directories
