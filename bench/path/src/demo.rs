@@ -175,8 +175,8 @@ struct Demo {
 
 impl Demo {
     fn steps(&mut self) -> Result<()> {
-        let formed = self.region.wait_in_sync(REPLICAS, FORM_TIMEOUT)?;
-        println!("all groups in sync after {:.1} s", formed.as_secs_f64());
+        self.region.wait_in_sync(REPLICAS, FORM_TIMEOUT)?;
+        println!("all groups in sync at {:.1} s", self.begun.elapsed().as_secs_f64());
         self.heading("measure the raw disk, put the tree, measure the raw disk again");
         self.figures.raw_before = Some(self.measure_raw()?);
         self.put_tree()?;
