@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nova_device::sync::Notify;
-use nova_device::{Clock, Listener, Shard};
+use nova_device::{Clock, Listener, Served, Shard};
 use nova_shard::RealShard;
 use nova_units::{BootId, NodeId, TaskClass};
 use novabulk_link::{Admitted, Link, LinkOptions, LocalIdentity};
@@ -226,7 +226,10 @@ impl Host {
         self.shard.spawn(class, async move {
             let from = ask.from;
             let (request, asker) = ask.unpack(host.shard.pool()).await;
-            let served = host.here.serve_here(from, request).await;
+            let served = match request {
+                Some(request) => host.here.serve_here(from, request).await,
+                None => Served { head: Vec::new(), body: None },
+            };
             host.neighbours.answer(asker, served);
         });
     }

@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nova_buf::{DmaBuf, Pool, SharedBuf};
@@ -70,6 +70,41 @@ impl Question {
     }
 }
 
+/// A body in a mailbox. Who asked and waits no longer takes it back: a shard that hangs would keep the bodies of all that
+/// ever gave up, for nobody.
+#[derive(Clone, Debug)]
+struct Left(Arc<Mutex<Body>>);
+
+#[derive(Debug)]
+enum Body {
+    Waits(Option<Packed>),
+    Taken,
+    TakenBack,
+}
+
+impl Left {
+    fn new(body: Option<Packed>) -> Self {
+        Self(Arc::new(Mutex::new(Body::Waits(body))))
+    }
+
+    /// For the shard that serves it; `None` when it was taken back.
+    fn take(&self) -> Option<Option<Packed>> {
+        let mut body = self.0.lock().expect("no holder of this lock panics");
+        match std::mem::replace(&mut *body, Body::Taken) {
+            Body::Waits(packed) => Some(packed),
+            Body::Taken => unreachable!("a question is served once"),
+            Body::TakenBack => None,
+        }
+    }
+
+    fn take_back(&self) {
+        let mut body = self.0.lock().expect("no holder of this lock panics");
+        if matches!(*body, Body::Waits(_)) {
+            *body = Body::TakenBack;
+        }
+    }
+}
+
 /// A request in a mailbox.
 #[derive(Debug)]
 pub(crate) struct Ask {
@@ -78,7 +113,7 @@ pub(crate) struct Ask {
     number: u64,
     pub(crate) from: NodeId,
     head: Vec<u8>,
-    body: Option<Packed>,
+    body: Left,
     priority: Priority,
     hop: u8,
 }
@@ -89,14 +124,17 @@ impl Ask {
         &self.head
     }
 
-    /// As it is served here, and whom to answer; waits for memory.
-    pub(crate) async fn unpack(self, pool: &Pool) -> (Incoming, Asker) {
+    /// As it is served here, and whom to answer; waits for memory. There is nothing to serve when nobody waits for it any
+    /// more; an answer still tells the asker that this shard is there.
+    pub(crate) async fn unpack(self, pool: &Pool) -> (Option<Incoming>, Asker) {
         let Self { asker, number, head, body, priority, hop, .. } = self;
-        let body = match body {
-            Some(packed) => Some(packed.unpack(pool).await),
-            None => None,
+        let asker = Asker { asker, number };
+        let body = match body.take() {
+            Some(Some(packed)) => Some(packed.unpack(pool).await),
+            Some(None) => None,
+            None => return (None, asker),
         };
-        (Incoming { head, body, priority, hop }, Asker { asker, number })
+        (Some(Incoming { head, body, priority, hop }), asker)
     }
 }
 
@@ -185,7 +223,7 @@ impl Neighbours {
     /// or may not have done what was asked.
     ///
     /// # Cancel safety
-    /// Safe: a question that was asked may still be carried out, and its answer is thrown away.
+    /// Safe: a question that was begun may still be carried out, and its answer is thrown away.
     pub(crate) async fn ask<S: Shard>(
         &self,
         shard: &S,
@@ -221,12 +259,12 @@ impl Neighbours {
         question: Question,
     ) -> Result<(Waiting<'_>, oneshot::Receiver<Given>), Unanswered> {
         let Question { from, head, body, priority, hop } = question;
-        let body = body.map(|body| Packed::of(&body, body.page_sums()));
+        let body = Left::new(body.map(|body| Packed::of(&body, body.page_sums())));
         let number = self.numbers.get();
         self.numbers.set(number + 1);
         let (sender, receiver) = oneshot::channel();
         self.asked.borrow_mut().insert(number, sender);
-        let waiting = Waiting { asked: &self.asked, number };
+        let waiting = Waiting { asked: &self.asked, number, body: body.clone() };
         let ask = Ask { asker: self.own, number, from, head, body, priority, hop };
         self.switchboard.post_question(to, ask)?;
         Ok((waiting, receiver))
@@ -260,15 +298,17 @@ impl Neighbour {
     }
 }
 
-/// Takes a question off the list of those that wait.
+/// Takes a question off the list of those that wait, and its body back.
 struct Waiting<'list> {
     asked: &'list RefCell<BTreeMap<u64, oneshot::Sender<Given>>>,
     number: u64,
+    body: Left,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.asked.borrow_mut().remove(&self.number);
+        self.body.take_back();
     }
 }
 

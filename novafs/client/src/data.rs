@@ -1,8 +1,7 @@
 //! The data plane of this host: attach, send, and attach again.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nova_ring::abi::{Answer, BadSlot, ClientCommand, OpenedWriter, Slot, Status};
 use nova_ring::handshake::Hello;
@@ -13,6 +12,7 @@ use crate::error::ClientError;
 use crate::metadata::{Metadata, chain};
 use crate::port::{Inbox, Port, split};
 use crate::space::{Piece, Space};
+use crate::writers::{KeyName, Writers};
 
 /// Most bytes of one transfer; a slab of the arena.
 pub(crate) const CHUNK_BYTES: u64 = 1 << 20;
@@ -21,27 +21,13 @@ const SMALL_BYTES: u64 = 64 << 10;
 /// How long the data plane may keep a request. Its own deadline is shorter: silence beyond this means it hangs.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// How long the version that new blocks are sealed with is taken to be the current one without asking.
-const CURRENT_KEY_FOR: Duration = Duration::from_secs(1);
-
-/// Domain and version of a key.
-pub(crate) type KeyName = (u32, u32);
-
-/// The writers of an attachment, one for each key that something was written under, and which keys are current.
-#[derive(Debug, Default)]
-struct Writers {
-    open: HashMap<KeyName, OpenedWriter>,
-    /// By the domain that was asked for; 0 is a domain of the edge's choice.
-    current: HashMap<u32, (KeyName, Instant)>,
-}
-
 /// One attachment to the data plane.
 #[derive(Debug)]
 pub(crate) struct Attachment {
     port: Port<Answer>,
     pub(crate) area: ArenaView,
     space: Space,
-    writers: Mutex<Writers>,
+    writers: Writers,
 }
 
 /// The data plane as this program reaches it.
@@ -103,7 +89,7 @@ impl DataPlane {
             ClientError::DataPlane(AttachError::System { doing: "start a thread for its answers", source })
         })?;
         let space = Space::new(&[(SMALL_BYTES, small), (CHUNK_BYTES, large)]);
-        Ok(Attachment { port, area, space, writers: Mutex::default() })
+        Ok(Attachment { port, area, space, writers: Writers::default() })
     }
 }
 
@@ -171,66 +157,48 @@ impl Attachment {
     }
 
     /// The writer for new blocks of a key domain, 0: of the edge's choice. It is opened when first needed, and another
-    /// one within [`CURRENT_KEY_FOR`] after the key was rotated. Another attachment has other writers: a new salt.
+    /// one within a second after the key was rotated. Another attachment has other writers: a new salt.
     pub(crate) fn writer_for_new(
         &self,
         domain: u32,
         deadline: Duration,
     ) -> Result<OpenedWriter, ClientError> {
-        let mut writers = self.writers.lock().expect("no holder of this lock panics");
-        let key = match writers.current.get(&domain) {
-            Some((key, asked)) if asked.elapsed() < CURRENT_KEY_FOR => *key,
-            _ => {
-                let asked = Instant::now();
-                let answer = self.call("ask for the current key", deadline, |request| {
-                    ClientCommand::CurrentKey { request, key_domain: domain }
-                })?;
-                let found = OpenedWriter::decode(&answer.detail);
-                let key = (found.key_domain, found.key_version);
-                writers.current.insert(domain, (key, asked));
-                key
-            }
-        };
-        self.writer_in(&mut writers, key, deadline)
+        let key = self.writers.current(domain, deadline, || {
+            let answer = self.call("ask for the current key", deadline, |request| {
+                ClientCommand::CurrentKey { request, key_domain: domain }
+            })?;
+            let found = OpenedWriter::decode(&answer.detail);
+            Ok((found.key_domain, found.key_version))
+        })?;
+        self.writer_of(key, deadline)
     }
 
     /// The writer for a block that is sealed under `key`.
     pub(crate) fn writer_of(&self, key: KeyName, deadline: Duration) -> Result<OpenedWriter, ClientError> {
-        self.writer_in(&mut self.writers.lock().expect("no holder of this lock panics"), key, deadline)
+        self.writers.of(key, deadline, || {
+            let (key_domain, key_version) = key;
+            let answer = self.call("open a writer", deadline, |request| ClientCommand::OpenWriter {
+                request,
+                key_domain,
+                key_version,
+            })?;
+            let open = OpenedWriter::decode(&answer.detail);
+            if (open.key_domain, open.key_version) != key {
+                return Err(ClientError::Protocol(
+                    "a writer was opened under another key than the one asked for",
+                ));
+            }
+            Ok(open)
+        })
     }
 
     /// The same, if it is open.
     pub(crate) fn open_writer_of(&self, key: KeyName) -> Option<OpenedWriter> {
-        self.writers.lock().expect("no holder of this lock panics").open.get(&key).copied()
+        self.writers.open_of(key)
     }
 
     /// The data plane lost the key of these writers, perhaps for a while: the next write opens another.
     pub(crate) fn forget_writers(&self) {
-        *self.writers.lock().expect("no holder of this lock panics") = Writers::default();
-    }
-
-    fn writer_in(
-        &self,
-        writers: &mut Writers,
-        key: KeyName,
-        deadline: Duration,
-    ) -> Result<OpenedWriter, ClientError> {
-        if let Some(open) = writers.open.get(&key) {
-            return Ok(*open);
-        }
-        let (key_domain, key_version) = key;
-        let answer = self.call("open a writer", deadline, |request| ClientCommand::OpenWriter {
-            request,
-            key_domain,
-            key_version,
-        })?;
-        let open = OpenedWriter::decode(&answer.detail);
-        if (open.key_domain, open.key_version) != key {
-            return Err(ClientError::Protocol(
-                "a writer was opened under another key than the one asked for",
-            ));
-        }
-        writers.open.insert(key, open);
-        Ok(open)
+        self.writers.forget();
     }
 }

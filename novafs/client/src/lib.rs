@@ -31,6 +31,7 @@ mod session;
 mod space;
 mod transfer;
 mod write;
+mod writers;
 
 pub use at::At;
 pub use attributes::{Attributes, XattrMode};

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nova_buf::SharedBuf;
-use nova_device::sync::oneshot;
+use nova_device::sync::{oneshot, timeout_at};
 use nova_device::{Clock, PeerError, Peers, Request, Shard};
 use nova_units::{BlockId, FRAME_PAYLOAD_BYTES_MAX, GroupId, NodeId, Priority, TaskClass, UnitIndex};
 use novafs_format::{ENTRY_UNITS_MAX, LogEntry, PAGE, SealedUnit};
@@ -34,6 +34,9 @@ const SEALS_PER_TURN: usize = 4;
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// Longest pause that a member may ask for: the map may change meanwhile.
 const RETRY_PAUSE_MAX: Duration = Duration::from_millis(250);
+
+/// Why a write ended that was not even sealed.
+const NO_BUFFER: &str = "the data plane of this host has no free buffers";
 
 /// What one unit of a write becomes.
 #[derive(Debug)]
@@ -163,7 +166,16 @@ impl<S: Shard, P: Peers> Edge<S, P> {
 
     /// Seals what was taken into one body, sends it until it is settled, and tells everyone the outcome.
     async fn send_together(self: &Rc<Self>, group: GroupId, taken: Vec<Pending>) {
-        let Sealed { units, body } = self.seal_together(&taken).await;
+        let sealed = match self.seal_together(group, &taken).await {
+            Ok(sealed) => sealed,
+            Err(error) => {
+                for pending in taken {
+                    pending.settle(Err(error.clone()));
+                }
+                return;
+            }
+        };
+        let Sealed { units, body } = sealed;
         let entry = LogEntry::Units(units);
         let (entry, outcome) = self.settle(group, entry, Some(body.clone())).await;
         let alone = taken.iter().all(|pending| Rc::ptr_eq(&pending.block, &taken[0].block));
@@ -199,9 +211,14 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         }
     }
 
-    async fn seal_together(&self, taken: &[Pending]) -> Sealed {
+    /// Fails when the shard has no buffer for it within the deadline of a write: what holds them may never end.
+    async fn seal_together(&self, group: GroupId, taken: &[Pending]) -> Result<Sealed, EdgeError> {
         let bytes = taken.iter().map(|pending| pending.padded_bytes).sum();
-        let mut body = self.shard.pool().take(bytes).await;
+        let clock = self.shard.clock();
+        let limit = clock.now() + self.options.deadline;
+        let Ok(mut body) = timeout_at(clock, limit, self.shard.pool().take(bytes)).await else {
+            return Err(EdgeError::Unavailable { group, waited: self.options.deadline, last: NO_BUFFER });
+        };
         let mut units = Vec::with_capacity(taken.iter().map(|pending| pending.pieces.len()).sum());
         let (mut scratch, mut at) = (Vec::new(), 0);
         for pending in taken {
@@ -227,7 +244,7 @@ impl<S: Shard, P: Peers> Edge<S, P> {
         }
         body.set_page_sums(units.iter().flat_map(SealedUnit::page_sums).collect());
         self.count(|counters| counters.units_sealed += units.len() as u64);
-        Sealed { units, body: body.freeze() }
+        Ok(Sealed { units, body: body.freeze() })
     }
 
     /// Sends one entry to the group's primary, again and again with identical bytes, until it is settled: stored by

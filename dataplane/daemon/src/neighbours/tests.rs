@@ -34,7 +34,11 @@ async fn mind(shard: RealShard, switchboard: Arc<Switchboard>, neighbours: Rc<Ne
                     let clock = shard.clock().clone();
                     assert_eq!(from, NodeId(3));
                     shard.spawn(TaskClass::Client, async move {
-                        let (Incoming { mut head, body, priority, hop }, asker) = ask.unpack(&pool).await;
+                        let (Some(Incoming { mut head, body, priority, hop }), asker) =
+                            ask.unpack(&pool).await
+                        else {
+                            panic!("here every asker waits until its question is begun");
+                        };
                         if head.first() == Some(&b'~') {
                             clock.sleep_until(clock.now() + SLOW).await;
                         }
@@ -172,6 +176,14 @@ fn questions_to_a_shard_that_hangs_are_bounded_and_take_nothing_from_another_hop
             futures_lite::future::zip(join_all(asking), neighbours.ask(&shard, 1, other_hop, within)).await;
         let busy = ended.iter().filter(|it| matches!(it, Err(Unanswered::Busy))).count();
         assert_eq!((busy, other.is_err_and(|why| why == Unanswered::TimedOut)), (1, true));
+        // Nobody waits for them now: it hangs without their bodies, and serves none of them when it comes to.
+        let left = switchboard.mailbox(1).take_all();
+        assert_eq!(left.len(), 5);
+        for post in left {
+            let Post::Ask(ask) = post else { panic!("only questions were asked") };
+            assert!(matches!(*ask.body.0.lock().unwrap(), Body::TakenBack), "{ask:?}");
+            assert!(ask.unpack(shard.pool()).await.0.is_none());
+        }
     })
     .unwrap();
 }

@@ -272,3 +272,27 @@ fn requests_that_make_no_sense_are_refused() {
         assert_eq!(edge.write(write(&writer, 1, 0, vec![1])).await, Err(EdgeError::UnknownWriter));
     });
 }
+
+#[test]
+fn a_write_that_finds_no_buffer_ends_at_its_deadline() {
+    let Setup { world, shard, edge, .. } = setup(21);
+    let clock = shard.clock().clone();
+    world.run(&shard.clone(), async move {
+        let writer = edge.open_writer(0, 0).await.unwrap();
+        let mut held = Vec::new();
+        for bytes in [1 << 20, 64 << 10, 4 << 10] {
+            while let Ok(buffer) = shard.pool().try_take(bytes) {
+                held.push(buffer);
+            }
+        }
+        let begun = clock.now();
+        let refused = edge.write(write(&writer, 1, 0, content(100_000, 1))).await.unwrap_err();
+        assert!(matches!(refused, EdgeError::Unavailable { .. }), "{refused}");
+        assert!(refused.to_string().contains("no free buffers"), "{refused}");
+        assert!(clock.now() - begun < Duration::from_secs(4));
+        drop(held);
+        edge.write(write(&writer, 1, 0, content(100_000, 1))).await.unwrap();
+        let back = read_all(&edge, read(&writer, 1, 100_000, 0, 100_000)).await.unwrap();
+        assert!(back == content(100_000, 1));
+    });
+}
