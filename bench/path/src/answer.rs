@@ -237,6 +237,32 @@ pub struct Finding {
     pub block: Option<u64>,
 }
 
+/// `nova fs fsck --deep`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct CheckedDeep {
+    /// Files that were compared.
+    pub files: u64,
+    /// Blocks of them.
+    pub blocks: u64,
+    /// Copies of these that members told of.
+    pub copies: u64,
+    /// What differs.
+    pub findings: Vec<DeepFinding>,
+}
+
+/// One difference in a file.
+#[derive(Clone, Debug, Deserialize)]
+pub struct DeepFinding {
+    /// `silent`, `missing_unit`, `root` and so on.
+    pub kind: String,
+    /// The file.
+    pub path: String,
+    /// On which host; none where all agree.
+    pub host: Option<String>,
+    /// In words.
+    pub detail: String,
+}
+
 /// A Raft group.
 #[derive(Clone, Debug, Deserialize)]
 pub struct RaftGroup {

@@ -123,14 +123,28 @@ enum Command {
         #[arg(default_value = "/")]
         path: String,
     },
-    /// Compare the file metadata with the blocks that every member of every group holds; changes nothing.
+    /// Compare the file metadata with what every member of every group holds; changes nothing.
     #[command(
-        after_help = "Ends with 1 when something differs. Blocks of removed files that wait for collection are fine.\n\n\
+        after_help = "Without --deep it compares which blocks there are, of everything in the region. With --deep it \
+                      compares of every file below PATH which units each member has, of which version and length, and \
+                      whether their sums make the sum that the file keeps. It reads records, not the bytes behind \
+                      them: that is what scrub does, see `nova fs health`. Nothing is repaired by it: members mend \
+                      by themselves what scrub or a read finds.\n\n\
+                      Ends with 1 when something differs, and with 4 when members did not answer. Blocks of removed \
+                      files that wait for collection are fine; what is in the trash is not looked at in depth.\n\n\
                       Examples:\n  \
                       nova fs fsck\n  \
+                      nova fs fsck --deep /hot/results\n  \
                       nova --json fs fsck | jq '.findings[] | select(.kind == \"missing\")'"
     )]
-    Fsck,
+    Fsck {
+        /// Compare units, lengths and sums of files too.
+        #[arg(long)]
+        deep: bool,
+        /// With --deep: a path in NovaFS; default /.
+        #[arg(requires = "deep", value_name = "PATH")]
+        path: Option<String>,
+    },
     /// Copy files inside NovaFS; directories with -r.
     #[command(
         after_help = "Modes, owners, times, extended attributes and symbolic links are kept; files with several names below \
@@ -241,7 +255,7 @@ enum Command {
 
 /// Carries out a command.
 pub(crate) fn run(global: &Global, fs: Fs) -> anyhow::Result<()> {
-    if matches!(fs.command, Command::Fsck) {
+    if matches!(fs.command, Command::Fsck { deep: false, .. }) {
         // The controllers answer it: no host's agent is needed.
         return fsck::run(global);
     }
@@ -277,7 +291,7 @@ pub(crate) fn run(global: &Global, fs: Fs) -> anyhow::Result<()> {
         Command::Space(space) => trash::space(global, &client, &space),
         Command::Health => unreachable!("carried out above, without a client"),
         Command::Locate { path } => locate::run(global, &client, &path),
-        Command::Fsck => unreachable!("it was carried out above"),
+        Command::Fsck { path, .. } => fsck::deep::run(global, &client, path.as_deref().unwrap_or("/")),
     };
     client.end_session();
     // Dropped, it would wait until its threads next look up, 100 ms. The process ends now, and its host sees that.

@@ -316,6 +316,10 @@ fn located(found: &[novafs_edge::Located]) -> Located {
                 device: device.0.to_be_bytes().to_vec(),
                 position: cell.position,
                 stored_bytes: cell.stored_bytes,
+                generation: cell.generation.0,
+                digest: cell.digest.to_vec(),
+                plain_bytes: cell.plain_bytes,
+                counter: cell.counter,
                 ..LocatedUnit::default()
             })),
         }

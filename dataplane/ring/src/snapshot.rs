@@ -163,6 +163,12 @@ pub struct LocatedUnit {
     /// SHA-256 of the unit.
     #[prost(bytes = "vec", tag = "9")]
     pub digest: Vec<u8>,
+    /// Bytes of plaintext in it.
+    #[prost(uint32, tag = "10")]
+    pub plain_bytes: u32,
+    /// Seal counter within its generation.
+    #[prost(uint64, tag = "11")]
+    pub counter: u64,
 }
 
 /// Why a snapshot was not taken.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nova_api::files as api;
 use nova_ring::abi::{ClientCommand, LOCATE_BYTES_MAX, LOCATE_UNITS_MAX};
 use nova_ring::snapshot::Located;
-use nova_units::{BlockId, GroupId};
+use nova_units::{BLOCK_BYTES_MAX, BlockId, GroupId};
 use prost::Message;
 
 use crate::data::DataPlane;
@@ -57,6 +57,12 @@ pub struct UnitPlace {
     pub position: u64,
     /// Sealed bytes stored.
     pub stored_bytes: u32,
+    /// Bytes of plaintext in it.
+    pub plain_bytes: u32,
+    /// Generation that sealed it, and the seal counter within that: the higher pair is the newer version.
+    pub version: (u32, u64),
+    /// SHA-256 of the sealed unit, as the record of that replica has it. The bytes on the device are not looked at.
+    pub digest: [u8; 32],
 }
 
 /// Where a file lies, as far as its hosts told.
@@ -103,35 +109,73 @@ impl Client {
         let resolved = self.resolve(path)?;
         let mut places = Places::default();
         for block in &resolved.blocks {
-            let units = u16::try_from(block.bytes.div_ceil(1 << block.unit_log2.clamp(12, 16)))
-                .map_err(|_| ClientError::Protocol("the file's metadata has a block that cannot be"))?;
-            let mut first_unit = 0;
-            while first_unit < units {
-                let count = LOCATE_UNITS_MAX.min(units - first_unit);
-                let located = self.locate_units(block, first_unit, count)?;
-                for unit in located.replicas {
-                    let device = <[u8; 16]>::try_from(unit.device.as_slice())
-                        .map_err(|_| ClientError::Protocol("a device without 16 bytes of name"))?;
-                    places.units.push(UnitPlace {
-                        block: BlockId(block.block),
-                        group: GroupId(block.group),
-                        unit: unit.unit,
-                        node: unit.node,
-                        device: u128::from_be_bytes(device),
-                        position: unit.position,
-                        stored_bytes: unit.stored_bytes,
-                    });
-                }
-                let mut reasons = located.silent_reasons.into_iter();
-                for node in located.silent_nodes {
-                    let reason = reasons.next().unwrap_or_else(|| "it did not say why".into());
-                    places.untold.entry(node).or_insert(reason);
-                }
-                first_unit += count;
+            let mut found = self.locate_block(block)?;
+            // What lies behind the end of a block is no part of the file.
+            found.units.retain(|place| u64::from(place.unit) << block.unit_log2 < block.bytes);
+            places.units.append(&mut found.units);
+            for (node, reason) in found.untold {
+                places.untold.entry(node).or_insert(reason);
             }
         }
         places.units.sort_by_key(|place| (place.block, place.unit, place.node));
         Ok(places)
+    }
+
+    /// The same of one block, and of up to 256 units behind its end, where there should be none. It changes nothing, but a
+    /// host moves small units that ride in its log to their cells first.
+    ///
+    /// # Errors
+    /// When its group is not in the map of this host, or the data plane is away.
+    pub fn locate_block(&self, block: &api::Block) -> Result<Places, ClientError> {
+        let impossible = || ClientError::Protocol("the file's metadata has a block that cannot be");
+        if !(12..=16).contains(&block.unit_log2) || block.bytes > BLOCK_BYTES_MAX {
+            return Err(impossible());
+        }
+        let units = u16::try_from(block.bytes.div_ceil(1 << block.unit_log2)).map_err(|_| impossible())?;
+        let most = u16::try_from(BLOCK_BYTES_MAX >> block.unit_log2).map_err(|_| impossible())?;
+        let mut places = Places::default();
+        let mut first_unit = 0;
+        while first_unit == 0 || first_unit < units {
+            let count = LOCATE_UNITS_MAX.min(most - first_unit);
+            self.locate_page(block, first_unit, count, &mut places)?;
+            first_unit += count;
+        }
+        places.units.sort_by_key(|place| (place.unit, place.node));
+        Ok(places)
+    }
+
+    fn locate_page(
+        &self,
+        block: &api::Block,
+        first_unit: u16,
+        count: u16,
+        places: &mut Places,
+    ) -> Result<(), ClientError> {
+        let located = self.locate_units(block, first_unit, count)?;
+        for unit in located.replicas {
+            let device = <[u8; 16]>::try_from(unit.device.as_slice())
+                .map_err(|_| ClientError::Protocol("a device without 16 bytes of name"))?;
+            let digest = <[u8; 32]>::try_from(unit.digest.as_slice())
+                .map_err(|_| ClientError::Protocol("a unit without a digest of 32 bytes"))?;
+            places.units.push(UnitPlace {
+                block: BlockId(block.block),
+                group: GroupId(block.group),
+                unit: unit.unit,
+                node: unit.node,
+                device: u128::from_be_bytes(device),
+                position: unit.position,
+                stored_bytes: unit.stored_bytes,
+                plain_bytes: unit.plain_bytes,
+                version: (unit.generation, unit.counter),
+                digest,
+            });
+        }
+        let mut reasons = located.silent_reasons.into_iter();
+        for node in located.silent_nodes {
+            let reason = reasons.next().unwrap_or_else(|| "it did not say why".into());
+            places.untold.entry(node).or_insert(reason);
+        }
+        Ok(())
     }
 
     fn locate_units(&self, block: &api::Block, first_unit: u16, count: u16) -> Result<Located, ClientError> {

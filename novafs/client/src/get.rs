@@ -319,7 +319,7 @@ impl Client {
                     }
                 });
             }
-            let walked = self.walk_resolved(path, &mut |below, entry, blocks| {
+            let walked = self.walk_mapped(path, &mut |below, entry, blocks| {
                 let place = target.join(below);
                 match entry.kind() {
                     crate::EntryKind::Directory => {

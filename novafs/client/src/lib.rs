@@ -39,10 +39,11 @@ pub use client::{Client, ConnectOptions, Places, UnitPlace};
 pub use error::{ClientError, Trouble};
 pub use file::{File, OpenOptions};
 pub use get::{GetOptions, GetReport, Tree};
-pub use names::{After, Owner};
+pub use names::{After, Mapped, Owner};
 pub use nova_api::files::failure::Code as RefusalCode;
 pub use nova_api::files::{
-    Entry, Listing, Resolved, Space, StatfsReport, Trashed, UsageReport, Xattr, entry::Kind as EntryKind,
+    Block, Entry, Listing, Resolved, Space, StatfsReport, Trashed, UsageReport, Xattr,
+    entry::Kind as EntryKind,
 };
 pub use nova_ring::abi::Status as DataStatus;
 pub use policy::SpaceRules;

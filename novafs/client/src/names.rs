@@ -10,7 +10,9 @@ use crate::error::ClientError;
 use crate::get::Tree;
 
 /// What a walk with block maps gives: the path below, the entry, and its blocks when it is a file.
-type Mapped<'f> = &'f mut dyn FnMut(&str, Entry, Option<Vec<Block>>) -> Result<(), ClientError>;
+/// What [`Client::walk_mapped`] calls: the path below the one it was given, the entry, and the blocks of a file, or `None`
+/// where they are too many for a page: resolve it.
+pub type Mapped<'f> = &'f mut dyn FnMut(&str, Entry, Option<Vec<Block>>) -> Result<(), ClientError>;
 
 /// Names in one page of a listing.
 const LIST_LIMIT: u32 = 1000;
@@ -267,7 +269,10 @@ impl Client {
     }
 
     /// As [`Client::walk`], with the blocks of each file; `None` where they are too many for a page.
-    pub(crate) fn walk_resolved(&self, path: &str, each: Mapped<'_>) -> Result<(), ClientError> {
+    ///
+    /// # Errors
+    /// As [`Client::list`].
+    pub fn walk_mapped(&self, path: &str, each: Mapped<'_>) -> Result<(), ClientError> {
         self.walk_pages(path, true, each)
     }
 

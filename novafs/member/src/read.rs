@@ -143,6 +143,10 @@ impl<S: Shard, P: Peers> Member<S, P> {
                 position: record.cell.position,
                 cell_bytes: u32::try_from(record.cell.class.bytes()).expect("a cell is 64 KiB at most"),
                 stored_bytes: record.sealed.stored_bytes,
+                plain_bytes: record.sealed.plain_bytes,
+                generation: record.sealed.generation,
+                counter: record.sealed.counter,
+                digest: record.sealed.digest,
             })
             .collect();
         Answer::Located { node: self.identity().node, device: self.device, cells }

@@ -382,7 +382,7 @@ pub struct Versioned {
     pub commit: CommitPoint,
 }
 
-/// Where one unit lies on a device.
+/// Where one unit lies on a device, and which version of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocatedUnit {
     /// The unit.
@@ -393,6 +393,14 @@ pub struct LocatedUnit {
     pub cell_bytes: u32,
     /// How many bytes of it are used.
     pub stored_bytes: u32,
+    /// Bytes of plaintext in it.
+    pub plain_bytes: u32,
+    /// Generation that sealed it.
+    pub generation: Generation,
+    /// Seal counter within it.
+    pub counter: u64,
+    /// SHA-256 of the sealed unit, as its record has it; the bytes of the cell are not looked at.
+    pub digest: [u8; 32],
 }
 
 /// Why a head was refused.

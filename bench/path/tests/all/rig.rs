@@ -49,11 +49,16 @@ impl Rig {
         self.region.nova()
     }
 
-    /// Compares the file metadata with what is stored; everything must agree.
+    /// Compares the file metadata with what is stored, down to the units of files; everything must agree.
     pub(crate) fn assert_no_findings(&self) -> answer::Checked {
         let checked = self.nova().call(["fs", "fsck"]).finish().unwrap();
         let found: answer::Checked = checked.answer().unwrap_or_else(|error| panic!("{checked}: {error:#}"));
         assert!(checked.code == Some(0) && found.findings.is_empty(), "{checked}: {found:?}");
+        let deep = self.nova().call(["fs", "fsck", "--deep"]).limit(TRANSFER_TIMEOUT).finish().unwrap();
+        let units: answer::CheckedDeep = deep.answer().unwrap_or_else(|error| panic!("{deep}: {error:#}"));
+        assert!(deep.code == Some(0) && units.findings.is_empty(), "{deep}: {units:?}");
+        // Every block has two copies at least, or nothing was compared.
+        assert!(units.copies >= 2 * units.blocks && units.blocks <= found.blocks_referenced, "{deep}");
         found
     }
 

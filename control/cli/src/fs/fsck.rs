@@ -1,5 +1,8 @@
 //! `nova fs fsck`: does what the hosts store agree with the file metadata?
 
+mod block;
+pub(super) mod deep;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 

@@ -208,6 +208,9 @@ mod tests {
             device: 0xab,
             position: 4096 * node,
             stored_bytes: 17,
+            plain_bytes: 17,
+            version: (1, 1),
+            digest: [0; 32],
         };
         let mut resolved = Resolved::default();
         for (block, offset) in [(9, 0), (7, 1 << 20)] {

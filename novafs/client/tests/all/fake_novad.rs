@@ -290,6 +290,8 @@ impl Process {
                             device,
                             position,
                             stored_bytes: 4096,
+                            plain_bytes: 4096,
+                            digest: vec![7; 32],
                             ..LocatedUnit::default()
                         });
                     }

@@ -8,7 +8,8 @@ use super::{Agreed, Answer, HeadError, LocatedUnit, PULSES_MAX, UNITS_MAX};
 mod kind {
     pub(super) const WRITTEN: u8 = 129;
     pub(super) const UNITS: u8 = 130;
-    pub(super) const LOCATED: u8 = 131;
+    // 131 told places without versions.
+    pub(super) const LOCATED: u8 = 178;
     pub(super) const STALE_EPOCH: u8 = 132;
     pub(super) const NOT_PRIMARY: u8 = 133;
     pub(super) const NOT_MEMBER: u8 = 134;
@@ -57,6 +58,10 @@ pub(super) fn encode(answer: &Answer) -> Vec<u8> {
                 w.long(cell.position);
                 w.word(cell.cell_bytes);
                 w.word(cell.stored_bytes);
+                w.word(cell.plain_bytes);
+                w.word(cell.generation.0);
+                w.long(cell.counter);
+                w.sum(&cell.digest);
             }
         }
         Answer::StaleEpoch { epoch } => {
@@ -206,5 +211,14 @@ pub(super) fn decode(head: &[u8]) -> Result<Answer, HeadError> {
 }
 
 fn located_unit(r: &mut Reader<'_>) -> Result<LocatedUnit, HeadError> {
-    Ok(LocatedUnit { unit: r.unit()?, position: r.long()?, cell_bytes: r.word()?, stored_bytes: r.word()? })
+    Ok(LocatedUnit {
+        unit: r.unit()?,
+        position: r.long()?,
+        cell_bytes: r.word()?,
+        stored_bytes: r.word()?,
+        plain_bytes: r.word()?,
+        generation: r.generation()?,
+        counter: r.long()?,
+        digest: r.sum()?,
+    })
 }

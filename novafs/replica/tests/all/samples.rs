@@ -122,7 +122,16 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
 }
 
 pub(crate) fn answers() -> Vec<(&'static str, Answer)> {
-    let cell = LocatedUnit { unit: UnitIndex(16), position: 1 << 30, cell_bytes: 65_536, stored_bytes: 5000 };
+    let cell = LocatedUnit {
+        unit: UnitIndex(16),
+        position: 1 << 30,
+        cell_bytes: 65_536,
+        stored_bytes: 5000,
+        plain_bytes: 5000,
+        generation: Generation(6),
+        counter: 78,
+        digest: [0xd3; 32],
+    };
     vec![
         ("written", Answer::Written { epoch: EPOCH, seq: Seq(7) }),
         ("units", Answer::Units { units: vec![versioned(1), versioned(9)] }),

@@ -98,6 +98,7 @@ const MAY_USE: [(&str, &[&str]); 42] = [
             "nova-units",
             "novafs-client",
             "novafs-fuse",
+            "novafs-format",
             "nova-api",
             "nova-security",
             "nova-profile",
