@@ -194,6 +194,7 @@ impl Controllers {
                 incarnation: life(host, false),
                 bytes_total: 1,
                 state: DeviceState::Mounted { boot: BootId(BOOT) },
+                slow: None,
             };
             (device(host), known)
         });
@@ -242,7 +243,7 @@ fn op(order: Order, control: Control, decision: Decision) -> Op {
         }
         Decision::Drop(host) => {
             let drop = DropMembers { group, epoch, nodes: nodes(HostSet::of(host)) };
-            Op::Drop(Drop { groups: vec![drop] })
+            Op::Drop(Drop { groups: vec![drop], rebuilt: false })
         }
         Decision::Lead(host) => Op::MovePrimary(MovePrimary { groups: vec![joining(host)] }),
         Decision::Join(host) => Op::AddJoining(AddJoining { groups: vec![joining(host)] }),

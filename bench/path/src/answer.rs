@@ -293,6 +293,8 @@ pub struct HostStatus {
 /// A device in [`HostStatus`].
 #[derive(Clone, Debug, Deserialize)]
 pub struct DeviceStatus {
+    /// Its id, in hexadecimal.
+    pub device: String,
     /// Its place in the configuration of its host; `None` when it is not mounted.
     pub place: Option<usize>,
     /// `serving`, `failed` or `absent`.
@@ -303,6 +305,8 @@ pub struct DeviceStatus {
     pub bytes_free: u64,
     /// Groups with a replica on it.
     pub groups: usize,
+    /// It is far slower than the others of the region.
+    pub slow: bool,
 }
 
 /// `nova fs health`.
@@ -352,6 +356,8 @@ pub struct Group {
     pub group: u32,
     /// Counts the changes of its members.
     pub epoch: u64,
+    /// Number of the host that orders its writes.
+    pub primary: u64,
     /// How many members it has when it is whole.
     pub replicas: usize,
     /// Whether it has them, all in sync.
@@ -460,7 +466,9 @@ mod tests {
         let member = |role: &str| format!(r#"{{"node":1,"incarnation":1,"role":"{role}"}}"#);
         let group = |roles: [&str; 3]| {
             let (whole, members) = (roles == ["in_sync"; 3], roles.map(member).join(","));
-            format!(r#"[{{"group":1,"epoch":1,"replicas":3,"in_sync":{whole},"members":[{members}]}}]"#)
+            format!(
+                r#"[{{"group":1,"epoch":1,"primary":1,"replicas":3,"in_sync":{whole},"members":[{members}]}}]"#
+            )
         };
         assert!(status(&group(["in_sync"; 3]), 1, 1).all_in_sync(3));
         assert!(!status(&group(["in_sync", "in_sync", "joining"]), 1, 1).all_in_sync(3));

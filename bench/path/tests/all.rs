@@ -19,6 +19,7 @@ mod all {
     mod chaos_kill;
     mod chaos_mount;
     mod chaos_netns;
+    mod chaos_replace;
     mod chaos_shards;
     mod chaos_stop;
     mod chaos_trash;

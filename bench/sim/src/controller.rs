@@ -8,7 +8,8 @@ use std::time::Duration;
 use nova_device::mem::MemShard;
 use nova_device::{Clock, Shard};
 use nova_groups::{
-    Command, DeviceState, Groups, Heard, Mount, MountReport, Observed, ReadyReport, Role, SilenceReport, plan,
+    Command, DeviceState, Groups, Heard, Mount, MountReport, Observed, Op, PaceDevice, Paces, ReadyReport,
+    Role, SilenceReport, plan, plan_paces,
 };
 use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Replicas, Timestamp};
 use novafs_replica as replica;
@@ -54,8 +55,6 @@ pub(crate) struct Controller {
     replicas: Replicas,
     /// Joiners that say that they are filled with pages.
     paging: RefCell<BTreeSet<(GroupId, NodeId)>>,
-    /// Hosts that are far slower than their peers.
-    pub(crate) slow: RefCell<BTreeSet<NodeId>>,
     /// How far the calendar of the controllers is from the right one, in milliseconds.
     pub(crate) jumped_ms: Cell<i64>,
     /// Hosts that everything is moved off.
@@ -80,7 +79,6 @@ impl Controller {
             groups_wanted,
             replicas,
             paging: RefCell::default(),
-            slow: RefCell::default(),
             jumped_ms: Cell::default(),
             draining: RefCell::default(),
             version: Cell::new(1),
@@ -171,8 +169,6 @@ impl Controller {
             paging: self.paging.borrow().clone(),
             storm: false,
             draining: self.draining.borrow().clone(),
-            slow: self.slow.borrow().clone(),
-            long_slow: BTreeSet::new(),
             stalled: BTreeSet::new(),
             shunned: BTreeSet::new(),
         }
@@ -211,6 +207,19 @@ impl Controller {
                 .retain(|(id, epoch, _), _| groups.group(*id).is_some_and(|group| group.epoch == *epoch));
             self.version.set(self.version.get() + 1);
         }
+    }
+
+    /// Devices that became slow, or keep up again, by what was heard of their pace; decided at once.
+    pub(crate) fn judge_paces(&self, paces: &mut Paces) -> Vec<PaceDevice> {
+        let ops = plan_paces(&self.groups.borrow(), paces, self.now());
+        let judged = ops.into_iter().map(|op| {
+            let answer =
+                self.groups.borrow_mut().apply(&Command { at_ms: self.wall().0, op: Some(op.clone()) });
+            assert!(answer.accepted(), "{op:?} was planned on this state and answered {answer:?}");
+            let Op::PaceDevice(pace) = op else { panic!("{op:?} is not about a pace") };
+            pace
+        });
+        judged.collect()
     }
 
     /// The life under which this start of a host may serve.

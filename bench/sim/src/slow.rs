@@ -1,4 +1,4 @@
-//! One drive that answers late: what its readers notice, and that its host is no primary any more.
+//! One drive that answers late: what its readers notice, and that it has no primaries any more.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nova_device::mem::{DiskFaults, Latency};
 use nova_device::{Clock, Shard};
-use nova_fleet::{Command, Fleet, Op, Paces, Register, plan_paces};
+use nova_groups::Paces;
 use nova_units::{BlockId, Generation, GroupId, NodeId, TaskClass};
 use novafs_edge::{ReadRequest, WriteRequest};
 use novafs_format::seal::CipherKind;
@@ -21,7 +21,7 @@ use crate::stage::Stage;
 const VICTIM: NodeId = NodeId(2);
 /// How long is measured.
 const MEASURED: Duration = Duration::from_secs(20);
-/// Until readers know better and the host is marked: three windows of ten seconds, and the next one.
+/// Until readers know better and the drive is marked: three windows of ten seconds, and the next one.
 const NOTICED_WITHIN: Duration = Duration::from_secs(60);
 /// Each writes and reads blocks of its own, in every group in turn.
 const UNIT_LOG2: u8 = 14;
@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub struct Slowed {
     /// All but one in a hundred reads took this long at most, before.
     pub read_p99: Duration,
-    /// And with the slow drive, once its host was marked.
+    /// And with the slow drive, once it was marked.
     pub slow_read_p99: Duration,
     /// Half of the writes took this long at most, before.
     pub write_median: Duration,
@@ -43,7 +43,7 @@ pub struct Slowed {
     pub slow_write_median: Duration,
     /// Reads in each of the two.
     pub reads: (usize, usize),
-    /// From the first late answer until the host was marked.
+    /// From the first late answer until the drive was marked.
     pub marked_after: Duration,
     /// Groups whose primary was on the host, before and after.
     pub primaries: (usize, usize),
@@ -156,17 +156,7 @@ pub fn slow_drive(seed: u64) -> Result<Slowed, String> {
 
     let late = DiskFaults { latency: Latency::micros(5_000, 500_000), ..DiskFaults::NONE };
     stage.cluster.set_disk_faults(VICTIM, late);
-    let (mut fleet, mut paces) = (Fleet::default(), Paces::default());
-    for node in stage.cluster.hosts.keys() {
-        let register = Register {
-            name: format!("storage-{}", node.0),
-            roles: vec!["storage".to_owned()],
-            addr: format!("10.0.0.{}:1", node.0),
-            boot: 1,
-            ..Register::default()
-        };
-        fleet.apply(&Command { at_ms: 1, op: Some(Op::Register(register)) });
-    }
+    let (mut paces, victim) = (Paces::default(), stage.cluster.device(VICTIM));
     let begun = stage.cluster.world.now();
     let mut marked_after = None;
     while stage.cluster.world.now() < begun + NOTICED_WITHIN {
@@ -174,15 +164,12 @@ pub fn slow_drive(seed: u64) -> Result<Slowed, String> {
         let now = stage.cluster.world.now();
         for (node, member) in stage.cluster.members() {
             let pace = member.pace();
-            paces.hear(node, pace.window, pace.median_us, now);
+            paces.hear(stage.cluster.device(node), pace.window, pace.median_us, now);
         }
-        for op in plan_paces(&fleet, &mut paces, now) {
-            let Op::Pace(pace) = op else { continue };
-            if NodeId(pace.node) != VICTIM || !pace.slow {
-                return Err(format!("the wrong host was judged: {pace:?}"));
+        for pace in stage.controller.judge_paces(&mut paces) {
+            if pace.device != victim.0.to_be_bytes() || !pace.slow {
+                return Err(format!("the wrong device was judged: {pace:?}"));
             }
-            fleet.apply(&Command { at_ms: 2, op: Some(Op::Pace(pace)) });
-            stage.controller.slow.borrow_mut().insert(VICTIM);
             marked_after.get_or_insert(now - begun);
         }
     }
@@ -205,7 +192,7 @@ pub fn slow_drive(seed: u64) -> Result<Slowed, String> {
         write_median: quantile(&writes, 50),
         slow_write_median: quantile(&slow_writes, 50),
         reads: (reads.len(), slow_reads.len()),
-        marked_after: marked_after.ok_or("the host was never marked as slow")?,
+        marked_after: marked_after.ok_or("the drive was never marked as slow")?,
         primaries: (primaries, after),
     })
 }

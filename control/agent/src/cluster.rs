@@ -18,10 +18,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
-use crate::blocks;
 use crate::config::Config;
 use crate::controllers::Controllers;
+use crate::novad::daemon_has_devices;
 use crate::picture::{KnownMap, Picture};
+use crate::{blocks, devices};
 
 /// A heartbeat each second (Spec 1.4 detects after 30 s of silence).
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -166,6 +167,8 @@ fn obey(picture: &Picture, order: Option<Order>) {
         Some(Order::Incarnate(order)) => return incarnate(picture, &order),
         Some(Order::DeleteBlocks(order)) => blocks::delete(picture, &order),
         Some(Order::ListBlocks(order)) => blocks::list(picture, &order),
+        Some(Order::OpenDevices(order)) => return devices::open(picture, &order),
+        Some(Order::CloseDevice(order)) => return devices::close(picture, &order),
         None => return,
     };
     if let Err(reason) = done {
@@ -220,6 +223,7 @@ impl Sender {
                     device: device.to_be_bytes().to_vec().into(),
                     bytes_total: room.bytes_total,
                     bytes_free: room.bytes_free,
+                    pace: room.pace,
                 })
                 .collect(),
             map_version: daemon.map_version,
@@ -234,7 +238,7 @@ impl Sender {
         self.sent.push_back((self.sequence + 1, boottime_ms()));
         self.send(Report::Heartbeat(beat))?;
         // Said again each second until the controller has answered with an incarnation: a new leader may not know.
-        if daemon.devices_told && !daemon.devices.devices.is_empty() {
+        if daemon.devices_told && daemon_has_devices(&daemon.devices) {
             self.send(Report::DevicesMounted(daemon.devices))?;
         }
         Ok(())

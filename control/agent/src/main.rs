@@ -9,6 +9,7 @@ mod blocks;
 mod cluster;
 mod config;
 mod controllers;
+mod devices;
 mod doorbell;
 mod keys;
 mod map;

@@ -13,7 +13,7 @@ use nova_ring::{Kind, LOOK_AGAIN, Link, PushError, SNAPSHOT_BYTES, attach};
 use tokio::sync::mpsc;
 
 use crate::map::host_map;
-use crate::picture::{Daemon, KeyWants, Picture, Room};
+use crate::picture::{Daemon, KeyWants, Picture};
 use crate::{blocks, doorbell};
 
 /// Pause before novad is looked for again.
@@ -65,6 +65,8 @@ struct Attached<'picture> {
     /// A command that the ring had no room for.
     unsent: Option<AgentCommand>,
     lists: blocks::Lists,
+    /// The list of devices that novad is telling.
+    telling: cluster::DevicesMounted,
 }
 
 /// Serves an attachment until it ends; answers why.
@@ -86,7 +88,8 @@ async fn try_serve(
     picture.daemon.send_replace(Daemon { boot: link.terms.boot, ..Daemon::default() });
     let snapshots = SnapshotWriter::new(link.area.clone());
     let lists = blocks::Lists::default();
-    let mut attached = Attached { link, picture, snapshots, given: None, unsent: None, lists };
+    let telling = cluster::DevicesMounted::default();
+    let mut attached = Attached { link, picture, snapshots, given: None, unsent: None, lists, telling };
     let mut maps = picture.map.subscribe();
     loop {
         while let Some(slot) = attached.link.receiver.pop()? {
@@ -131,14 +134,22 @@ impl Attached<'_> {
                     place: u32::from(place),
                     trail: trail.as_slice().iter().map(|mount| mount.0).collect(),
                 };
-                self.picture.daemon.send_modify(|daemon| daemon.devices.devices.push(mounted));
+                self.telling.devices.push(mounted);
+            }
+            AgentEvent::DeviceTrouble { place, words } => {
+                let (place, troubles) = (u32::from(place), &mut self.telling.troubles);
+                match troubles.last_mut().filter(|trouble| trouble.place == place) {
+                    Some(trouble) => trouble.why.push_str(words.as_str()),
+                    None => troubles.push(cluster::DeviceTrouble { place, why: words.as_str().into() }),
+                }
             }
             AgentEvent::DeviceBroken { place } => {
                 tracing::error!(place, "a device of novad does not serve: its log says why");
-                self.picture.daemon.send_modify(|daemon| daemon.devices.broken.push(u32::from(place)));
+                self.telling.broken.push(u32::from(place));
             }
+            AgentEvent::DevicesOrdered { order } => self.telling.order = order,
             AgentEvent::DevicesTold { mounted, broken } => {
-                let told = self.picture.daemon.borrow().devices.clone();
+                let told = std::mem::take(&mut self.telling);
                 if (told.devices.len(), told.broken.len()) != (usize::from(mounted), usize::from(broken)) {
                     tracing::error!(
                         mounted,
@@ -147,8 +158,8 @@ impl Attached<'_> {
                     );
                     return self.link.socket.end();
                 }
-                self.picture.daemon.send_modify(|daemon| daemon.devices_told = true);
-                if mounted > 0 {
+                self.picture.daemon.send_modify(|daemon| daemon.take_devices(told.clone()));
+                if daemon_has_devices(&told) {
                     self.picture.report(Report::DevicesMounted(told));
                 }
             }
@@ -172,9 +183,15 @@ impl Attached<'_> {
                 self.picture.daemon.send_modify(|daemon| daemon.map_version = version);
             }
             AgentEvent::Usage { device, bytes_total, bytes_free } => {
-                let room = Room { bytes_total, bytes_free };
                 self.picture.daemon.send_modify(|daemon| {
-                    daemon.usage.insert(device.0, room);
+                    let room = daemon.usage.entry(device.0).or_default();
+                    (room.bytes_total, room.bytes_free) = (bytes_total, bytes_free);
+                });
+            }
+            AgentEvent::DevicePace { device, window, entries, median_us, p99_us } => {
+                let pace = cluster::DevicePace { window, entries, median_us, p99_us };
+                self.picture.daemon.send_modify(|daemon| {
+                    daemon.usage.entry(device.0).or_default().pace = Some(pace);
                 });
             }
             AgentEvent::BlocksDeleted { group, deleted, bytes, runs } => {
@@ -292,6 +309,11 @@ impl Attached<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether there is anything to tell of the devices of a host.
+pub(crate) fn daemon_has_devices(told: &cluster::DevicesMounted) -> bool {
+    *told != cluster::DevicesMounted::default()
 }
 
 /// What novad says of its peers, as the controllers take it. Which start of a peer is silent goes with it: silence of

@@ -27,16 +27,28 @@ pub(crate) struct Daemon {
     pub(crate) devices: cluster::DevicesMounted,
     /// It has told all of them.
     pub(crate) devices_told: bool,
-    /// Room on each device.
+    /// Room on each device, and its pace.
     pub(crate) usage: BTreeMap<u128, Room>,
     pub(crate) map_version: u64,
 }
 
-/// Room on a device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Room on a device, and its pace.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Room {
     pub(crate) bytes_total: u64,
     pub(crate) bytes_free: u64,
+    /// In its last window; none before the first.
+    pub(crate) pace: Option<cluster::DevicePace>,
+}
+
+impl Daemon {
+    /// Takes the list of its devices in the place of what it told before.
+    pub(crate) fn take_devices(&mut self, told: cluster::DevicesMounted) {
+        let is_open = |id: &u128| told.devices.iter().any(|device| *device.device == id.to_be_bytes());
+        self.usage.retain(|id, _| is_open(id));
+        self.devices = told;
+        self.devices_told = true;
+    }
 }
 
 /// The keys that a start of novad asked for.
@@ -219,6 +231,29 @@ mod tests {
         assert_eq!(say(2, 3_600), (vec![1, 2], 1));
         picture.want_key(8, [2; 32], 2, begun);
         assert_eq!(asked(&picture), (vec![2], 1), "another start begins anew");
+    }
+
+    #[test]
+    fn a_new_list_of_devices_takes_the_place_of_the_old_one_and_nothing_is_told_of_what_was_closed() {
+        let told = |ids: &[u8]| cluster::DevicesMounted {
+            devices: ids
+                .iter()
+                .map(|id| cluster::DeviceMounted {
+                    device: vec![*id; 16].into(),
+                    ..cluster::DeviceMounted::default()
+                })
+                .collect(),
+            ..cluster::DevicesMounted::default()
+        };
+        let mut daemon = Daemon::default();
+        daemon.take_devices(told(&[1, 2]));
+        for id in [1, 2] {
+            daemon.usage.insert(u128::from_be_bytes([id; 16]), Room { bytes_total: 9, ..Room::default() });
+        }
+        daemon.take_devices(told(&[2, 3]));
+        assert_eq!(daemon.devices, told(&[2, 3]));
+        let left: Vec<u128> = daemon.usage.keys().copied().collect();
+        assert_eq!(left, [u128::from_be_bytes([2; 16])]);
     }
 
     #[test]

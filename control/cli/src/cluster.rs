@@ -1,6 +1,7 @@
 //! `nova cluster` and `nova node`: the region as its controllers see it.
 
 mod client;
+mod device;
 mod health;
 mod view;
 
@@ -18,6 +19,7 @@ use crate::output;
 use crate::progress::Meter;
 
 pub(crate) use client::Controllers;
+pub(crate) use device::DeviceCommand;
 use health::HealthView;
 use view::{DrainView, ForgetView, HostsView, StatusView, node_state};
 
@@ -66,10 +68,7 @@ pub(crate) enum NodeCommand {
     /// Forget a device that failed or is gone, after it was replaced.
     #[command(
         after_help = "Refused while the device serves, or while a group may still need what is on it. Should it turn up \
-                      again, it is a new device and starts empty.\n\n\
-                      Replacing a drive: stop the novad of its host, put the new drive in its place (or name it in \
-                      novad.toml), start the novad; its groups are filled onto the host's devices by the others, and \
-                      nothing else stops meanwhile. Then forget the old one.\n\n\
+                      again, it is a new device and starts empty. `nova node device replace` does this at its end.\n\n\
                       Examples:\n  \
                       nova node ls                                   the id of the device that is absent or failed\n  \
                       nova node forget storage-2 0123456789abcdef0123456789abcdef"
@@ -80,6 +79,9 @@ pub(crate) enum NodeCommand {
         /// Its id, 32 hexadecimal digits.
         device: String,
     },
+    /// Open, close and replace devices of a host while it runs.
+    #[command(subcommand)]
+    Device(DeviceCommand),
     /// Let a host that was drained, or is being drained, hold replicas again.
     #[command(after_help = "Example:\n  nova node undrain storage-2")]
     Undrain {
@@ -121,6 +123,7 @@ pub(crate) fn run_node(global: &Global, command: NodeCommand) -> anyhow::Result<
             Controllers::of(&region)?.forget_device(&request, PATIENCE)?;
             output::print(global.json, &ForgetView { host, device }, ForgetView::text)
         }
+        NodeCommand::Device(command) => device::run(global, &region, command),
         NodeCommand::Undrain { host } => {
             let request = DrainRequest { name: host.clone(), undrain: true };
             let answer = Controllers::of(&region)?.drain(&request, PATIENCE)?;

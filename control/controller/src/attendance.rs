@@ -9,10 +9,10 @@ use std::time::Duration;
 use nova_api::cluster as pb;
 use nova_api::cluster::host_order::Order;
 use nova_api::cluster::host_report::Report;
-use nova_fleet::{Heartbeats, Paces, storms};
+use nova_fleet::{Heartbeats, storms};
 use nova_groups::{
-    DeviceState, FillReport, Fillings, HEARD_WITHIN, Heard, Mount, MountReport, Observed, REPLICAS_A_DEVICE,
-    REPORT_FRESH, ReadyReport, Role, SLOW_MOVES_AFTER, SilenceReport,
+    DeviceState, FillReport, Fillings, HEARD_WITHIN, Heard, Mount, MountReport, Observed, Paces,
+    REPLICAS_A_DEVICE, REPORT_FRESH, ReadyReport, Role, SilenceReport,
 };
 use nova_state::ClusterState;
 use nova_units::{BlockId, BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Replicas, Timestamp};
@@ -31,10 +31,12 @@ const COUNTERS_MAX: usize = 1024;
 const DELETED_MAX: usize = 65_536;
 /// A host lists a page of blocks within this, or is asked again.
 const LIST_WITHIN: Duration = Duration::from_secs(5);
-/// Far more lists than a leader asks for in a millisecond: two leaders do not give the same number.
-const LISTS_PER_MS_LOG2: u32 = 12;
+/// Far more numbers than a leader gives in a millisecond: two leaders do not give the same one.
+const NUMBERS_PER_MS_LOG2: u32 = 12;
 /// Devices that one host may have.
 const DEVICES_MAX: usize = 24;
+/// Of each of them why it does not serve, and of the configuration.
+const TROUBLES_MAX: usize = DEVICES_MAX + 1;
 /// Groups whose health is kept of one host: as many as a region may have.
 const HEALTH_MAX: usize = 4096;
 
@@ -93,7 +95,8 @@ struct Soft {
     deleted: Vec<pb::BlocksDeleted>,
     /// Lists that were asked for: of whom, and who waits.
     lists: BTreeMap<u64, (NodeId, oneshot::Sender<pb::BlocksHeld>)>,
-    last_list: u64,
+    /// Of lists and of orders about devices.
+    last_number: u64,
 }
 
 /// A device that answers nothing, as its own host says.
@@ -114,8 +117,8 @@ impl Attendance {
     /// Forgets everything: this controller begins to lead.
     pub(crate) fn restart(&self) {
         // Numbers that no earlier leader gave: an answer to one of its questions is not taken for one to ours.
-        let last_list = clock::wall().0 << LISTS_PER_MS_LOG2;
-        *self.soft() = Soft { leading_since: clock::monotonic(), last_list, ..Soft::default() };
+        let last_number = clock::wall().0 << NUMBERS_PER_MS_LOG2;
+        *self.soft() = Soft { leading_since: clock::monotonic(), last_number, ..Soft::default() };
     }
 
     /// A stream of `node` began; it takes the place of an earlier one.
@@ -142,9 +145,6 @@ impl Attendance {
                 let mut counters = beat.counters;
                 counters.truncate(COUNTERS_MAX);
                 let (bytes_total, bytes_free) = (beat.bytes_total, beat.bytes_free);
-                let counter =
-                    |name: &str| counters.iter().find(|it| it.name == name).map_or(0, |it| it.value);
-                soft.paces.hear(node, counter("pace_window"), counter("pace_median_us"), now);
                 let mut groups = beat.groups;
                 groups.truncate(HEALTH_MAX);
                 let known = soft.vitals.remove(&node).unwrap_or_default();
@@ -153,6 +153,12 @@ impl Attendance {
                 }
                 let (last, mounted, mut usage) = (clock::wall(), known.mounted, beat.devices);
                 usage.truncate(DEVICES_MAX);
+                for told in &usage {
+                    if let (Ok(id), Some(pace)) = (<[u8; 16]>::try_from(&told.device[..]), told.pace) {
+                        let device = DeviceId(u128::from_be_bytes(id));
+                        soft.paces.hear(device, pace.window, pace.median_us, now);
+                    }
+                }
                 let vitals = Vitals { last, bytes_total, bytes_free, counters, groups, usage, mounted };
                 soft.vitals.insert(node, vitals);
             }
@@ -187,6 +193,7 @@ impl Attendance {
             Some(Report::DevicesMounted(mut mounted)) => {
                 mounted.devices.truncate(DEVICES_MAX);
                 mounted.broken.truncate(DEVICES_MAX);
+                mounted.troubles.truncate(TROUBLES_MAX);
                 let mount = |it: &pb::DeviceMounted| Mount {
                     node: node.0,
                     boot: boot.0,
@@ -200,7 +207,10 @@ impl Attendance {
                 let same = soft.mounts.get(&node).filter(|known| known.mounts == mounts);
                 let first = same.map_or(now, |known| known.first);
                 let sound = |mount: &Mount| mount.device_id().is_some() && mount.mount_trail().is_some();
-                if !mounts.is_empty() && mounts.iter().all(sound) {
+                if mounts.is_empty() {
+                    // It has closed the last one.
+                    soft.mounts.remove(&node);
+                } else if mounts.iter().all(sound) {
                     soft.mounts.insert(node, MountReport { node, mounts, first });
                 }
                 soft.vitals.entry(node).or_default().mounted = mounted;
@@ -312,20 +322,17 @@ impl Attendance {
             replicas_wanted: wanted.replicas,
             storm,
             draining: nodes_with(state, |node| node.draining.is_some()),
-            slow: nodes_with(state, |node| node.slow.is_some()),
-            long_slow: nodes_with(state, |node| {
-                node.slow.is_some_and(|since| wall.since(since) >= SLOW_MOVES_AFTER)
-            }),
         }
     }
 
     /// Changes of hosts' states that are due.
     pub(crate) fn plan_fleet(&self, state: &ClusterState) -> Vec<nova_fleet::Op> {
-        let mut soft = self.soft();
-        let now = clock::monotonic();
-        let mut ops = nova_fleet::plan(&state.fleet, &mut soft.heartbeats, now);
-        ops.extend(nova_fleet::plan_paces(&state.fleet, &mut soft.paces, now));
-        ops
+        nova_fleet::plan(&state.fleet, &mut self.soft().heartbeats, clock::monotonic())
+    }
+
+    /// Devices that became slow, or keep up again.
+    pub(crate) fn plan_paces(&self, state: &ClusterState) -> Vec<nova_groups::Op> {
+        nova_groups::plan_paces(&state.groups, &mut self.soft().paces, clock::monotonic())
     }
 
     /// Zones in which too many hosts are silent at once.
@@ -337,6 +344,20 @@ impl Attendance {
     pub(crate) fn order(&self, node: NodeId, order: Order) -> bool {
         let order = pb::HostOrder { order: Some(order), ..pb::HostOrder::default() };
         self.soft().orders.get(&node).is_some_and(|orders| orders.try_send(Ok(order)).is_ok())
+    }
+
+    /// Has a host open the devices in its configuration, of which these are known to be its own. Answers the number of the
+    /// order; `None` when the host attends not here now, or takes none.
+    pub(crate) fn order_open(&self, node: NodeId, known: Vec<pb::KnownDevice>) -> Option<u64> {
+        let order = self.soft().next_number();
+        self.order(node, Order::OpenDevices(pb::OpenDevices { order, known })).then_some(order)
+    }
+
+    /// Has a host close a device; answered as [`Self::order_open`].
+    pub(crate) fn order_close(&self, node: NodeId, device: DeviceId) -> Option<u64> {
+        let order = self.soft().next_number();
+        let device = device.0.to_be_bytes().to_vec().into();
+        self.order(node, Order::CloseDevice(pb::CloseDevice { order, device })).then_some(order)
     }
 
     /// Takes what hosts have said of blocks that they deleted.
@@ -355,8 +376,7 @@ impl Attendance {
         let (waiter, answered) = oneshot::channel();
         let request = {
             let mut soft = self.soft();
-            soft.last_list += 1;
-            let request = soft.last_list;
+            let request = soft.next_number();
             soft.lists.insert(request, (node, waiter));
             request
         };
@@ -447,6 +467,11 @@ fn fill_report(vitals: &Vitals, group: GroupId) -> Option<FillReport> {
 }
 
 impl Soft {
+    fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
     /// A silence that goes on keeps its beginning.
     fn take_silence(&mut self, mut report: SilenceReport) {
         let between = (report.reporter, report.silent, report.device);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nova_api::cluster as pb;
 use nova_api::cluster::cluster_server::Cluster as ClusterApi;
 use nova_fleet::{Answer, NodeState, Op, Register};
-use nova_groups::ForgetDevice;
+use nova_groups::{CloseDevice, DeviceState, ForgetDevice};
 use nova_raft::Group;
 use nova_security::{Identity, Role, authorize};
 use nova_state::{ClusterCommand, ClusterState, StepAnswer};
@@ -113,8 +113,7 @@ impl ClusterApi for ClusterService {
         authorize(&request, &[Role::Operator])?;
         let pb::DrainRequest { name, undrain } = request.into_inner();
         let state = self.reads.read().await.map_err(refusal::of_read)?;
-        let known = state.0.fleet.by_name(&name);
-        let node = known.ok_or_else(|| Status::not_found(format!("there is no host {name:?}")))?;
+        let node = node_named(&state.0, &name)?;
         let groups = health::replicas_on(&state.0, node);
         if !undrain && groups > 0 {
             let others = health::hosts_for_replicas(&state.0, Some(node));
@@ -149,28 +148,48 @@ impl ClusterApi for ClusterService {
         authorize(&request, &[Role::Operator])?;
         let pb::ForgetDeviceRequest { name, device } = request.into_inner();
         let state = self.reads.read().await.map_err(refusal::of_read)?;
-        let known = state.0.fleet.by_name(&name);
-        let node = known.ok_or_else(|| Status::not_found(format!("there is no host {name:?}")))?;
-        let is_its = |(id, _): (DeviceId, _)| id.0.to_be_bytes() == *device;
-        if !state.0.groups.all_devices_of(node).any(is_its) {
-            return Err(Status::not_found(format!(
-                "{name} has no device of this id: `nova node ls` lists those that it has"
-            )));
-        }
+        let node = node_named(&state.0, &name)?;
+        let id = device_of(&state.0, node, &name, &device)?;
         let forget = nova_groups::Op::ForgetDevice(ForgetDevice { device: device.to_vec() });
-        let command = nova_groups::Command { at_ms: clock::wall().0, op: Some(forget) };
-        let batch = ClusterCommand { steps: vec![command.into()] };
-        let answers = self.cluster.propose(batch).await.map_err(refusal::of_propose)?;
-        match answers.as_slice() {
-            [StepAnswer::Groups(nova_groups::Answer { refused: None, .. })] => {
-                tracing::info!(name, ?device, "an operator had a device forgotten");
-                Ok(Response::new(pb::ForgetDeviceResponse {}))
-            }
-            [StepAnswer::Groups(nova_groups::Answer { refused: Some(reason), .. })] => {
-                Err(Status::invalid_argument(*reason))
-            }
-            other => Err(Status::internal(format!("to forget a device was answered with {other:?}"))),
-        }
+        self.change_groups(forget).await?;
+        tracing::info!(name, %id, "an operator had a device forgotten");
+        Ok(Response::new(pb::ForgetDeviceResponse {}))
+    }
+
+    async fn open_devices(
+        &self,
+        request: Request<pb::OpenDevicesRequest>,
+    ) -> Result<Response<pb::OpenDevicesResponse>, Status> {
+        authorize(&request, &[Role::Operator])?;
+        self.check_leading()?;
+        let pb::OpenDevicesRequest { name } = request.into_inner();
+        let state = self.reads.read().await.map_err(refusal::of_read)?;
+        let node = node_named(&state.0, &name)?;
+        let known = state.0.groups.all_devices_of(node).map(|(id, device)| pb::KnownDevice {
+            device: id.0.to_be_bytes().to_vec().into(),
+            failed: device.state == DeviceState::Failed,
+        });
+        let order = self.attendance.order_open(node, known.collect()).ok_or_else(|| away(&name))?;
+        tracing::info!(name, order, "an operator has a host open its devices");
+        Ok(Response::new(pb::OpenDevicesResponse { order }))
+    }
+
+    async fn close_device(
+        &self,
+        request: Request<pb::CloseDeviceRequest>,
+    ) -> Result<Response<pb::CloseDeviceResponse>, Status> {
+        authorize(&request, &[Role::Operator])?;
+        self.check_leading()?;
+        let pb::CloseDeviceRequest { name, device } = request.into_inner();
+        let state = self.reads.read().await.map_err(refusal::of_read)?;
+        let node = node_named(&state.0, &name)?;
+        let id = device_of(&state.0, node, &name, &device)?;
+        let close = nova_groups::Op::CloseDevice(CloseDevice { device: device.to_vec() });
+        self.change_groups(close).await?;
+        // From here on nothing is served from it. A host that is not told now is told when it is asked for again.
+        let order = self.attendance.order_close(node, id).ok_or_else(|| away(&name))?;
+        tracing::info!(name, %id, order, "an operator has a host close a device");
+        Ok(Response::new(pb::CloseDeviceResponse { order }))
     }
 
     async fn status(
@@ -223,6 +242,23 @@ impl ClusterApi for ClusterService {
     }
 }
 
+fn node_named(state: &ClusterState, name: &str) -> Result<NodeId, Status> {
+    state.fleet.by_name(name).ok_or_else(|| Status::not_found(format!("there is no host {name:?}")))
+}
+
+/// The device of this host with this id.
+fn device_of(state: &ClusterState, node: NodeId, name: &str, device: &[u8]) -> Result<DeviceId, Status> {
+    let is_its = |id: &DeviceId| id.0.to_be_bytes() == *device;
+    let found = state.groups.all_devices_of(node).map(|(id, _)| id).find(is_its);
+    found.ok_or_else(|| {
+        Status::not_found(format!("{name} has no device of this id: `nova node ls` lists those that it has"))
+    })
+}
+
+fn away(name: &str) -> Status {
+    Status::unavailable(format!("{name} takes no orders now: is its agent running? Try again in a moment"))
+}
+
 fn raft_group(name: &str, metrics: &nova_raft::Metrics) -> pb::RaftGroup {
     pb::RaftGroup {
         name: name.to_owned(),
@@ -242,6 +278,20 @@ enum Taken {
 }
 
 impl ClusterService {
+    /// Has a change of the groups that an operator asked for applied.
+    async fn change_groups(&self, op: nova_groups::Op) -> Result<(), Status> {
+        let command = nova_groups::Command { at_ms: clock::wall().0, op: Some(op) };
+        let batch = ClusterCommand { steps: vec![command.into()] };
+        let answers = self.cluster.propose(batch).await.map_err(refusal::of_propose)?;
+        match answers.as_slice() {
+            [StepAnswer::Groups(nova_groups::Answer { refused: None, .. })] => Ok(()),
+            [StepAnswer::Groups(nova_groups::Answer { refused: Some(reason), .. })] => {
+                Err(Status::invalid_argument(*reason))
+            }
+            other => Err(Status::internal(format!("a change of the groups was answered with {other:?}"))),
+        }
+    }
+
     fn check_leading(&self) -> Result<(), Status> {
         if self.leading.borrow().leads() { Ok(()) } else { Err(refusal::not_leader(self.cluster.leader())) }
     }

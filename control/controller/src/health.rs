@@ -6,7 +6,7 @@ use nova_api::cluster as pb;
 use nova_fleet::NodeState;
 use nova_groups::DeviceState;
 use nova_state::ClusterState;
-use nova_units::NodeId;
+use nova_units::{DeviceId, NodeId};
 
 use crate::attendance::{Hanging, Vitals};
 
@@ -71,16 +71,22 @@ pub(crate) fn hanging_notes(
     let note = |it: &Hanging| {
         let name = &state.fleet.node(it.node)?.name;
         let (id, _) = state.groups.device(it.node, it.incarnation)?;
-        let id_bytes = id.0.to_be_bytes();
-        let mounted = vitals.get(&it.node).map_or(&[][..], |vitals| &vitals.mounted.devices);
-        let place = mounted.iter().find(|mounted| *mounted.device == id_bytes).map(|mounted| mounted.place);
-        let place = place.map_or_else(|| id.to_string(), |place| place.to_string());
+        let place = place_of(vitals.get(&it.node), id);
         Some(format!(
-            "device {place} of {name} has answered nothing for {} s: its groups go on without it. If it stays so,              replace it and restart the novad of {name}, or drain {name}",
+            "device {place} of {name} has answered nothing for {} s: its groups go on without it. If it stays so, replace it: \
+             `nova node device replace {name} {place}`",
             it.since.as_secs()
         ))
     };
     hanging.iter().filter_map(note).collect()
+}
+
+/// The place of a device in the configuration of its host, or its id.
+fn place_of(vitals: Option<&Vitals>, device: DeviceId) -> String {
+    let mounted = vitals.map_or(&[][..], |vitals| &vitals.mounted.devices);
+    let id = device.0.to_be_bytes();
+    let place = mounted.iter().find(|mounted| *mounted.device == id).map(|mounted| mounted.place);
+    place.map_or_else(|| device.to_string(), |place| place.to_string())
 }
 
 /// Lost units that are told.
@@ -120,21 +126,32 @@ pub(crate) fn notes(state: &ClusterState, vitals: &BTreeMap<NodeId, Vitals>) -> 
                 left => format!("{name} is being drained: replicas of {left} groups are still on it"),
             });
         }
-        if node.slow.is_some() {
-            notes.push(format!("{name} is far slower than its peers: it is no primary until it keeps up"));
-        }
         let failed =
             state.groups.all_devices_of(id).filter(|(_, it)| it.state == DeviceState::Failed).count();
         if failed > 0 {
             notes
-                .push(format!("{failed} devices of {name} failed and are never trusted again: replace them, then `nova node forget`"));
+                .push(format!("{failed} devices of {name} failed and are never trusted again: replace them by `nova node device replace {name} PLACE`"));
         }
-        let Some(vitals) = vitals.get(&id) else { continue };
-        if !vitals.mounted.broken.is_empty() {
-            let places: Vec<String> = vitals.mounted.broken.iter().map(u32::to_string).collect();
+        let told = vitals.get(&id);
+        for (device, _) in state.groups.devices_of(id).filter(|(_, it)| it.slow.is_some()) {
+            let usage = told.and_then(|it| it.usage.iter().find(|it| *it.device == device.0.to_be_bytes()));
+            let pace = usage.and_then(|usage| usage.pace);
+            let pace = pace.map_or_else(String::new, |pace| {
+                format!(" (half of its entries take over {} ms)", pace.median_us / 1000)
+            });
             notes.push(format!(
-                "{name} could not mount its devices {}: its other devices serve; the log of its novad says why",
-                places.join(", ")
+                "device {} of {name} is far slower than the others{pace}: it has no primaries until it keeps up, and its \
+                 copies move away when it has not after ten minutes",
+                place_of(told, device)
+            ));
+        }
+        let Some(vitals) = told else { continue };
+        for place in &vitals.mounted.broken {
+            let why = vitals.mounted.troubles.iter().find(|trouble| trouble.place == *place);
+            let why = why.map_or("the log of its novad says why", |trouble| &trouble.why);
+            notes.push(format!(
+                "{name} could not mount its device {place}; its others serve: {why}. When that is mended: `nova node device \
+                 open {name}`"
             ));
         }
         let held = |health: &&pb::GroupHealth| {

@@ -88,6 +88,7 @@ pub(crate) async fn lead_cluster(
         let fleet = attendance.plan_fleet(&state).into_iter();
         let wanted = Wanted { groups: groups_wanted, replicas: replicas_wanted(&files) };
         let groups = nova_groups::plan(&state.groups, &attendance.observe(&state, wanted)).into_iter();
+        let groups = attendance.plan_paces(&state).into_iter().chain(groups);
         let steps: Vec<ClusterStep> = fleet
             .map(|op| nova_fleet::Command { at_ms, op: Some(op) }.into())
             .chain(groups.map(|op| nova_groups::Command { at_ms, op: Some(op) }.into()))

@@ -55,9 +55,12 @@ fn map_node(
         counters: vitals.counters,
         health: vitals.groups,
         draining: node.draining.is_some(),
-        slow: node.slow.is_some(),
+        slow: state.groups.is_slow(id),
         devices,
         broken_devices: vitals.mounted.broken,
+        device_troubles: vitals.mounted.troubles,
+        devices_order: vitals.mounted.order,
+        open_places: vitals.mounted.devices.iter().map(|device| device.place).collect(),
     }
 }
 
@@ -76,6 +79,8 @@ fn map_device(id: DeviceId, device: &Device, vitals: Option<&Vitals>) -> pb::Dev
         mount_counter: device.mount_counter,
         bytes_total: device.bytes_total,
         state: state.into(),
+        slow: device.slow.is_some(),
+        pace: usage.and_then(|usage| usage.pace),
         bytes_free: usage.map_or(0, |usage| usage.bytes_free),
         place: mounted.map(|mounted| mounted.place),
     }
@@ -151,12 +156,21 @@ mod tests {
         assert!(own(&state).devices.is_empty());
         // People see it all the same, with what the host said of it.
         let device = vec![7; 16];
-        let usage = pb::DeviceUsage { device: device.clone().into(), bytes_total: 9, bytes_free: 4 };
+        let pace = pb::DevicePace { window: 1, entries: 20, median_us: 900, p99_us: 1000 };
+        let usage = pb::DeviceUsage {
+            device: device.clone().into(),
+            bytes_total: 9,
+            bytes_free: 4,
+            pace: Some(pace),
+        };
         let told = pb::DeviceMounted { device: device.into(), place: 3, ..pb::DeviceMounted::default() };
-        let mounted = pb::DevicesMounted { devices: vec![told], broken: vec![1] };
+        let troubles = vec![pb::DeviceTrouble { place: 1, why: "gone".into() }];
+        let mounted = pb::DevicesMounted { devices: vec![told], broken: vec![1], troubles, order: 7 };
         let vitals = Vitals { usage: vec![usage], mounted, ..Vitals::default() };
         let node = cluster_map(&state, 1, Some(&BTreeMap::from([(NodeId(1), vitals)]))).nodes.remove(0);
         assert_eq!((node.devices[0].bytes_free, node.devices[0].place), (4, Some(3)));
-        assert_eq!(node.broken_devices, [1]);
+        assert_eq!((node.broken_devices, node.device_troubles[0].why.as_str()), (vec![1], "gone"));
+        assert_eq!((node.devices_order, node.devices[0].pace), (7, Some(pace)));
+        assert_eq!(node.open_places, [3]);
     }
 }

@@ -2,7 +2,7 @@
 
 use nova_units::{BootId, NodeId, PeerAddr, Timestamp};
 
-use crate::command::{Answer, Command, Drain, Observe, Op, Pace, Register};
+use crate::command::{Answer, Command, Drain, Observe, Op, Register};
 use crate::model::{Event, Fleet, NAME_BYTES_MAX, NODES_MAX, Node, NodeState};
 
 /// Roles of one host.
@@ -16,7 +16,6 @@ impl Fleet {
             Some(Op::Register(register)) => self.register(register),
             Some(Op::Observe(observe)) => self.observe(*observe),
             Some(Op::Drain(drain)) => self.drain(*drain),
-            Some(Op::Pace(pace)) => self.pace(*pace),
             None => Answer::Refused("this controller does not know the command; upgrade it"),
         }
     }
@@ -60,7 +59,6 @@ impl Fleet {
             registered,
             changed,
             draining: kept.and_then(|old| old.draining),
-            slow: kept.filter(|_| !restarted).and_then(|old| old.slow),
         };
         self.last_node = self.last_node.max(id.0);
         self.names.insert(register.name.clone(), id);
@@ -77,15 +75,6 @@ impl Fleet {
             return Answer::Refused("the host was taken out of the cluster");
         }
         node.draining = drain.on.then(|| node.draining.unwrap_or(clock));
-        Answer::Changed(node.state)
-    }
-
-    fn pace(&mut self, pace: Pace) -> Answer {
-        let clock = self.clock;
-        let Some(node) = self.nodes.get_mut(&NodeId(pace.node)) else {
-            return Answer::Refused("no such host");
-        };
-        node.slow = pace.slow.then(|| node.slow.unwrap_or(clock));
         Answer::Changed(node.state)
     }
 

@@ -11,7 +11,8 @@ pub struct Command {
     #[prost(uint64, tag = "1")]
     pub at_ms: u64,
     /// What is asked.
-    #[prost(oneof = "Op", tags = "10, 11, 12, 13")]
+    // 13 was the pace of a host; that of devices is with the groups.
+    #[prost(oneof = "Op", tags = "10, 11, 12")]
     pub op: Option<Op>,
 }
 
@@ -27,9 +28,6 @@ pub enum Op {
     /// An operator wants everything off a host, or no longer.
     #[prost(message, tag = "12")]
     Drain(Drain),
-    /// A host became far slower than its peers, or keeps up again.
-    #[prost(message, tag = "13")]
-    Pace(Pace),
 }
 
 /// An operator wants everything off a host, or no longer. The same again changes nothing.
@@ -41,17 +39,6 @@ pub struct Drain {
     /// Whether it is drained from now on.
     #[prost(bool, tag = "2")]
     pub on: bool,
-}
-
-/// A host became far slower than its peers, or keeps up again. The same again changes nothing.
-#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
-pub struct Pace {
-    /// The host.
-    #[prost(uint64, tag = "1")]
-    pub node: u64,
-    /// Whether it is slow from now on.
-    #[prost(bool, tag = "2")]
-    pub slow: bool,
 }
 
 /// A host says who and where it is. The same again changes nothing; a new start or address does.

@@ -7,15 +7,10 @@
 mod apply;
 mod command;
 mod model;
-mod pace;
 mod plan;
 mod snapshot;
 
-pub use command::{Answer, Command, Drain, Observe, Op, Pace, Register};
+pub use command::{Answer, Command, Drain, Observe, Op, Register};
 pub use model::{Event, Fleet, NAME_BYTES_MAX, NODES_MAX, NoTransition, Node, NodeState};
-pub use pace::{
-    PACE_FRESH, PEERS_MIN, Paces, RECOVERED_FACTOR, RECOVERED_WINDOWS, SLOW_FACTOR, SLOW_MIN, SLOW_WINDOWS,
-    plan_paces,
-};
 pub use plan::{FAILED_AFTER, Heartbeats, SILENT_AFTER, STORM_NODES_MIN, STORM_PERCENT, Zones, plan, storms};
 pub use snapshot::SnapshotError;

@@ -92,8 +92,6 @@ pub struct Node {
     /// Since when everything is being moved off it, if it is: it gets nothing new (Spec A.2). What it stores stays
     /// until another host has it; nothing is lost by a deadline.
     pub draining: Option<Timestamp>,
-    /// Since when it has been far slower than its peers, if it is: no primary.
-    pub slow: Option<Timestamp>,
 }
 
 impl Node {

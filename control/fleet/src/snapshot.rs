@@ -42,8 +42,7 @@ struct NodeRow {
     changed_ms: u64,
     #[prost(uint64, optional, tag = "10")]
     draining_since_ms: Option<u64>,
-    #[prost(uint64, optional, tag = "11")]
-    slow_since_ms: Option<u64>,
+    // 11 was since when the host is slow; that is said of devices now.
 }
 
 /// States by their number on disk.
@@ -74,7 +73,6 @@ impl Fleet {
                     registered_ms: node.registered.0,
                     changed_ms: node.changed.0,
                     draining_since_ms: node.draining.map(|since| since.0),
-                    slow_since_ms: node.slow.map(|since| since.0),
                 })
                 .collect(),
             last_node: self.last_node,
@@ -106,7 +104,6 @@ impl Fleet {
                 registered: Timestamp(row.registered_ms),
                 changed: Timestamp(row.changed_ms),
                 draining: row.draining_since_ms.map(Timestamp),
-                slow: row.slow_since_ms.map(Timestamp),
             };
             if fleet.names.insert(row.name, NodeId(row.id)).is_some() {
                 return Err(SnapshotError("two hosts of one name"));

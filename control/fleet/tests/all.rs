@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use nova_fleet::{
-    Answer, Command, Drain, Event, FAILED_AFTER, Fleet, Heartbeats, NodeState, Observe, Op, Pace, Paces,
-    RECOVERED_WINDOWS, Register, SILENT_AFTER, SLOW_WINDOWS, plan, plan_paces, storms,
+    Answer, Command, Drain, Event, FAILED_AFTER, Fleet, Heartbeats, NodeState, Observe, Op, Register,
+    SILENT_AFTER, plan, storms,
 };
 use nova_units::{BootId, NodeId};
 use proptest::prelude::*;
@@ -54,62 +54,16 @@ fn state(fleet: &Fleet, node: u64) -> NodeState {
 }
 
 #[test]
-fn a_host_far_slower_than_its_peers_is_marked_after_a_while_and_cleared_later() {
-    let (mut fleet, _) = fleet(3);
-    let mut paces = Paces::default();
-    let mut window = 0;
-    let mut measure = |fleet: &mut Fleet, medians_ms: [u64; 3]| {
-        window += 1;
-        let now = secs(100 + 10 * window);
-        for (host, median_ms) in (1..).zip(medians_ms) {
-            paces.hear(NodeId(host), window, median_ms * 1000, now);
-        }
-        // The same window is judged once, however often it is looked at.
-        for _ in 0..5 {
-            for op in plan_paces(fleet, &mut paces, now) {
-                assert!(matches!(apply(fleet, op), Answer::Changed(_)));
-            }
-        }
-        (1..=3).filter(|host| fleet.node(NodeId(*host)).unwrap().slow.is_some()).collect::<Vec<u64>>()
-    };
-    for _ in 0..SLOW_WINDOWS - 1 {
-        assert_eq!(measure(&mut fleet, [2, 3, 90]), []);
-    }
-    assert_eq!(measure(&mut fleet, [2, 3, 4]), [], "one good window, and it counts anew");
-    for _ in 0..5 {
-        assert_eq!(measure(&mut fleet, [80, 90, 90]), [], "all are slow: that is the load");
-        assert_eq!(measure(&mut fleet, [1, 1, 20]), [], "fast enough is not slow");
-    }
-    for _ in 0..SLOW_WINDOWS - 1 {
-        measure(&mut fleet, [2, 3, 90]);
-    }
-    assert_eq!(measure(&mut fleet, [2, 3, 90]), [3]);
-    for _ in 0..RECOVERED_WINDOWS - 1 {
-        assert_eq!(measure(&mut fleet, [2, 3, 4]), [3]);
-    }
-    assert_eq!(measure(&mut fleet, [20, 20, 80]), [3], "better, and not well");
-    for _ in 0..RECOVERED_WINDOWS - 1 {
-        measure(&mut fleet, [2, 3, 4]);
-    }
-    assert_eq!(measure(&mut fleet, [2, 3, 4]), []);
-}
-
-#[test]
-fn a_drain_lasts_over_restarts_and_a_slow_host_begins_anew_with_its_start() {
+fn a_drain_lasts_over_restarts() {
     let (mut fleet, _) = fleet(1);
     let drain = |on| Op::Drain(Drain { node: 1, on });
-    let slow = Op::Pace(Pace { node: 1, slow: true });
     assert_eq!(apply(&mut fleet, drain(true)), Answer::Changed(NodeState::Ready));
-    assert_eq!(apply(&mut fleet, slow), Answer::Changed(NodeState::Ready));
     let once = fleet.clone();
     apply(&mut fleet, drain(true));
     assert_eq!(fleet, once, "the same again changes nothing");
     assert_eq!(Fleet::decode(&fleet.encode_to_vec()).unwrap(), fleet);
-    apply(&mut fleet, register("host1", 1));
-    assert!(fleet.node(NodeId(1)).unwrap().slow.is_some(), "the same start");
     apply(&mut fleet, register("host1", 2));
-    let node = fleet.node(NodeId(1)).unwrap();
-    assert!(node.draining.is_some() && node.slow.is_none());
+    assert!(fleet.node(NodeId(1)).unwrap().draining.is_some());
     apply(&mut fleet, drain(false));
     assert!(fleet.node(NodeId(1)).unwrap().draining.is_none());
     assert!(matches!(apply(&mut fleet, Op::Drain(Drain { node: 9, on: true })), Answer::Refused(_)));

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use nova_units::{BootId, DeviceId, Epoch, GroupId, Incarnation, NodeId, Replicas, Timestamp};
 
 use crate::command::{
-    AddJoining, Admit, Answer, Command, CreateGroups, Drop, FailDevice, ForgetDevice, Incarnated, Mount,
-    MovePrimary, NewGroup, Op, Outcome, Reinstate, Restart,
+    AddJoining, Admit, Answer, CloseDevice, Command, CreateGroups, Drop, FailDevice, ForgetDevice,
+    Incarnated, Mount, MovePrimary, NewGroup, Op, Outcome, PaceDevice, Reinstate, Restart,
 };
 use crate::load::Load;
-use crate::model::{Device, DeviceState, Flaps, Group, Groups, Member, Role};
+use crate::model::{Device, DeviceState, Flaps, Group, Groups, Member, Role, WRITABLE_MIN};
 use crate::plan::GROUPS_MAX;
 
 /// Two drops within this time make a host wait before it joins again.
@@ -36,6 +36,8 @@ impl Groups {
             Some(Op::FailDevice(fail)) => self.fail_device(fail),
             Some(Op::MovePrimary(moved)) => self.move_primary(moved),
             Some(Op::ForgetDevice(forget)) => self.forget_device(forget),
+            Some(Op::CloseDevice(close)) => self.close_device(close),
+            Some(Op::PaceDevice(pace)) => self.pace_device(pace),
             None => refused("this controller does not know the command; upgrade it"),
         }
     }
@@ -152,7 +154,19 @@ impl Groups {
         let mut dropped = BTreeSet::new();
         for entry in &drop.groups {
             let nodes: BTreeSet<NodeId> = entry.nodes.iter().copied().map(NodeId).collect();
+            let load = Load::of(self);
+            let rebuilt_on = |node: &NodeId| load.lightest(self, *node).filter(|_| drop.rebuilt);
+            let new_homes: BTreeMap<NodeId, Incarnation> =
+                nodes.iter().filter_map(|node| Some((*node, rebuilt_on(node)?))).collect();
             let outcome = self.change(entry.group, entry.epoch, |group| {
+                if drop.rebuilt
+                    && group.in_sync().filter(|it| !nodes.contains(&it.node)).count() < WRITABLE_MIN
+                {
+                    return Err("it would be left with fewer than two copies");
+                }
+                for (node, life) in &mut group.homes {
+                    *life = new_homes.get(node).copied().unwrap_or(*life);
+                }
                 let before = group.members.len();
                 group.members.retain(|member| !nodes.contains(&member.node));
                 if group.members.len() == before {
@@ -168,7 +182,9 @@ impl Groups {
             }
             answer.groups.push(outcome);
         }
-        self.count_drops(&dropped);
+        if !drop.rebuilt {
+            self.count_drops(&dropped);
+        }
         answer
     }
 
@@ -307,9 +323,43 @@ impl Groups {
         answer
     }
 
+    fn close_device(&mut self, close: &CloseDevice) -> Answer {
+        let Some(known) = device_id(&close.device).and_then(|id| self.devices.get(&id).map(|it| (id, it)))
+        else {
+            return refused("no such device");
+        };
+        let (id, node, incarnation) = (known.0, known.1.node, known.1.incarnation);
+        if !matches!(known.1.state, DeviceState::Mounted { .. }) {
+            return Answer::default();
+        }
+        let left = |member: &Member| member.node == node && member.incarnation == incarnation;
+        let is_needed = |group: &Group| {
+            let others = group.in_sync().filter(|member| !left(member)).count();
+            group.in_sync().any(left) && others < WRITABLE_MIN
+        };
+        if self.groups.values().any(is_needed) {
+            return refused(
+                "a group would be left with fewer than two copies: wait until `nova fs health` shows all of them in sync, \
+                 or drain the host first",
+            );
+        }
+        self.devices.get_mut(&id).expect("it was just found").state = DeviceState::Absent;
+        // No flap of the host: an operator asked for it, and another device there may take its replicas at once.
+        self.leave(&BTreeSet::from([node]), left, &[]).0
+    }
+
+    fn pace_device(&mut self, pace: &PaceDevice) -> Answer {
+        let clock = self.clock;
+        let device = device_id(&pace.device).and_then(|id| self.devices.get_mut(&id));
+        let Some(device) = device.filter(|device| matches!(device.state, DeviceState::Mounted { .. })) else {
+            return refused("no such device serves");
+        };
+        device.slow = pace.slow.then(|| device.slow.unwrap_or(clock));
+        Answer::default()
+    }
+
     fn fail_device(&mut self, fail: &FailDevice) -> Answer {
-        let id = fail.device.as_slice().try_into().map(|bytes| DeviceId(u128::from_be_bytes(bytes)));
-        let Some(device) = id.ok().and_then(|id| self.devices.get_mut(&id)) else {
+        let Some(device) = device_id(&fail.device).and_then(|id| self.devices.get_mut(&id)) else {
             return refused("no such device");
         };
         device.state = DeviceState::Failed;
@@ -320,8 +370,8 @@ impl Groups {
     }
 
     fn forget_device(&mut self, forget: &ForgetDevice) -> Answer {
-        let id = forget.device.as_slice().try_into().map(|bytes| DeviceId(u128::from_be_bytes(bytes)));
-        let Some((id, known)) = id.ok().and_then(|id| Some((id, self.devices.get(&id)?))) else {
+        let id = device_id(&forget.device);
+        let Some((id, known)) = id.and_then(|id| Some((id, self.devices.get(&id)?))) else {
             return refused("no such device");
         };
         if matches!(known.state, DeviceState::Mounted { .. }) {
@@ -359,17 +409,20 @@ impl Groups {
             }
             named.entry(NodeId(mount.node)).or_default().insert(id);
         }
-        let mut restarted = BTreeSet::new();
+        let (mut restarted, mut undisturbed) = (BTreeSet::new(), BTreeSet::new());
         for mount in &restart.mounts {
             let id = mount.device_id().expect("checked above");
             let (answer, changed) = self.mount(id, mount);
-            incarnated.extend(answer);
             if changed {
                 restarted.insert(NodeId(mount.node));
+            } else if let Some(answer) = answer {
+                undisturbed.insert((answer.node, answer.incarnation));
             }
+            incarnated.extend(answer);
         }
         for node in &restarted {
-            self.settle_devices(*node, &named[node]);
+            let anew = !undisturbed.iter().any(|(running, _)| running == node);
+            self.settle_devices(*node, &named[node], anew);
         }
         let confirm: Vec<Confirmed> = restart
             .confirm
@@ -380,8 +433,11 @@ impl Groups {
                 nodes: entry.nodes.iter().copied().map(NodeId).collect(),
             })
             .collect();
-        let (mut answer, dropped) =
-            self.leave(&restarted, |member| restarted.contains(&member.node), &confirm);
+        // A host that opened another device while it runs serves on with those that it had.
+        let left = |member: &Member| {
+            restarted.contains(&member.node) && !undisturbed.contains(&(member.node, member.incarnation))
+        };
+        let (mut answer, dropped) = self.leave(&restarted, left, &confirm);
         self.count_drops(&dropped);
         answer.incarnated = incarnated;
         answer
@@ -402,6 +458,10 @@ impl Groups {
             // Never again, whatever a later mount says: it may hold the last copy of something, and a new life would
             // begin empty. Formatted anew it is another device.
             Some(known) if known.state == DeviceState::Failed => return (None, false),
+            // Its host was told to close it, and says what it said before.
+            Some(known) if known.state == DeviceState::Absent && known.is_closed_in(mount) => {
+                return (None, false);
+            }
             Some(known) if known.goes_on_in(mount) => known.incarnation,
             _ => {
                 self.last_incarnation += 1;
@@ -421,17 +481,21 @@ impl Groups {
             incarnation,
             bytes_total: mount.bytes_total,
             state,
+            slow: None,
         };
         self.put_device(id, device);
         (told(incarnation), true)
     }
 
-    /// A host started anew and told all devices that it mounted: any other one that it had is absent.
-    fn settle_devices(&mut self, node: NodeId, mounted: &BTreeSet<DeviceId>) {
+    /// A host told all devices that it has mounted: any other one that it had is absent. `anew`: at a new start.
+    fn settle_devices(&mut self, node: NodeId, mounted: &BTreeSet<DeviceId>, anew: bool) {
         let others: Vec<DeviceId> =
             self.devices_of(node).map(|(id, _)| id).filter(|id| !mounted.contains(id)).collect();
         for id in others {
             self.devices.get_mut(&id).expect("it was just listed").state = DeviceState::Absent;
+        }
+        if !anew {
+            return;
         }
         let over: Vec<_> = self.astray.iter().filter(|(host, _)| *host == node).copied().collect();
         for life in over {
@@ -490,6 +554,10 @@ impl Groups {
         }
         (answer, dropped)
     }
+}
+
+fn device_id(bytes: &[u8]) -> Option<DeviceId> {
+    Some(DeviceId(u128::from_be_bytes(bytes.try_into().ok()?)))
 }
 
 /// The home that a new one takes the place of: it has no member, and rather lacks writes than not.

@@ -10,7 +10,7 @@ pub struct Command {
     #[prost(uint64, tag = "1")]
     pub at_ms: u64,
     /// What is asked.
-    #[prost(oneof = "Op", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18")]
+    #[prost(oneof = "Op", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20")]
     pub op: Option<Op>,
 }
 
@@ -44,6 +44,12 @@ pub enum Op {
     /// Forgets a device that will not come back.
     #[prost(message, tag = "18")]
     ForgetDevice(ForgetDevice),
+    /// Takes a device out of service, for its host to close it.
+    #[prost(message, tag = "19")]
+    CloseDevice(CloseDevice),
+    /// A device became far slower than the others, or keeps up again.
+    #[prost(message, tag = "20")]
+    PaceDevice(PaceDevice),
 }
 
 /// Lets other members order writes, in many groups at once. The members stay.
@@ -83,6 +89,9 @@ pub struct Drop {
     /// One for each group.
     #[prost(message, repeated, tag = "1")]
     pub groups: Vec<DropMembers>,
+    /// Their hosts are well, and the replicas are built anew, each on the lightest device of its host.
+    #[prost(bool, tag = "2")]
+    pub rebuilt: bool,
 }
 
 /// Takes members out of one group.
@@ -244,6 +253,26 @@ pub struct ForgetDevice {
     /// The device, 16 bytes, big-endian.
     #[prost(bytes = "vec", tag = "1")]
     pub device: Vec<u8>,
+}
+
+/// Takes a device out of service while its host runs on: it is absent from then on. Refused while a group would be left with
+/// fewer than two copies. One that does not serve stays as it is.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct CloseDevice {
+    /// The device, 16 bytes, big-endian.
+    #[prost(bytes = "vec", tag = "1")]
+    pub device: Vec<u8>,
+}
+
+/// A device became far slower than the others of the region, or keeps up again. The same again changes nothing.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct PaceDevice {
+    /// The device, 16 bytes, big-endian.
+    #[prost(bytes = "vec", tag = "1")]
+    pub device: Vec<u8>,
+    /// Whether it is slow from now on.
+    #[prost(bool, tag = "2")]
+    pub slow: bool,
 }
 
 /// What became of the change of one group.

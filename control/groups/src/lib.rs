@@ -11,18 +11,23 @@ mod fillings;
 mod load;
 mod model;
 mod moves;
+mod pace;
 mod placement;
 mod plan;
 mod snapshot;
 
 pub use command::{
-    AddJoining, Admit, Answer, Command, ConfirmGroup, CreateGroups, Drop, DropMembers, FailDevice,
-    ForgetDevice, Incarnated, Joining, Mount, MovePrimary, NewGroup, Op, Outcome, Reinstate, ReinstateGroup,
-    Restart,
+    AddJoining, Admit, Answer, CloseDevice, Command, ConfirmGroup, CreateGroups, Drop, DropMembers,
+    FailDevice, ForgetDevice, Incarnated, Joining, Mount, MovePrimary, NewGroup, Op, Outcome, PaceDevice,
+    Reinstate, ReinstateGroup, Restart,
 };
 pub use fillings::{FILL_SHUNNED_FOR, FILL_STALLED_AFTER, FillReport, FillState, Fillings};
 pub use model::{Device, DeviceState, Flaps, Group, Groups, Member, Role};
 pub use moves::{MOVES_MAX, MOVES_TO_ONE_MAX};
+pub use pace::{
+    PACE_FRESH, PEERS_MIN, Paces, RECOVERED_FACTOR, RECOVERED_WINDOWS, SLOW_FACTOR, SLOW_MIN, SLOW_WINDOWS,
+    plan_paces,
+};
 pub use placement::lay_out;
 pub use plan::{
     COLD_START_WAIT, COLD_START_WAIT_MAX, GATHER, GROUPS_DEFAULT, GROUPS_MAX, HEARD_WITHIN, Heard, LEASE_OUT,

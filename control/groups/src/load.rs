@@ -90,19 +90,23 @@ impl Load {
         Share { replicas: now.replicas + 1, ..now }
     }
 
-    /// The device of `node` that would have the smallest share with one replica more.
+    /// The device of `node` that would have the smallest share with one replica more; a slow one only when all are.
     pub(crate) fn lightest(&self, groups: &Groups, node: NodeId) -> Option<Incarnation> {
-        let serving = groups.devices_of(node).map(|(_, device)| device.incarnation);
-        serving.min_by_key(|incarnation| (self.with_one_more(*incarnation), *incarnation))
+        let serving = groups.devices_of(node).map(|(_, device)| (device.slow.is_some(), device.incarnation));
+        let lightest = serving.min_by_key(|(slow, life)| (*slow, self.with_one_more(*life), *life));
+        lightest.map(|(_, life)| life)
     }
 
     /// Where a replica of `group` goes on `node`: to the device that held it last, because it may lack little, or else
-    /// to the lightest one. Plan and `apply` both ask here.
+    /// to the lightest one. A slow device gets it back only when the host has no other, or when the group takes no writes
+    /// without it. Plan and `apply` both ask here.
     pub(crate) fn device_for(&self, groups: &Groups, group: &Group, node: NodeId) -> Option<Incarnation> {
         let held = group.last_writable.iter().chain(&group.homes);
         held.filter(|(host, _)| *host == node)
             .map(|(_, incarnation)| *incarnation)
-            .find(|incarnation| groups.serves(node, *incarnation))
+            .find(|life| {
+                groups.serves(node, *life) && (group.frozen() || groups.slow_since(node, *life).is_none())
+            })
             .or_else(|| self.lightest(groups, node))
     }
 }

@@ -132,12 +132,21 @@ pub struct Device {
     pub bytes_total: u64,
     /// Whether it may serve.
     pub state: DeviceState,
+    /// Since when it has been far slower than the others of the region, if it is, in this mount.
+    pub slow: Option<Timestamp>,
 }
 
 impl Device {
     /// The mount is the one that is known.
     pub(crate) fn is_newest_of(&self, mount: &Mount) -> bool {
         mount.mount_trail().is_some_and(|trail| trail.newest() == self.mount)
+    }
+
+    /// The mount is the one that is known, with its nonce: of a device that is absent it was taken out of service in it.
+    pub(crate) fn is_closed_in(&self, mount: &Mount) -> bool {
+        self.node == NodeId(mount.node)
+            && self.mount_counter == mount.mount_counter
+            && self.is_newest_of(mount)
     }
 
     /// The mount shows the device as it was when it was last served, and not an old image of it: it is a later one, of the
@@ -229,6 +238,18 @@ impl Groups {
         self.devices_of(node).find(|(_, device)| device.incarnation == incarnation)
     }
 
+    /// Since when the device that serves on `node` under `incarnation` has been slow, if it is.
+    #[must_use]
+    pub fn slow_since(&self, node: NodeId, incarnation: Incarnation) -> Option<Timestamp> {
+        self.device(node, incarnation).and_then(|(_, device)| device.slow)
+    }
+
+    /// Whether devices serve on `node` and all of them are slow.
+    #[must_use]
+    pub fn is_slow(&self, node: NodeId) -> bool {
+        self.stores(node) && self.devices_of(node).all(|(_, device)| device.slow.is_some())
+    }
+
     /// Whether some device serves on `node`.
     #[must_use]
     pub fn stores(&self, node: NodeId) -> bool {
@@ -278,15 +299,16 @@ impl Groups {
         !self.serves(node, incarnation) && !self.astray.contains(&(node, incarnation))
     }
 
-    /// Nothing more is to be decided about this mount: it is in the state, or the device failed, under this start or an
-    /// earlier one, and then it is never answered.
+    /// Nothing more is to be decided about this mount: it is in the state; or the device failed, under this start or an
+    /// earlier one; or it was taken out of service while this mount lasts. Then it is never answered.
     #[must_use]
     pub fn has_judged(&self, mount: &Mount) -> bool {
         let known = mount.device_id().and_then(|id| self.devices.get(&id));
         let mounted = DeviceState::Mounted { boot: BootId(mount.boot) };
         known.is_some_and(|known| {
             let same = known.is_newest_of(mount) && known.node == NodeId(mount.node);
-            known.state == DeviceState::Failed || known.state == mounted && same
+            let closed = known.state == DeviceState::Absent && known.is_closed_in(mount);
+            known.state == DeviceState::Failed || closed || known.state == mounted && same
         })
     }
 

@@ -1,17 +1,19 @@
-//! Replicas and primaries that should be elsewhere: off hosts that are drained or stay slow, and onto hosts with few.
+//! Replicas and primaries that should be elsewhere: off hosts that are drained and devices that stay slow, and onto devices
+//! with few.
 //!
 //! A replica moves in three steps, each an epoch: the new member joins beside the others, is filled, and is admitted in
-//! the same step in which the old one leaves. The group has all its members in sync all the while.
+//! the same step in which the old one leaves. The group has all its members in sync all the while. A host has at most one
+//! member of a group, so from one device to another of its host a replica does not move, but is built anew.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use nova_units::{GroupId, Incarnation, NodeId};
 
-use crate::command::Joining;
+use crate::command::{DropMembers, Joining};
 use crate::load::Load;
-use crate::model::{Group, Groups, Member};
-use crate::plan::{Observed, has_passed, is_welcome};
+use crate::model::{Group, Groups, Member, WRITABLE_MIN};
+use crate::plan::{Observed, SLOW_MOVES_AFTER, has_passed, is_welcome};
 
 /// Members of a region that are filled at once before another replica begins to move.
 pub const MOVES_MAX: usize = 4;
@@ -66,18 +68,18 @@ pub(crate) fn plan_moves(
     groups: &Groups,
     observed: &Observed,
     changed: &BTreeSet<GroupId>,
-    load: Load,
+    load: &Load,
 ) -> Vec<Joining> {
     let mut moves = Vec::new();
     if observed.storm {
         return moves;
     }
-    let mut traffic = Traffic::of(groups, load);
+    let mut traffic = Traffic::of(groups, load.clone());
     let mut movable: Vec<(GroupId, &Group)> =
         groups.iter().filter(|(id, group)| !changed.contains(id) && is_calm(group, observed)).collect();
     movable.retain(|(id, group)| {
-        let on = |hosts: &BTreeSet<NodeId>| group.in_sync().find(|member| hosts.contains(&member.node));
-        let leaves = on(&observed.draining).or_else(|| on(&observed.long_slow));
+        let drained = group.in_sync().find(|member| observed.draining.contains(&member.node));
+        let leaves = drained.or_else(|| group.in_sync().find(|member| stays_slow(groups, observed, member)));
         let Some(leaves) = leaves else { return true };
         let target = target(groups, (*id, group), observed, &traffic);
         if let Some(to) = target.filter(|_| traffic.under_way < MOVES_MAX) {
@@ -105,6 +107,61 @@ pub(crate) fn plan_moves(
     moves
 }
 
+/// A replica that no other host can take from a device that stays slow, or whose host has a far emptier device, as one that
+/// came in the place of another: it is built anew there. Until it is, its group has one copy less; the old one stays where it
+/// is, and is no member. One at a time, when nothing else is wrong, and only where enough others are left to take writes.
+pub(crate) fn plan_rebuild(
+    groups: &Groups,
+    observed: &Observed,
+    changed: &BTreeSet<GroupId>,
+    load: &Load,
+) -> Option<DropMembers> {
+    if observed.storm || !groups.iter().all(|(id, group)| !changed.contains(&id) && is_calm(group, observed))
+    {
+        return None;
+    }
+    let able = |group: &Group, member: &Member| {
+        group.in_sync().count() > WRITABLE_MIN
+            && !observed.draining.contains(&member.node)
+            && has_passed(groups.flaps(member.node).wait, groups.flaps(member.node).last, observed.wall)
+    };
+    let candidates = || {
+        let members = |(id, group): (GroupId, &Group)| {
+            group
+                .in_sync()
+                .filter(|it| able(group, it))
+                .map(|it| (id, group.epoch, group.primary, *it))
+                .collect()
+        };
+        groups.iter().flat_map::<Vec<_>, _>(members).filter_map(|(id, epoch, primary, member)| {
+            let other = load.lightest(groups, member.node).filter(|life| *life != member.incarnation)?;
+            groups.slow_since(member.node, other).is_none().then_some((id, epoch, primary, member, other))
+        })
+    };
+    let slow = candidates().find(|(.., member, _)| stays_slow(groups, observed, member));
+    let uneven = || {
+        let is_lighter = |life: Incarnation, other: Incarnation| load.with_one_more(other) < load.now(life);
+        // A primary last: it costs the group a moment.
+        candidates().filter(|(.., member, other)| is_lighter(member.incarnation, *other)).max_by_key(
+            |(id, _, primary, member, _)| {
+                (load.now(member.incarnation), member.node != *primary, core::cmp::Reverse(*id))
+            },
+        )
+    };
+    let (id, epoch, _, member, _) = slow.or_else(uneven)?;
+    Some(DropMembers { group: id.0, epoch: epoch.0, nodes: vec![member.node.0] })
+}
+
+/// The device under a member has been slow for [`SLOW_MOVES_AFTER`].
+fn stays_slow(groups: &Groups, observed: &Observed, member: &Member) -> bool {
+    let since = groups.slow_since(member.node, member.incarnation);
+    since.is_some_and(|since| has_passed(SLOW_MOVES_AFTER, since, observed.wall))
+}
+
+fn is_slow(groups: &Groups, member: &Member) -> bool {
+    groups.slow_since(member.node, member.incarnation).is_some()
+}
+
 fn joining(id: GroupId, group: &Group, leaves: &Member, to: Place) -> Joining {
     Joining { group: id.0, epoch: group.epoch.0, node: to.node.0, replaces: leaves.node.0 }
 }
@@ -122,16 +179,15 @@ fn target(
     traffic: &Traffic,
 ) -> Option<Place> {
     let able = |node: &NodeId| {
-        !observed.slow.contains(node)
-            && traffic.has_room(*node)
-            && is_welcome(groups, (id, group), observed, &traffic.load, *node)
+        traffic.has_room(*node) && is_welcome(groups, (id, group), observed, &traffic.load, *node)
     };
     let places = observed
         .storage
         .iter()
         .copied()
         .filter(able)
-        .filter_map(|node| Some(Place { node, device: traffic.load.device_for(groups, group, node)? }));
+        .filter_map(|node| Some(Place { node, device: traffic.load.device_for(groups, group, node)? }))
+        .filter(|place| groups.slow_since(place.node, place.device).is_none());
     places.min_by_key(|place| (traffic.load.with_one_more(place.device), place.node))
 }
 
@@ -153,25 +209,28 @@ fn lighter<'a>(
     is_lighter.then_some((heaviest, to))
 }
 
-/// Primaries on hosts that are slow or drained go to another member, the one with the fewest.
+/// Primaries on devices that are slow go to another member, the one whose host has the fewest.
 pub(crate) fn plan_primaries(
     groups: &Groups,
     observed: &Observed,
     changed: &BTreeSet<GroupId>,
 ) -> Vec<Joining> {
-    let poor = |node: NodeId| observed.slow.contains(&node);
     let mut given: BTreeMap<NodeId, usize> = BTreeMap::new();
     groups
         .iter()
         .filter(|(id, group)| {
-            !changed.contains(id) && poor(group.primary) && group.joining().is_none() && !observed.storm
+            let primary = group.member(group.primary);
+            let is_poor = primary.is_some_and(|member| is_slow(groups, member));
+            !changed.contains(id) && is_poor && group.joining().is_none() && !observed.storm
         })
         .filter_map(|(id, group)| {
-            let able = |node: &NodeId| {
-                !poor(*node) && !observed.draining.contains(node) && observed.is_running(*node)
+            let able = |member: &&Member| {
+                !is_slow(groups, member)
+                    && !observed.draining.contains(&member.node)
+                    && observed.is_running(member.node)
             };
             let primaries = |node: NodeId| groups.primaries(node) + given.get(&node).copied().unwrap_or(0);
-            let members = group.in_sync().map(|member| member.node).filter(able);
+            let members = group.in_sync().filter(able).map(|member| member.node);
             let node = members.min_by_key(|node| (primaries(*node), *node))?;
             *given.entry(node).or_default() += 1;
             Some(Joining { group: id.0, epoch: group.epoch.0, node: node.0, replaces: 0 })
@@ -196,10 +255,10 @@ pub(crate) fn even_primaries(
         held.entry(group.primary).or_default().0 += 1;
         group.in_sync().for_each(|member| held.entry(member.node).or_default().1 += 1);
     }
-    let may_lead = |node: NodeId| {
-        !observed.slow.contains(&node)
-            && !observed.draining.contains(&node)
-            && has_passed(PRIMARY_AFTER, groups.flaps(node).last, observed.wall)
+    let may_lead = |member: &&Member| {
+        !is_slow(groups, member)
+            && !observed.draining.contains(&member.node)
+            && has_passed(PRIMARY_AFTER, groups.flaps(member.node).last, observed.wall)
     };
     let mut moved = Vec::new();
     for (id, group) in groups.iter() {
@@ -207,9 +266,10 @@ pub(crate) fn even_primaries(
         let is_better = |node: &NodeId| {
             let (fewer, of) = held[node];
             // Also after the move the old one has no smaller share than the new one.
-            may_lead(*node) && (primaries - 1) * of >= (fewer + 1) * replicas
+            (primaries - 1) * of >= (fewer + 1) * replicas
         };
-        let others = group.in_sync().map(|member| member.node).filter(|node| *node != group.primary);
+        let leaders = group.in_sync().filter(may_lead).map(|member| member.node);
+        let others = leaders.filter(|node| *node != group.primary);
         if let Some(to) = others.filter(is_better).min_by_key(|node| (held[node].0, *node)) {
             held.entry(group.primary).or_default().0 -= 1;
             held.entry(to).or_default().0 += 1;

@@ -92,6 +92,7 @@ mod tests {
                 incarnation: Incarnation(life),
                 bytes_total: gib << 30,
                 state: DeviceState::Mounted { boot: BootId(1) },
+                slow: None,
             };
             groups.put_device(DeviceId(u128::from(life)), device);
         }

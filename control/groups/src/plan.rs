@@ -11,7 +11,7 @@ use crate::command::{
 };
 use crate::load::Load;
 use crate::model::{DeviceState, Group, Groups, Member, Role};
-use crate::moves::{even_primaries, plan_moves, plan_primaries};
+use crate::moves::{even_primaries, plan_moves, plan_primaries, plan_rebuild};
 use crate::placement::lay_out;
 
 /// From the first report of silence to the decision: time for the others to report too.
@@ -30,7 +30,7 @@ pub const LEASE_OUT: Duration = Duration::from_secs(30);
 const CLOCK_JUMP_MIN: Duration = Duration::from_secs(60);
 /// A member that was away this long is replaced on another host.
 pub const REPLACE_AFTER: Duration = Duration::from_secs(600);
-/// A host that was slow this long, and not merely for a moment, is emptied where another can take its replicas: every
+/// A device that was slow this long, and not merely for a moment, is emptied where another can take its replicas: every
 /// write waits for the slowest member.
 pub const SLOW_MOVES_AFTER: Duration = Duration::from_secs(600);
 /// The same where one member in sync is left: no write goes on before another has joined, and there is one copy. A host
@@ -132,10 +132,6 @@ pub struct Observed {
     pub storm: bool,
     /// Hosts that everything is moved off.
     pub draining: BTreeSet<NodeId>,
-    /// Hosts that are far slower than their peers.
-    pub slow: BTreeSet<NodeId>,
-    /// Of these, hosts that have been so for [`SLOW_MOVES_AFTER`]: their replicas move to others.
-    pub long_slow: BTreeSet<NodeId>,
     /// Joiners that get no further.
     pub stalled: BTreeSet<(GroupId, NodeId)>,
     /// Hosts that got no further with a group lately: asked again only when there is no other.
@@ -240,13 +236,18 @@ pub fn plan(groups: &Groups, observed: &Observed) -> Vec<Op> {
         .collect();
     let mut moved = plan_primaries(groups, observed, &changed);
     changed.extend(moved.iter().map(|entry| GroupId(entry.group)));
-    let moving = plan_moves(groups, observed, &changed, load);
+    let moving = plan_moves(groups, observed, &changed, &load);
+    let mut rebuilt = None;
     if moving.is_empty() {
+        rebuilt = plan_rebuild(groups, observed, &changed, &load);
+        changed.extend(rebuilt.iter().map(|entry| GroupId(entry.group)));
         moved.extend(even_primaries(groups, observed, &changed));
     }
 
     let mut push = |some: bool, op: Op| ops.extend(some.then_some(op));
-    push(!dropped.is_empty(), Op::Drop(Drop { groups: dropped }));
+    push(!dropped.is_empty(), Op::Drop(Drop { groups: dropped, rebuilt: false }));
+    let rebuilt: Vec<DropMembers> = rebuilt.into_iter().collect();
+    push(!rebuilt.is_empty(), Op::Drop(Drop { groups: rebuilt, rebuilt: true }));
     push(!reinstated.is_empty(), Op::Reinstate(Reinstate { groups: reinstated }));
     push(!admitted.is_empty(), Op::Admit(Admit { groups: admitted }));
     let joining: Vec<Joining> = joining.into_iter().chain(moving).collect();
@@ -531,7 +532,13 @@ fn plan_restart(groups: &Groups, observed: &Observed) -> Option<Restart> {
         .map(|report| (report.node, report))
         .collect();
     let mut taken: BTreeSet<NodeId> = mounted.keys().copied().collect();
-    let in_sync_of = |node: NodeId| groups.iter().filter(move |(_, group)| is_in_sync(group, node));
+    // What a device that goes on as it is holds does not wait for another one that its host opened.
+    let in_sync_of = |node: NodeId| {
+        groups.iter().filter(move |(_, group)| {
+            let member = group.member(node).filter(|member| member.role == Role::InSync);
+            member.is_some_and(|member| !runs_unrestarted(groups, observed, member))
+        })
+    };
     // A mount waits for the slowest of its groups, and whoever shares a group with one that waits waits too:
     // repeated until nothing changes, at most once for each mount.
     for _ in 0..mounted.len() {
@@ -539,9 +546,7 @@ fn plan_restart(groups: &Groups, observed: &Observed) -> Option<Restart> {
             let waited = observed.now.saturating_sub(mounted[&node].first);
             in_sync_of(node).any(|(_, group)| {
                 let others = || group.in_sync().filter(move |other| other.node != node);
-                let runs = |other: &Member| {
-                    !mounted.contains_key(&other.node) && runs_unrestarted(groups, observed, other)
-                };
+                let runs = |other: &Member| runs_unrestarted(groups, observed, other);
                 let gone = |other: &Member| {
                     taken.contains(&other.node) || observed.silent_for(other.node) >= COLD_START_WAIT
                 };
@@ -561,9 +566,7 @@ fn plan_restart(groups: &Groups, observed: &Observed) -> Option<Restart> {
     let confirm = groups
         .iter()
         .filter_map(|(id, group)| {
-            let runs = group
-                .in_sync()
-                .any(|member| !taken.contains(&member.node) && runs_unrestarted(groups, observed, member));
+            let runs = group.in_sync().any(|member| runs_unrestarted(groups, observed, member));
             let nodes: Vec<u64> = group
                 .in_sync()
                 .filter(|member| taken.contains(&member.node))
@@ -578,10 +581,6 @@ fn plan_restart(groups: &Groups, observed: &Observed) -> Option<Restart> {
         .collect();
     let mounts = taken.iter().flat_map(|node| mounted[node].mounts.iter().cloned()).collect();
     Some(Restart { mounts, confirm })
-}
-
-fn is_in_sync(group: &Group, node: NodeId) -> bool {
-    group.member(node).is_some_and(|member| member.role == Role::InSync)
 }
 
 /// Its host runs under the start that the state knows of its device: the copy was served all along.

@@ -81,6 +81,8 @@ struct DeviceRow {
     failed: bool,
     #[prost(fixed64, tag = "8")]
     mount: u64,
+    #[prost(uint64, optional, tag = "9")]
+    slow_since_ms: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -141,6 +143,7 @@ impl Groups {
                     },
                     failed: device.state == DeviceState::Failed,
                     mount: device.mount.0,
+                    slow_since_ms: device.slow.map(|since| since.0),
                 })
                 .collect(),
             flaps: self
@@ -192,6 +195,7 @@ impl Groups {
                 incarnation: Incarnation(row.incarnation),
                 bytes_total: row.bytes_total,
                 state,
+                slow: row.slow_since_ms.map(Timestamp),
             };
             groups.put_device(DeviceId(u128::from_be_bytes(id)), device);
         }

@@ -13,6 +13,8 @@ mod filling;
 mod kit;
 #[path = "all/moves.rs"]
 mod moves;
+#[path = "all/paces.rs"]
+mod paces;
 #[path = "all/prop_groups.rs"]
 mod prop_groups;
 #[path = "all/replicas.rs"]

@@ -29,6 +29,12 @@ pub(crate) trait Ordered {
     fn take_key(&self, given: GivenKey);
     /// A key domain was dropped.
     fn drop_keys(&self, domain: u32);
+    /// A device that the controllers know of this host; the next order to open devices is about it, too.
+    fn expect_device(&self, device: DeviceId, failed: bool);
+    /// Open what is in the configuration and not open; told by a new list of the devices.
+    fn open_devices(&self, order: u64);
+    /// Let go of a device; told likewise.
+    fn close_device(&self, order: u64, device: DeviceId);
     /// Go down.
     fn stop(&self);
     /// What an agent that has just attached has to know.
@@ -138,6 +144,9 @@ fn take_commands(
                 orders.take_key(GivenKey { domain, version, current, held, boxed });
             }
             AgentCommand::DropKeys { domain } => orders.drop_keys(domain),
+            AgentCommand::ExpectDevice { device, failed } => orders.expect_device(device, failed),
+            AgentCommand::OpenDevices { order } => orders.open_devices(order),
+            AgentCommand::CloseDevice { order, device } => orders.close_device(order, device),
             AgentCommand::Stop {} => orders.stop(),
         }
     }

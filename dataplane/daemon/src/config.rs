@@ -235,7 +235,8 @@ edge = true                     # optional: seals and opens blocks here, with ke
 [[device]]                      # optional, up to 24 times: stores blocks here
 path = \"device.nova\"          # a file, or a raw block device such as /dev/disk/by-id/nvme-...
 create_mib = 4096               # optional: make the file when it is missing, at least 256
-[[device]]                      # one that is missing or damaged is reported, and the others serve
+[[device]]                      # one that is missing or damaged is reported, and the others serve; new ones come behind:
+                                # `nova node device open` has this file read again
 path = \"/dev/disk/by-id/nvme-1\"
 shard = 0                       # optional: which shard drives it; else the shards take turns, in this order
 [tls]                           # what this host shows to others; files that change are read again within 5 s

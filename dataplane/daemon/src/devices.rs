@@ -9,7 +9,7 @@ use nova_ring::Counter;
 use nova_ring::abi::{AgentEvent, LostUnits};
 use nova_ring::snapshot::HostMap;
 use nova_shard::RealShard;
-use nova_units::{BootId, DeviceId, GroupId, Incarnation, NodeId, TaskClass};
+use nova_units::{BootId, DeviceId, DiskIndex, GroupId, Incarnation, NodeId, TaskClass};
 use novafs_member::{GroupHealth, Member, MemberOptions};
 use novafs_replica::Configuration;
 use novafs_store::{Opened, StoreError};
@@ -21,11 +21,13 @@ use crate::tally::Tally;
 
 pub(crate) type RealMember = Member<RealShard, Hosts>;
 
-/// One device that serves, for as long as the process lives.
+/// One device that serves, until it is closed.
 pub(crate) struct Device {
     /// Its place in the configuration.
     place: u8,
     pub(crate) id: DeviceId,
+    /// Which of the disks of its shard it is.
+    disk: DiskIndex,
     /// Until the first map says who this host is.
     opened: RefCell<Option<Opened<RealShard>>>,
     /// From then on.
@@ -34,44 +36,89 @@ pub(crate) struct Device {
     told_life: Cell<Incarnation>,
     /// What the agent was told of the copies here.
     told_health: RefCell<BTreeMap<GroupId, GroupHealth>>,
+    /// The last window of its pace that the agent was told of.
+    told_window: Cell<u64>,
 }
 
 impl Device {
-    pub(crate) fn member(&self) -> Option<Rc<RealMember>> {
-        self.member.borrow().clone()
-    }
-}
-
-/// All of them.
-pub(crate) struct Devices {
-    serving: Vec<Device>,
-    /// Which of `serving` holds each group, by the newest map.
-    routes: RefCell<BTreeMap<GroupId, usize>>,
-}
-
-impl Devices {
-    pub(crate) fn new(opened: Vec<Placed>) -> Self {
-        let serving = opened.into_iter().map(|(place, opened)| Device {
+    fn new(placed: Placed) -> Rc<Self> {
+        let Placed { place, disk, opened } = placed;
+        Rc::new(Self {
             place,
             id: opened.device,
+            disk,
             opened: RefCell::new(Some(opened)),
             member: RefCell::default(),
             told_life: Cell::new(Incarnation(0)),
             told_health: RefCell::default(),
-        });
-        Self { serving: serving.collect(), routes: RefCell::default() }
+            told_window: Cell::new(0),
+        })
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Device> {
-        self.serving.iter()
+    pub(crate) fn member(&self) -> Option<Rc<RealMember>> {
+        self.member.borrow().clone()
+    }
+
+    /// Ends the member, or closes the store that has none yet.
+    async fn end(&self) -> Result<(), StoreError> {
+        let (member, opened) = (self.member.take(), self.opened.take());
+        match (member, opened) {
+            (Some(member), _) => member.stop().await,
+            (None, Some(opened)) => opened.store.close().await,
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// All of them.
+#[derive(Default)]
+pub(crate) struct Devices {
+    serving: RefCell<Vec<Rc<Device>>>,
+    /// Which of `serving` holds each group, by the newest map.
+    routes: RefCell<BTreeMap<GroupId, Rc<Device>>>,
+    /// What devices did that were closed since.
+    closed: RefCell<Tally>,
+}
+
+impl Devices {
+    pub(crate) fn new(opened: Vec<Placed>) -> Self {
+        let serving = opened.into_iter().map(Device::new).collect();
+        Self { serving: RefCell::new(serving), ..Self::default() }
+    }
+
+    /// One more. It has a member after the next [`Devices::start`], and a part in groups after the next
+    /// [`Devices::configure`].
+    pub(crate) fn add(&self, placed: Placed) {
+        self.serving.borrow_mut().push(Device::new(placed));
+    }
+
+    /// Closes a device: from now on nothing here leads to it. Returns when its last request has ended.
+    pub(crate) async fn close(&self, shard: &RealShard, id: DeviceId) -> Result<(), StoreError> {
+        let found = self.serving.borrow().iter().position(|device| device.id == id);
+        let Some(found) = found else { return Ok(()) };
+        let device = self.serving.borrow_mut().remove(found);
+        self.routes.borrow_mut().retain(|_, held| held.id != id);
+        let member = device.member();
+        let ended = device.end().await;
+        if let Some(member) = member {
+            let mut tally = Tally::default();
+            count(&member, &mut tally);
+            self.closed.borrow_mut().join_sums(&tally);
+        }
+        shard.close_disk(device.disk);
+        ended
+    }
+
+    pub(crate) fn all(&self) -> Vec<Rc<Device>> {
+        self.serving.borrow().clone()
     }
 
     /// The members that run.
-    pub(crate) fn members(&self) -> impl Iterator<Item = Rc<RealMember>> + '_ {
-        self.serving.iter().filter_map(Device::member)
+    pub(crate) fn members(&self) -> impl Iterator<Item = Rc<RealMember>> {
+        self.all().into_iter().filter_map(|device| device.member())
     }
 
-    /// Starts a member on each device, now that it is known who this host is.
+    /// Starts a member on each device that has none, once it is known who this host is.
     pub(crate) fn start(
         &self,
         shard: &RealShard,
@@ -80,7 +127,7 @@ impl Devices {
         boot: BootId,
         options: MemberOptions,
     ) {
-        for device in &self.serving {
+        for device in self.all() {
             // A map that comes while the host stops starts nothing any more.
             let Some(opened) = device.opened.borrow_mut().take() else { continue };
             let member = Member::start(shard.clone(), peers.clone(), opened, node, boot, options);
@@ -92,6 +139,7 @@ impl Devices {
     pub(crate) fn configure(&self, map: &HostMap, configuration: &Configuration) {
         let confirmed = confirmed_devices(map);
         let me = configuration.self_node;
+        let serving = self.all();
         let life = |device: &Device| confirmed.get(&device.id).copied();
         self.routes.replace(
             configuration
@@ -99,12 +147,12 @@ impl Devices {
                 .iter()
                 .filter_map(|(group, view)| {
                     let member = view.member(me)?;
-                    let found = self.serving.iter().position(|it| life(it) == Some(member.incarnation))?;
-                    Some((*group, found))
+                    let found = serving.iter().find(|it| life(it) == Some(member.incarnation))?;
+                    Some((*group, Rc::clone(found)))
                 })
                 .collect(),
         );
-        for device in &self.serving {
+        for device in &serving {
             if let Some(member) = device.member() {
                 member.configure(&Configuration { confirmed: life(device), ..configuration.clone() });
             }
@@ -114,7 +162,7 @@ impl Devices {
     /// The member on the device that holds `group`: as the map says, or else where its data still lie.
     pub(crate) fn member_of(&self, group: GroupId) -> Option<Rc<RealMember>> {
         if let Some(device) = self.routes.borrow().get(&group) {
-            return self.serving[*device].member();
+            return device.member();
         }
         self.members().find(|member| member.store().group(group).is_some())
     }
@@ -126,15 +174,16 @@ impl Devices {
 
     /// A new agent is told everything again, with the next look.
     pub(crate) fn forget_told(&self) {
-        for device in &self.serving {
+        for device in self.all() {
             device.told_health.borrow_mut().clear();
+            device.told_window.set(0);
         }
     }
 
     /// Room on every device, and what is new of the copies there.
     pub(crate) fn news(&self) -> Vec<AgentEvent> {
         let mut news = Vec::new();
-        for (index, device) in self.serving.iter().enumerate() {
+        for device in self.all() {
             let Some(member) = device.member() else { continue };
             let usage = member.store().usage();
             news.push(AgentEvent::Usage {
@@ -142,9 +191,20 @@ impl Devices {
                 bytes_total: usage.bytes_total,
                 bytes_free: usage.bytes_free,
             });
+            let pace = member.pace();
+            if device.told_window.replace(pace.window) != pace.window {
+                news.push(AgentEvent::DevicePace {
+                    device: device.id,
+                    window: pace.window,
+                    entries: pace.entries,
+                    median_us: pace.median_us,
+                    p99_us: pace.p99_us,
+                });
+            }
             for health in member.health() {
                 // A replica that moved to another device here may have left data behind.
-                let elsewhere = self.routes.borrow().get(&health.group).is_some_and(|held| *held != index);
+                let routes = self.routes.borrow();
+                let elsewhere = routes.get(&health.group).is_some_and(|held| held.id != device.id);
                 if !elsewhere {
                     news.extend(device.news_of(health));
                 }
@@ -156,7 +216,8 @@ impl Devices {
     /// The controllers gave a device its life. The map says the same, and says it together with the roles: the member
     /// acts on that. The order comes again with every report of the mounts.
     pub(crate) fn incarnate(&self, id: DeviceId, incarnation: Incarnation, wipe: bool) {
-        let Some(device) = self.serving.iter().find(|device| device.id == id) else { return };
+        let serving = self.serving.borrow();
+        let Some(device) = serving.iter().find(|device| device.id == id) else { return };
         if device.told_life.replace(incarnation) != incarnation {
             tracing::info!(device = %id, place = device.place, %incarnation, wipe, "the controllers gave a device its life");
         }
@@ -165,17 +226,11 @@ impl Devices {
     /// Ends every member and closes every device, all at the same time.
     pub(crate) async fn stop(&self, shard: &RealShard) -> Result<(), StoreError> {
         let mut ending = Vec::new();
-        for device in &self.serving {
+        for device in self.all() {
             let (sender, receiver) = oneshot::channel();
-            let (member, opened) = (device.member.take(), device.opened.take());
             shard.spawn(TaskClass::Control, async move {
-                let ended = match (member, opened) {
-                    (Some(member), _) => member.stop().await,
-                    (None, Some(opened)) => opened.store.close().await,
-                    (None, None) => Ok(()),
-                };
                 // Whoever stops waits for all of them.
-                let _ = sender.send(ended);
+                let _ = sender.send(device.end().await);
             });
             ending.push(receiver);
         }
@@ -186,47 +241,53 @@ impl Devices {
         all
     }
 
-    /// What the members have counted.
+    /// What the members have counted, also those of devices that were closed.
     pub(crate) fn count_into(&self, tally: &mut Tally) {
+        tally.join(&self.closed.borrow());
         for member in self.members() {
-            let (store, counted, pace) = (member.store().counters(), member.counters(), member.pace());
-            let mark = member.store().scrub_mark();
-            let values = [
-                (Counter::PagesBad, counted.corrupt_found),
-                (Counter::PagesRepaired, counted.units_repaired),
-                (Counter::Commits, counted.host.entries_committed),
-                (Counter::EntriesChained, counted.host.entries_chained),
-                (Counter::ChainsBroken, counted.host.chains_broken),
-                (Counter::UnitsBackfilled, store.units_installed),
-                (Counter::ScrubBytes, store.bytes_verified),
-                (Counter::ScrubUnits, store.units_verified),
-                (Counter::ScrubPasses, counted.scrub_passes),
-                (Counter::ScrubCompares, counted.compares),
-                (Counter::ScrubComparesUnanswered, counted.compares_unanswered),
-                (Counter::DifferencesFound, counted.differences_found),
-                (Counter::DifferencesSettled, counted.differences_settled),
-                (Counter::MetadataRewritten, store.pages_rewritten),
-                (Counter::MetadataDamaged, counted.metadata_damaged),
-                // One flush a batch (docs/adr/0004).
-                (Counter::WalBatches, store.batches),
-                (Counter::Flushes, store.batches),
-                (Counter::Checkpoints, store.checkpoints),
-                (Counter::DeviceBytesWritten, bytes_written(&store)),
-                (Counter::SlotsEmptied, store.slots_emptied),
-                (Counter::CompactedBytes, store.bytes_compacted),
-                (Counter::DeviceBytesRead, counted.bytes_read),
-                (Counter::PaceWindow, pace.window),
-                (Counter::PaceEntries, pace.entries),
-                (Counter::PaceMedianUs, pace.median_us),
-                (Counter::PaceP99Us, pace.p99_us),
-                (Counter::ScrubBeganMs, mark.started.0),
-                (Counter::ScrubLastBeganMs, mark.last_started.0),
-                (Counter::ScrubLastEndedMs, mark.last_ended.0),
-            ];
-            for (counter, value) in values {
-                tally.add(counter, value);
-            }
+            count(&member, tally);
         }
+    }
+}
+
+/// What a member has counted.
+fn count(member: &RealMember, tally: &mut Tally) {
+    let (store, counted, pace) = (member.store().counters(), member.counters(), member.pace());
+    let mark = member.store().scrub_mark();
+    let values = [
+        (Counter::PagesBad, counted.corrupt_found),
+        (Counter::PagesRepaired, counted.units_repaired),
+        (Counter::Commits, counted.host.entries_committed),
+        (Counter::EntriesChained, counted.host.entries_chained),
+        (Counter::ChainsBroken, counted.host.chains_broken),
+        (Counter::UnitsBackfilled, store.units_installed),
+        (Counter::ScrubBytes, store.bytes_verified),
+        (Counter::ScrubUnits, store.units_verified),
+        (Counter::ScrubPasses, counted.scrub_passes),
+        (Counter::ScrubCompares, counted.compares),
+        (Counter::ScrubComparesUnanswered, counted.compares_unanswered),
+        (Counter::DifferencesFound, counted.differences_found),
+        (Counter::DifferencesSettled, counted.differences_settled),
+        (Counter::MetadataRewritten, store.pages_rewritten),
+        (Counter::MetadataDamaged, counted.metadata_damaged),
+        // One flush a batch (docs/adr/0004).
+        (Counter::WalBatches, store.batches),
+        (Counter::Flushes, store.batches),
+        (Counter::Checkpoints, store.checkpoints),
+        (Counter::DeviceBytesWritten, bytes_written(&store)),
+        (Counter::SlotsEmptied, store.slots_emptied),
+        (Counter::CompactedBytes, store.bytes_compacted),
+        (Counter::DeviceBytesRead, counted.bytes_read),
+        (Counter::PaceWindow, pace.window),
+        (Counter::PaceEntries, pace.entries),
+        (Counter::PaceMedianUs, pace.median_us),
+        (Counter::PaceP99Us, pace.p99_us),
+        (Counter::ScrubBeganMs, mark.started.0),
+        (Counter::ScrubLastBeganMs, mark.last_started.0),
+        (Counter::ScrubLastEndedMs, mark.last_ended.0),
+    ];
+    for (counter, value) in values {
+        tally.add(counter, value);
     }
 }
 

@@ -9,11 +9,11 @@ use nova_device::{Clock, Shard};
 use nova_ring::abi::{AgentEvent, BlockRuns};
 use nova_ring::snapshot::HostMap;
 use nova_ring::{Counter, Counters};
-use nova_units::{BlockId, DeviceId, GroupId, Incarnation};
+use nova_units::{BlockId, DeviceId, GroupId, Incarnation, TaskClass};
 
 use crate::attendance::{GivenKey, Ordered};
 use crate::host::Host;
-use crate::switchboard::Order;
+use crate::switchboard::{Expected, Order};
 
 impl Ordered for Rc<Host> {
     fn take_map(&self, map: HostMap) {
@@ -35,7 +35,7 @@ impl Ordered for Rc<Host> {
     }
 
     fn incarnate(&self, device: DeviceId, incarnation: Incarnation, wipe: bool) {
-        if let Some(shard) = self.roster.shard_of(device) {
+        if let Some(shard) = self.here.roster().shard_of(device) {
             self.switchboard.post_order(shard, Order::Incarnate { device, incarnation, wipe });
         }
     }
@@ -69,13 +69,27 @@ impl Ordered for Rc<Host> {
         });
     }
 
+    fn expect_device(&self, device: DeviceId, failed: bool) {
+        self.openings.expect(Expected { device, failed });
+    }
+
+    fn open_devices(&self, order: u64) {
+        let (host, expected) = (Rc::clone(self), self.openings.take_expected());
+        self.shard.spawn(TaskClass::Control, async move { host.open_devices(order, expected).await });
+    }
+
+    fn close_device(&self, order: u64, device: DeviceId) {
+        let host = Rc::clone(self);
+        self.shard.spawn(TaskClass::Control, async move { host.close_device(order, device).await });
+    }
+
     fn stop(&self) {
         self.switchboard.ask_stop();
     }
 
     fn full_report(&self) -> Vec<AgentEvent> {
         self.switchboard.write_board(|board| board.agents += 1);
-        self.roster.report()
+        self.here.roster().report()
     }
 
     fn count_into(&self, counters: &Counters) {

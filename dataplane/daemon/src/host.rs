@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use crate::doorbell::Doorbells;
 use crate::hosts::{Here, Hosts, Parts};
 use crate::map::configuration_of;
 use crate::neighbours::{Ask, Neighbours};
+use crate::openings::Openings;
 use crate::program;
 use crate::roster::Roster;
 use crate::storage::Placed;
@@ -39,6 +41,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Up {
     pub(crate) link: Link<RealShard>,
     pub(crate) edge: Option<Rc<Edge<RealShard, Hosts>>>,
+    hosts: Hosts,
 }
 
 /// What an edge works with.
@@ -65,6 +68,9 @@ pub(crate) struct Setup {
     /// Port of the first shard; 0 when the kernel chose one for each.
     pub(crate) port_base: u16,
     pub(crate) tls: Tls,
+    /// The configuration of this novad, and the paths of the devices in it.
+    pub(crate) config_path: PathBuf,
+    pub(crate) paths: Vec<PathBuf>,
 }
 
 /// The host. One of these on each shard; the one on the first shard is its front, which has the ring of the agent.
@@ -73,7 +79,6 @@ pub(crate) struct Host {
     pub(crate) own: usize,
     pub(crate) switchboard: Arc<Switchboard>,
     pub(crate) door: Arc<Door>,
-    pub(crate) roster: Arc<Roster>,
     boot: BootId,
     port_base: u16,
     tls: Tls,
@@ -92,19 +97,20 @@ pub(crate) struct Host {
     agents: Cell<u64>,
     pub(crate) programs_broken: Cell<u64>,
     collection: Rc<Collection>,
+    pub(crate) openings: Openings,
 }
 
 impl Host {
     pub(crate) fn new(setup: Setup) -> Rc<Self> {
-        let Setup { shard, own, switchboard, door, roster, boot, keys, devices, scrub, port_base, tls } =
-            setup;
+        let Setup { shard, own, switchboard, door, roster, boot, keys, devices, .. } = setup;
+        let Setup { scrub, port_base, tls, config_path, paths, .. } = setup;
         let devices = Rc::new(Devices::new(devices));
         let neighbours = Rc::new(Neighbours::new(own, Arc::clone(&switchboard), shard.pool().bytes()));
         let here = Here::new(Parts {
             boot,
             shard: shard.clone(),
             switchboard: Arc::clone(&switchboard),
-            roster: Arc::clone(&roster),
+            roster,
             devices: Rc::clone(&devices),
             neighbours: Rc::clone(&neighbours),
         });
@@ -113,7 +119,6 @@ impl Host {
             own,
             switchboard,
             door,
-            roster,
             boot,
             port_base,
             tls,
@@ -129,6 +134,7 @@ impl Host {
             agents: Cell::new(0),
             programs_broken: Cell::new(0),
             collection: Rc::default(),
+            openings: Openings::new(config_path, paths),
         })
     }
 
@@ -184,6 +190,8 @@ impl Host {
             Post::Ask(ask) => self.serve(ask),
             Post::Answer { number, given } => self.neighbours.take_answer(number, given),
             Post::Order(order) => self.carry_out(order),
+            Post::Opened { place, opened } => self.openings.has_opened(place, opened),
+            Post::Closed { device } => self.openings.has_closed(device),
         }
     }
 
@@ -241,6 +249,8 @@ impl Host {
                 self.devices.incarnate(device, incarnation, wipe);
             }
             Order::TakeKey(given) => self.take_key(&given),
+            Order::OpenDevice { place, path, expected } => self.open_here(place, path, expected),
+            Order::CloseDevice { device } => self.close_here(device),
             Order::DeleteBlocks { group, runs } => {
                 let Some(member) = self.devices.member_of(group) else { return };
                 self.shard.spawn(TaskClass::Background, async move {
@@ -294,11 +304,18 @@ impl Host {
         if board.agents != before.agents {
             self.tell_all();
         }
+        let devices_changed = match (&board.roster, &before.roster) {
+            (Some(roster), known) => known.as_ref().is_none_or(|known| !Arc::ptr_eq(roster, known)),
+            (None, _) => false,
+        };
+        if let Some(roster) = board.roster.as_ref().filter(|_| devices_changed) {
+            self.here.set_roster(Arc::clone(roster));
+        }
         let same_map = match (&board.map, &before.map) {
             (Some(map), Some(known)) => Arc::ptr_eq(map, known),
             (map, known) => map.is_none() && known.is_none(),
         };
-        if !same_map || board.lease_until != before.lease_until {
+        if !same_map || devices_changed || board.lease_until != before.lease_until {
             self.spread(&board);
         }
     }
@@ -319,20 +336,32 @@ impl Host {
         let link = Link::new(self.shard.clone(), local, options, self.tls.clone());
         self.here.set_node(node);
         let hosts = Hosts::new(link.clone(), Rc::clone(&self.here));
-        let options = MemberOptions { scrub: Some(self.scrub), ..MemberOptions::default() };
-        self.devices.start(&self.shard, &hosts, node, self.boot, options);
-        let devices = self.devices.iter().count();
+        self.start_members(&hosts);
+        let devices = self.devices.all().len();
         let edge = self.keys.ring.clone().map(|keys| {
             let pending_bytes_max = usize::try_from(self.shard.pool().free_bytes() / 4).unwrap_or(usize::MAX);
             let options = EdgeOptions { pending_bytes_max, ..EdgeOptions::default() };
-            Edge::new(self.shard.clone(), hosts, keys, options)
+            Edge::new(self.shard.clone(), hosts.clone(), keys, options)
         });
         let (host, accepting) = (Rc::clone(self), link.clone());
         self.shard.spawn(TaskClass::Control, async move { host.accept(accepting).await });
         let is_edge = edge.is_some();
         tracing::info!(%node, shard = self.own, devices, edge = is_edge, "the controllers have this host");
-        self.up.replace(Some(Up { link, edge }));
+        self.up.replace(Some(Up { link, edge, hosts }));
         self.switchboard.seats.set_open(self.own, is_edge);
+    }
+
+    /// A member on each device that has none.
+    fn start_members(&self, hosts: &Hosts) {
+        let options = MemberOptions { scrub: Some(self.scrub), ..MemberOptions::default() };
+        self.devices.start(&self.shard, hosts, self.here.node(), self.boot, options);
+    }
+
+    /// A member on a device that was opened since this host came up.
+    pub(crate) fn start_new_members(&self) {
+        if let Some(up) = self.up.borrow().as_ref() {
+            self.start_members(&up.hosts);
+        }
     }
 
     /// Takes connections of other hosts, for ever.

@@ -55,7 +55,7 @@ pub(crate) struct Here {
     boot: BootId,
     shard: RealShard,
     switchboard: Arc<Switchboard>,
-    roster: Arc<Roster>,
+    roster: RefCell<Arc<Roster>>,
     devices: Rc<Devices>,
     neighbours: Rc<Neighbours>,
     /// The shard of each group, by the newest map.
@@ -75,8 +75,13 @@ pub(crate) struct Parts {
 impl Here {
     pub(crate) fn new(parts: Parts) -> Rc<Self> {
         let Parts { boot, shard, switchboard, roster, devices, neighbours } = parts;
-        let (node, routes) = (Cell::default(), RefCell::default());
+        let (node, routes, roster) = (Cell::default(), RefCell::default(), RefCell::new(roster));
         Rc::new(Self { node, boot, shard, switchboard, roster, devices, neighbours, routes })
+    }
+
+    /// Which host this is; none before the first map.
+    pub(crate) fn node(&self) -> NodeId {
+        self.node.get()
     }
 
     /// Which host this is.
@@ -84,11 +89,22 @@ impl Here {
         self.node.set(node);
     }
 
+    /// The devices of this host.
+    pub(crate) fn roster(&self) -> Arc<Roster> {
+        Arc::clone(&self.roster.borrow())
+    }
+
+    /// A device was opened or closed.
+    pub(crate) fn set_roster(&self, roster: Arc<Roster>) {
+        self.roster.replace(roster);
+    }
+
     /// Learns from a map which shard holds what.
     pub(crate) fn configure(&self, map: &HostMap, configuration: &Configuration) {
         let confirmed = confirmed_devices(map);
+        let roster = self.roster();
         let shard_of = |life| {
-            let mut serving = self.roster.serving.iter();
+            let mut serving = roster.serving.iter();
             serving.find(|(_, device)| confirmed.get(&device.id) == Some(&life)).map(|(shard, _)| *shard)
         };
         let me = configuration.self_node;
@@ -168,7 +184,7 @@ impl Here {
             Answer::decode(&head).ok()
         }))
         .await;
-        only(&several.joined(self.boot, self.roster.serving.len(), answers.into_iter().flatten()))
+        only(&several.joined(self.boot, self.roster.borrow().serving.len(), answers.into_iter().flatten()))
     }
 
     /// The answer of the devices of this shard: each is asked about its own groups.

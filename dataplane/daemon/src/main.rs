@@ -16,6 +16,7 @@ mod host;
 mod hosts;
 mod map;
 mod neighbours;
+mod openings;
 mod program;
 mod report;
 mod roster;
@@ -111,6 +112,7 @@ fn abort_on_panic() {
 /// What the shards of a start have from the same place.
 struct Start {
     config: Config,
+    config_path: PathBuf,
     certificates: TlsConfig,
     boot: BootId,
     switchboard: Arc<Switchboard>,
@@ -153,7 +155,9 @@ fn start(path: &Path) -> anyhow::Result<()> {
     certificates::watch(config.tls.clone(), config.name.clone(), &switchboard)
         .context("make a thread that looks at the certificates")?;
     tracing::info!(name = config.name, %boot, shards = shards.len(), certificate = %certificates.name(), "novad starts");
-    let start = Start { config, certificates, boot, switchboard, door, region_key, desk, is_edge };
+    let config_path = path.to_owned();
+    let start =
+        Start { config, config_path, certificates, boot, switchboard, door, region_key, desk, is_edge };
     run_all(&start, &profile, &shards)?;
     tracing::info!("novad ends");
     Ok(())
@@ -205,7 +209,7 @@ fn run_shard(start: &Start, profile: &Profile, shard: &ShardConfig, own: usize) 
 }
 
 async fn serve(start: &Start, shard: RealShard, own: usize, places: &[u8]) -> anyhow::Result<()> {
-    let Start { config, certificates, boot, switchboard, door, region_key, desk, is_edge } = start;
+    let Start { config, certificates, boot, switchboard, door, region_key, desk, is_edge, .. } = start;
     let (devices, found) = storage::open_all(&shard, places).await;
     switchboard.muster(own, found);
     let roster = all_mustered(&shard, switchboard, own).await?;
@@ -232,6 +236,8 @@ async fn serve(start: &Start, shard: RealShard, own: usize, places: &[u8]) -> an
         scrub: config.scrub.options(),
         port_base: config.data_listen.port(),
         tls: tls(certificates.clone(), &shard)?,
+        config_path: start.config_path.clone(),
+        paths: config.devices.iter().map(|device| device.path.clone()).collect(),
         shard,
     };
     let host = host::Host::new(setup);

@@ -42,7 +42,7 @@ impl Host {
                     tracing::warn!(shard = self.own, "no secure connection with {refusal}");
                 }
             }
-            for device in self.devices.iter() {
+            for device in self.devices.all() {
                 let Some(member) = device.member() else { continue };
                 for report in member.reports() {
                     self.tell(device.id, report);

@@ -1,10 +1,10 @@
-//! The devices of the host: dealt to its shards, looked at by each, and judged together.
+//! The devices of the host: dealt to its shards, looked at by each, and judged together; and what became of them since.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use nova_ring::abi::AgentEvent;
+use nova_ring::abi::{AgentEvent, Words};
 use nova_units::{DeviceId, Incarnation, MountTrail};
 
 /// A device that a shard has opened.
@@ -38,13 +38,24 @@ pub(crate) struct Muster {
     roster: Option<Arc<Roster>>,
 }
 
-/// All devices of a start of this host.
-#[derive(Debug, Default)]
+/// Why a device does not serve beside another one with its id.
+pub(crate) const COPY: &str =
+    "it is a copy of another device of this host, which serves: erase it to use it as a new one";
+
+/// Stands in the place of a device for what is wrong with the configuration itself.
+pub(crate) const CONFIGURATION: u8 = u8::MAX;
+/// Bytes of a reason that are told.
+const WHY_BYTES_MAX: usize = 480;
+
+/// All devices of this host that are open or should be.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Roster {
     /// Those that serve, each with its shard, in the order of the configuration.
     pub(crate) serving: Vec<(usize, Mounted)>,
-    /// Places of those that do not.
-    pub(crate) broken: Vec<u8>,
+    /// Places of those that do not, and why; [`CONFIGURATION`] is none of them.
+    pub(crate) troubles: BTreeMap<u8, String>,
+    /// The last order to open or close devices that was carried out; 0: none since the start.
+    pub(crate) order: u64,
     /// A shard did not come up and says why; this host does not start.
     pub(crate) failed: bool,
     /// Why this host does not start though all shards came up.
@@ -87,12 +98,12 @@ impl Roster {
             roster.failed |= found.failed;
         }
         mounted.sort_by_key(|(_, device)| device.place);
-        let mut places: BTreeSet<u8> = broken.keys().copied().collect();
+        let why = broken.values().next().cloned();
         for (shard, device) in mounted {
             // Of a device and its copies the first place serves, whichever shard was quicker.
             match roster.shards.entry(device.id) {
                 Entry::Occupied(_) => {
-                    places.insert(device.place);
+                    broken.insert(device.place, COPY.to_owned());
                 }
                 Entry::Vacant(first) => {
                     first.insert(shard);
@@ -100,9 +111,24 @@ impl Roster {
                 }
             }
         }
-        roster.refusal = broken.into_values().next().filter(|_| roster.serving.is_empty());
-        roster.broken = places.into_iter().collect();
+        roster.refusal = why.filter(|_| roster.serving.is_empty());
+        roster.troubles = broken;
         roster
+    }
+
+    /// A shard has opened one more.
+    pub(crate) fn open(&mut self, shard: usize, device: Mounted) {
+        self.troubles.remove(&device.place);
+        self.shards.insert(device.id, shard);
+        self.serving.push((shard, device));
+        self.serving.sort_by_key(|(_, device)| device.place);
+    }
+
+    /// A device is closed. Answers its place.
+    pub(crate) fn close(&mut self, device: DeviceId) -> Option<u8> {
+        self.shards.remove(&device)?;
+        let found = self.serving.iter().position(|(_, known)| known.id == device)?;
+        Some(self.serving.remove(found).1.place)
     }
 
     /// Whether the device at this place serves.
@@ -125,11 +151,19 @@ impl Roster {
             place: device.place,
             trail: device.trail,
         });
-        let broken = self.broken.iter().map(|place| AgentEvent::DeviceBroken { place: *place });
+        let broken = self.troubles.iter().flat_map(|(place, why)| {
+            let place = *place;
+            let why = &why[..why.floor_char_boundary(WHY_BYTES_MAX)];
+            let words = Words::of(why).map(move |words| AgentEvent::DeviceTrouble { place, words });
+            let broken = (place != CONFIGURATION).then_some(AgentEvent::DeviceBroken { place });
+            words.chain(broken)
+        });
+        let ordered = (self.order != 0).then_some(AgentEvent::DevicesOrdered { order: self.order });
         let count = |count: usize| u8::try_from(count).expect("a host has at most 24 devices");
+        let broken_count = self.troubles.keys().filter(|place| **place != CONFIGURATION).count();
         let told =
-            AgentEvent::DevicesTold { mounted: count(self.serving.len()), broken: count(self.broken.len()) };
-        mounted.chain(broken).chain([told]).collect()
+            AgentEvent::DevicesTold { mounted: count(self.serving.len()), broken: count(broken_count) };
+        mounted.chain(broken).chain(ordered).chain([told]).collect()
     }
 }
 
@@ -163,6 +197,35 @@ mod tests {
         muster.roster().expect("all have looked")
     }
 
+    fn broken(roster: &Roster) -> Vec<u8> {
+        roster.troubles.keys().copied().collect()
+    }
+
+    #[test]
+    fn what_was_opened_and_closed_since_the_start_is_told_with_why_the_rest_is_not_open() {
+        let mut roster = Roster::clone(&roster(&[found(&[device(0, 10)], &[1]), found(&[], &[])]));
+        roster.open(1, device(1, 11));
+        assert_eq!((roster.shard_of(DeviceId(11)), broken(&roster)), (Some(1), vec![]));
+        assert_eq!((roster.close(DeviceId(10)), roster.close(DeviceId(10))), (Some(0), None));
+        assert!(!roster.serves(0) && roster.serves(1) && roster.shard_of(DeviceId(10)).is_none());
+        roster.order = 9;
+        let why = "no drive ".repeat(30);
+        roster.troubles.extend([(4, why.clone()), (CONFIGURATION, "cannot be read".into())]);
+        let told = roster.report();
+        let words = |of: u8| {
+            told.iter().filter_map(move |event| match event {
+                AgentEvent::DeviceTrouble { place, words } if *place == of => Some(words.as_str()),
+                _ => None,
+            })
+        };
+        assert_eq!(words(4).collect::<String>(), why);
+        assert_eq!(words(CONFIGURATION).collect::<String>(), "cannot be read");
+        let ends =
+            [AgentEvent::DevicesOrdered { order: 9 }, AgentEvent::DevicesTold { mounted: 1, broken: 1 }];
+        assert_eq!(told[told.len() - 2..], ends);
+        assert!(told.contains(&AgentEvent::DeviceBroken { place: 4 }));
+    }
+
     #[test]
     fn devices_are_dealt_one_after_the_other() {
         let shards: Vec<_> = (0..5).map(|place| dealt(place, 2)).collect();
@@ -178,7 +241,7 @@ mod tests {
             found(&[], &[]),
         ]);
         let places: Vec<_> = roster.serving.iter().map(|(shard, device)| (*shard, device.place)).collect();
-        assert_eq!((places, roster.broken.clone()), (vec![(0, 0), (1, 1), (0, 2)], vec![3]));
+        assert_eq!((places, broken(&roster)), (vec![(0, 0), (1, 1), (0, 2)], vec![3]));
         assert_eq!((roster.shard_of(DeviceId(11)), roster.shard_of(DeviceId(9))), (Some(1), None));
         assert!(roster.serves(2) && !roster.serves(3) && roster.refusal.is_none());
         assert_eq!(roster.report().last(), Some(&AgentEvent::DevicesTold { mounted: 3, broken: 1 }));
@@ -187,7 +250,7 @@ mod tests {
     #[test]
     fn of_a_device_and_its_copy_on_another_shard_the_first_place_serves() {
         let roster = roster(&[found(&[device(2, 7)], &[]), found(&[device(1, 7)], &[])]);
-        assert_eq!((roster.shard_of(DeviceId(7)), roster.broken.as_slice()), (Some(1), &[2][..]));
+        assert_eq!((roster.shard_of(DeviceId(7)), broken(&roster)), (Some(1), vec![2]));
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! The devices of a storage host: made, laid out, opened. One that cannot be is reported, and the others serve.
 
+use std::path::PathBuf;
+
 use anyhow::Context as _;
 use nova_device::uring::{CreateOptions, Filled, create_disk};
 use nova_device::{Disk, Position, Shard};
 use nova_shard::RealShard;
-use nova_units::{DeviceId, DiskIndex, IoClass};
+use nova_units::{DeviceId, DiskIndex, Incarnation, IoClass};
 use novafs_store::{FormatOptions, OpenOptions, Opened, Store, StoreError};
 
 use crate::config::DeviceConfig;
-use crate::roster::{Found, Mounted, Roster};
+use crate::roster::{COPY, Found, Mounted, Roster};
+use crate::switchboard::Expected;
 
 /// How much of a device must be zeros for it to count as never used.
 const BLANK_BYTES: usize = 64 << 10;
@@ -43,22 +46,29 @@ pub(crate) fn create_missing(device: &DeviceConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A device that a shard has opened, with its place in the configuration.
-pub(crate) type Placed = (u8, Opened<RealShard>);
+/// A device that a shard has opened.
+pub(crate) struct Placed {
+    /// Its place in the configuration.
+    pub(crate) place: u8,
+    /// Which of the disks of its shard it is.
+    pub(crate) disk: DiskIndex,
+    pub(crate) opened: Opened<RealShard>,
+}
 
 /// Opens the disks of the shard, which are the devices of the configuration at `places`. Which of them serve is known
 /// when all shards have looked.
 pub(crate) async fn open_all(shard: &RealShard, places: &[u8]) -> (Vec<Placed>, Found) {
     let (mut devices, mut found) = (Vec::new(), Found::default());
     for (index, (place, disk)) in (0..).zip(places.iter().zip(shard.disks())) {
+        let index = DiskIndex(index);
         let opened = match disk {
-            Ok(_) => open(shard, DiskIndex(index)).await,
+            Ok(_) => open(shard, index).await,
             Err(error) => Err(anyhow::anyhow!("{error}")),
         };
         match opened {
             Ok(opened) => {
                 found.mounted.push(mounted(*place, &opened));
-                devices.push((*place, opened));
+                devices.push(Placed { place: *place, disk: index, opened });
             }
             Err(error) => {
                 tracing::error!(place, "a device does not serve: {error:#}");
@@ -71,16 +81,63 @@ pub(crate) async fn open_all(shard: &RealShard, places: &[u8]) -> (Vec<Placed>, 
 
 /// Those of the devices that the roster has.
 pub(crate) fn serving(devices: Vec<Placed>, roster: &Roster) -> Vec<Placed> {
-    let (serving, copies): (Vec<_>, Vec<_>) =
-        devices.into_iter().partition(|(place, _)| roster.serves(*place));
-    for (place, opened) in copies {
+    let (serving, copies): (Vec<_>, Vec<_>) = devices.into_iter().partition(|it| roster.serves(it.place));
+    for Placed { place, opened, .. } in copies {
         let device = opened.device;
-        tracing::error!(place, %device, "a copy of another device of this host: it does not serve");
+        tracing::error!(place, %device, "{COPY}");
     }
     serving
 }
 
-fn mounted(place: u8, opened: &Opened<RealShard>) -> Mounted {
+/// Opens one more device while the host runs. One that is in use elsewhere, for all that its superblock says, is left as it is.
+pub(crate) async fn open_one_more(
+    shard: &RealShard,
+    place: u8,
+    path: PathBuf,
+    roster: &Roster,
+    expected: &[Expected],
+) -> anyhow::Result<Placed> {
+    let disk = shard.open_disk(path).await?;
+    let opened = match check(shard, disk, roster, expected).await {
+        Ok(()) => open(shard, disk).await,
+        Err(error) => Err(error),
+    };
+    match opened {
+        Ok(opened) => Ok(Placed { place, disk, opened }),
+        Err(error) => {
+            shard.close_disk(disk);
+            Err(error)
+        }
+    }
+}
+
+/// Whether the device may be opened here, by what its superblock says.
+async fn check(
+    shard: &RealShard,
+    disk: DiskIndex,
+    roster: &Roster,
+    expected: &[Expected],
+) -> anyhow::Result<()> {
+    // One that is blank or damaged is told when it is opened.
+    let Ok(found) = Store::look(shard, disk).await else { return Ok(()) };
+    let known = expected.iter().find(|it| it.device == found.device);
+    anyhow::ensure!(roster.shard_of(found.device).is_none(), "{COPY}");
+    anyhow::ensure!(
+        !known.is_some_and(|it| it.failed),
+        "the device {} failed before, and is never trusted again: put another in its place, or erase its first and last \
+         MiB to use it as a new one",
+        found.device
+    );
+    anyhow::ensure!(
+        known.is_some() || found.incarnation == Incarnation(0),
+        "the device {} holds data of another host or region: open it there, or erase its first and last MiB to use it as \
+         a new one here",
+        found.device
+    );
+    Ok(())
+}
+
+pub(crate) fn mounted(place: u8, opened: &Opened<RealShard>) -> Mounted {
     Mounted {
         place,
         id: opened.device,

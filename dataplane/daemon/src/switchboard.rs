@@ -4,6 +4,7 @@
 //! board, which a shard reads when its bell rings; what may be asked again is left in a mailbox.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use novabulk_tls::TlsConfig;
 
 use crate::attendance::GivenKey;
 use crate::neighbours::{Ask, Given, Unanswered};
-use crate::roster::{Found, Muster, Roster};
+use crate::roster::{Found, Mounted, Muster, Roster};
 use crate::seats::Seats;
 use crate::tally::Tally;
 
@@ -43,6 +44,10 @@ pub(crate) enum Post {
     Answer { number: u64, given: Given },
     /// What the agent asks of this shard.
     Order(Order),
+    /// A shard has opened the device at a place, or says why not; for the first shard only.
+    Opened { place: u8, opened: Result<Mounted, String> },
+    /// A shard has closed a device; for the first shard only.
+    Closed { device: DeviceId },
 }
 
 /// What the agent asks of one shard; it is asked again when it is not done.
@@ -52,6 +57,16 @@ pub(crate) enum Order {
     DeleteBlocks { group: GroupId, runs: BlockRuns },
     ListBlocks { request: u64, group: GroupId, from: BlockId, limit: u16 },
     TakeKey(GivenKey),
+    OpenDevice { place: u8, path: PathBuf, expected: Arc<Vec<Expected>> },
+    CloseDevice { device: DeviceId },
+}
+
+/// A device that the controllers know of this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Expected {
+    pub(crate) device: DeviceId,
+    /// It failed, and is never trusted again.
+    pub(crate) failed: bool,
 }
 
 /// What every shard must know, however late it looks.
@@ -67,6 +82,8 @@ pub(crate) struct Board {
     pub(crate) certificates: Option<TlsConfig>,
     /// Counts the agents that attached: each is told everything.
     pub(crate) agents: u64,
+    /// The devices in place of those of the start.
+    pub(crate) roster: Option<Arc<Roster>>,
 }
 
 /// All of it. One for a process, shared by the threads of its shards, the door and the signals.
@@ -169,7 +186,7 @@ impl Switchboard {
         self.ring_all();
     }
 
-    /// Which devices serve; `None` until every shard has looked.
+    /// Which devices serve at the start; `None` until every shard has looked.
     pub(crate) fn roster(&self) -> Option<Arc<Roster>> {
         locked(&self.muster).roster()
     }

@@ -52,6 +52,15 @@ impl Tally {
         }
     }
 
+    /// Adds of `other` what is summed: what a device did that is no longer here was done all the same.
+    pub(crate) fn join_sums(&mut self, other: &Self) {
+        for (counter, value) in &other.0 {
+            if matches!(joining(*counter), Joining::Sum) {
+                self.add(*counter, *value);
+            }
+        }
+    }
+
     /// Writes what is known to where the agent reads it.
     pub(crate) fn write(&self, counters: &Counters) {
         for (counter, value) in &self.0 {
@@ -100,5 +109,8 @@ mod tests {
         assert_eq!(all, Tally::of(&wanted));
         all.join(&Tally::of(&[(Counter::ScrubLastEndedMs, 0)]));
         assert_eq!(all.0[&Counter::ScrubLastEndedMs], 0, "one that was never verified");
+        let mut left = Tally::default();
+        left.join_sums(&all);
+        assert_eq!(left, Tally::of(&[(Counter::FramesSent, 1), (Counter::Commits, 7)]));
     }
 }

@@ -9,5 +9,6 @@ mod all {
     mod devices;
     mod hostile_program;
     mod kit;
+    mod openings;
     mod shards;
 }

@@ -20,7 +20,7 @@ mod watch;
 pub use classes::{DiskLimits, IoShares};
 pub use clock::RealClock;
 pub use create::{CreateError, CreateOptions, Filled, Progress, create_disk};
-pub use disk::{DiskFacts, OpenError, UringDisk};
+pub use disk::{DiskFacts, OpenDisk, OpenError, UringDisk};
 pub use lane::{NOTSENT_LOWAT_BYTES, TcpLane, TcpListener};
 pub use plain_file::PlainFile;
 pub use reactor::{IN_FLIGHT_MAX, Reactor, ReactorError, Registration, RingMode};

@@ -10,7 +10,8 @@ mod metadata;
 
 pub use agent::{
     AgentCommand, AgentEvent, BOXED_KEY_BYTES, BlockRun, BlockRuns, HELD_MAX, HeldBlocks, LOST_NAMED_MAX,
-    LostUnits, PAGE_BLOCKS_MAX, PEERS_MAX, PeerHeard, PeersHeard, RUN_BLOCKS_MAX, RUNS_MAX,
+    LostUnits, PAGE_BLOCKS_MAX, PEERS_MAX, PeerHeard, PeersHeard, RUN_BLOCKS_MAX, RUNS_MAX, WORDS_BYTES_MAX,
+    Words,
 };
 pub use client::{
     Answer, ClientCommand, ClosedBlock, DETAIL_BYTES, Detail, IO_BYTES_MAX, LOCATE_BYTES_MAX,

@@ -29,5 +29,5 @@ mod tasks;
 
 pub use mailbox::{Full, Mailbox};
 pub use run::{BrokenDisks, ShardError, ShardOptions, run};
-pub use shard::{BLOCKING_MAX, RealShard};
+pub use shard::{BLOCKING_MAX, DISKS_OPENED_MAX, OpenDiskError, RealShard};
 pub use slice::SLICE_MAX;

@@ -159,6 +159,7 @@ pub fn run<T>(options: ShardOptions, main: impl AsyncFnOnce(RealShard) -> T) -> 
             queues,
             tasks: tasks.clone(),
             disks: opened,
+            disk_limits,
             listener,
             pool,
             reactor: reactor.clone(),

@@ -1,13 +1,19 @@
 //! The real shard, as the data plane sees it.
 
-use core::{cell::RefCell, fmt, future::Future};
-use std::{io, net::SocketAddr, os::fd::OwnedFd, rc::Rc, sync::mpsc, thread};
+use core::{
+    cell::{OnceCell, RefCell},
+    fmt,
+    future::Future,
+};
+use std::{io, net::SocketAddr, os::fd::OwnedFd, path::PathBuf, rc::Rc, sync::mpsc, thread};
 
 use nova_buf::{Backing, Pool};
 use nova_device::{
     LaneError, Shard,
     sync::Semaphore,
-    uring::{OpenError, Reactor, RealClock, RingMode, TcpLane, TcpListener, UringDisk, Watch},
+    uring::{
+        DiskLimits, OpenDisk, OpenError, Reactor, RealClock, RingMode, TcpLane, TcpListener, UringDisk, Watch,
+    },
 };
 use nova_units::{DiskIndex, PeerAddr, TaskClass};
 use rustix::event::{EventfdFlags, eventfd};
@@ -17,8 +23,29 @@ use crate::{queues::Queues, tasks::Tasks};
 /// Blocking closures of one shard that run at the same time; the next waits.
 pub const BLOCKING_MAX: usize = 4;
 
+/// Disks that one shard may open in its life, those of its start among them. A number is never given twice, so that whoever
+/// kept one finds its own disk or none.
+pub const DISKS_OPENED_MAX: usize = 1024;
+
 /// Tasks that may wait for their closure to start.
 const BLOCKING_WAITERS_MAX: usize = 1 << 16;
+
+/// Why a shard that runs could not open one more disk.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenDiskError {
+    /// The disk is not one that can be used now.
+    #[error(transparent)]
+    Disk(#[from] OpenError),
+    /// No thread could be made that opens it.
+    #[error("no thread to open the disk with")]
+    Thread(#[from] io::Error),
+    /// The shard has opened as many as it ever does.
+    #[error(
+        "{DISKS_OPENED_MAX} disks were opened since this process started, which is the limit: restart it"
+    )]
+    TooMany,
+}
 
 /// One core, its ring, its memory and its disks. A clone is another handle; all stay on its thread.
 #[derive(Clone)]
@@ -32,7 +59,9 @@ struct Inner {
     queues: Queues,
     tasks: Tasks,
     clock: RealClock,
-    disks: Vec<Result<UringDisk, OpenError>>,
+    /// By number; filled from the front.
+    disks: Box<[OnceCell<Result<UringDisk, OpenError>>]>,
+    disk_limits: DiskLimits,
     listener: Option<TcpListener>,
     random: RefCell<fastrand::Rng>,
     blocking: Semaphore,
@@ -47,6 +76,7 @@ pub(crate) struct Parts {
     pub(crate) queues: Queues,
     pub(crate) tasks: Tasks,
     pub(crate) disks: Vec<Result<UringDisk, OpenError>>,
+    pub(crate) disk_limits: DiskLimits,
     pub(crate) listener: Option<TcpListener>,
     pub(crate) pool: Pool,
     pub(crate) reactor: Reactor,
@@ -54,7 +84,10 @@ pub(crate) struct Parts {
 
 impl RealShard {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { name, core, queues, tasks, disks, listener, pool, reactor } = parts;
+        let Parts { name, core, queues, tasks, disks, disk_limits, listener, pool, reactor } = parts;
+        assert!(disks.len() <= DISKS_OPENED_MAX, "a shard starts with at most {DISKS_OPENED_MAX} disks");
+        let places = disks.into_iter().map(OnceCell::from);
+        let disks = places.chain(std::iter::repeat_with(OnceCell::new)).take(DISKS_OPENED_MAX).collect();
         let mut seed = [0; 8];
         fill_random(&mut seed);
         Self {
@@ -65,6 +98,7 @@ impl RealShard {
                 tasks,
                 clock: RealClock::new(&reactor),
                 disks,
+                disk_limits,
                 listener,
                 random: RefCell::new(fastrand::Rng::with_seed(u64::from_le_bytes(seed))),
                 blocking: Semaphore::new(BLOCKING_MAX, BLOCKING_WAITERS_MAX),
@@ -80,9 +114,35 @@ impl RealShard {
         &self.inner.name
     }
 
-    /// Its disks, by index; the error of one that cannot be used, with [`crate::BrokenDisks::Leave`].
-    pub fn disks(&self) -> &[Result<UringDisk, OpenError>] {
-        &self.inner.disks
+    /// Its disks, by index, also those that were closed; the error of one that cannot be used, with
+    /// [`crate::BrokenDisks::Leave`].
+    pub fn disks(&self) -> impl Iterator<Item = &Result<UringDisk, OpenError>> {
+        self.inner.disks.iter().map_while(OnceCell::get)
+    }
+
+    /// Opens one more disk, on another thread: a disk that answers nothing holds nobody up but the caller.
+    ///
+    /// # Errors
+    /// When it is missing, in use, has holes, or cannot do direct I/O, and when the shard has opened
+    /// [`DISKS_OPENED_MAX`].
+    ///
+    /// # Cancel safety
+    /// Safe: a disk that was opened for nobody is closed again.
+    pub async fn open_disk(&self, path: PathBuf) -> Result<DiskIndex, OpenDiskError> {
+        let opened = self.run_blocking(move || OpenDisk::open(&path)).await??;
+        let inner = &self.inner;
+        let free = inner.disks.iter().position(|place| place.get().is_none());
+        let free = free.ok_or(OpenDiskError::TooMany)?;
+        let disk = UringDisk::drive(&inner.reactor, opened, inner.disk_limits);
+        assert!(inner.disks[free].set(Ok(disk)).is_ok(), "the place was free");
+        Ok(DiskIndex(u16::try_from(free).expect("fewer than DISKS_OPENED_MAX")))
+    }
+
+    /// Closes a disk: see [`UringDisk::close`]. Its number is not given again.
+    pub fn close_disk(&self, index: DiskIndex) {
+        if let Some(Ok(disk)) = self.inner.disks.get(usize::from(index.0)).and_then(OnceCell::get) {
+            disk.close();
+        }
     }
 
     /// The listener its options asked for.
@@ -176,7 +236,7 @@ impl RealShard {
             format!("{}: io_uring, {mode}, {}", inner.name, inner.reactor.registration()),
             format!("{}: arena of {arena} MiB in {backing}", inner.name),
         ];
-        lines.extend(inner.disks.iter().enumerate().map(|(index, disk)| match disk {
+        lines.extend(self.disks().enumerate().map(|(index, disk)| match disk {
             Ok(disk) => format!("{}: disk {index}: {}", inner.name, disk.facts()),
             Err(error) => format!("{}: disk {index}: not in use: {error}", inner.name),
         }));
@@ -209,7 +269,8 @@ impl Shard for RealShard {
     type Clock = RealClock;
 
     fn disk(&self, index: DiskIndex) -> &UringDisk {
-        let disk = &self.inner.disks[usize::from(index.0)];
+        let disk = self.inner.disks[usize::from(index.0)].get();
+        let disk = disk.unwrap_or_else(|| panic!("{index} was asked for, and was never opened"));
         disk.as_ref().unwrap_or_else(|error| panic!("{index} was asked for, and cannot be used: {error}"))
     }
 
@@ -243,7 +304,7 @@ impl fmt::Debug for RealShard {
         f.debug_struct("RealShard")
             .field("name", &self.inner.name)
             .field("core", &self.inner.core)
-            .field("disks", &self.inner.disks.len())
+            .field("disks", &self.disks().count())
             .finish_non_exhaustive()
     }
 }

@@ -38,4 +38,4 @@ pub use read::{Found, Run};
 pub use recover::Suspect;
 pub use scrub::{Listing, Verified};
 pub use slots::Reservation;
-pub use store::{GroupState, Opened, Store, Usage};
+pub use store::{GroupState, Looked, Opened, Store, Usage};

@@ -6,7 +6,7 @@ use crate::error::{ReadError, StoreError};
 use crate::inline::copy_bodies;
 use crate::options::{FormatOptions, OpenOptions};
 use crate::read::{Found, Run};
-use crate::recover::{Suspect, recover};
+use crate::recover::{Suspect, read_superblock, recover};
 use crate::slots::{Purpose, Reservation, bytes_of, count};
 use crate::state::{Prepared, State};
 use core::time::Duration;
@@ -89,6 +89,15 @@ pub struct Usage {
     pub wal_bytes_used: u64,
 }
 
+/// What a superblock says of its device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Looked {
+    /// The device.
+    pub device: DeviceId,
+    /// Its life as a member; 0 until the controllers gave it one.
+    pub incarnation: Incarnation,
+}
+
 impl<S: Shard> Store<S> {
     /// Lays out a device. Everything on it is gone.
     ///
@@ -109,6 +118,15 @@ impl<S: Shard> Store<S> {
         };
         let core = Core::new(shard.clone(), disk, OpenOptions::default(), State::new(superblock));
         core.write_superblock(&superblock).await
+    }
+
+    /// Which device it is, and in which life, as its superblock says. Changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuperblock`] when it is not a NovaFS device or from a later version, [`StoreError::Resized`].
+    pub async fn look(shard: &S, disk: DiskIndex) -> Result<Looked, StoreError> {
+        let superblock = read_superblock(shard, disk).await?;
+        Ok(Looked { device: superblock.device, incarnation: superblock.incarnation })
     }
 
     /// Opens a device: recovers its state, gives this mount a number and a nonce, and makes all of it durable.

@@ -12,6 +12,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
 use fuser::{
@@ -40,6 +41,8 @@ pub(crate) enum Mood {
     Fails,
     /// Nothing is answered before the mood changes; then all is.
     Hangs,
+    /// Every answer comes so much later.
+    Slow(Duration),
 }
 
 #[derive(Debug)]
@@ -60,7 +63,16 @@ impl Switch {
         while *mood == Mood::Hangs {
             mood = self.changed.wait(mood).unwrap();
         }
-        if *mood == Mood::Fails { Err(Errno::EIO) } else { Ok(()) }
+        let now = *mood;
+        drop(mood);
+        match now {
+            Mood::Fails => Err(Errno::EIO),
+            Mood::Slow(later) => {
+                thread::sleep(later);
+                Ok(())
+            }
+            Mood::Works | Mood::Hangs => Ok(()),
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use nova_api::cluster::check_reply::Reply;
 use nova_api::cluster::cluster_client::ClusterClient;
 use nova_api::cluster::{
-    CheckRequest, DrainRequest, DrainResponse, ForgetDeviceRequest, ForgetDeviceResponse, StatusRequest,
-    StatusResponse,
+    CheckRequest, CloseDeviceRequest, DrainRequest, DrainResponse, ForgetDeviceRequest, ForgetDeviceResponse,
+    OpenDevicesRequest, StatusRequest, StatusResponse,
 };
 use nova_security::{Credentials, Role};
 use tokio::runtime::Runtime;
@@ -106,6 +106,25 @@ impl Controllers {
         patience: Duration,
     ) -> anyhow::Result<ForgetDeviceResponse> {
         self.ask(patience, async |channel| cluster(channel).forget_device(request.clone()).await)
+    }
+
+    /// Has a host open the devices of its configuration that are not open; answers the number of the order.
+    pub(super) fn open_devices(&mut self, host: &str, patience: Duration) -> anyhow::Result<u64> {
+        let request = OpenDevicesRequest { name: host.to_owned() };
+        let open = async |channel| cluster(channel).open_devices(request.clone()).await;
+        self.ask(patience, open).map(|answer| answer.order)
+    }
+
+    /// Takes a device out of service and has its host close it; answers the number of the order.
+    pub(super) fn close_device(
+        &mut self,
+        host: &str,
+        device: &[u8],
+        patience: Duration,
+    ) -> anyhow::Result<u64> {
+        let request = CloseDeviceRequest { name: host.to_owned(), device: device.to_vec().into() };
+        let close = async |channel| cluster(channel).close_device(request.clone()).await;
+        self.ask(patience, close).map(|answer| answer.order)
     }
 
     /// Begins or ends the drain of a host; the same again changes nothing.

@@ -175,11 +175,17 @@ pub(super) struct DeviceView {
     /// In novad's configuration, from 0; null for one that it did not mount.
     place: Option<u32>,
     state: &'static str,
+    /// Far slower than the other devices of the region.
+    slow: bool,
     incarnation: u64,
     bytes_total: u64,
     bytes_free: u64,
     /// Groups with a replica on it.
     groups: usize,
+    /// Half of its entries took this long at most to be durable, in its last window; null before the first.
+    write_median_us: Option<u64>,
+    /// All but one in a hundred did.
+    write_p99_us: Option<u64>,
 }
 
 impl DeviceView {
@@ -194,6 +200,9 @@ impl DeviceView {
                 device::State::Absent => "absent",
                 device::State::Unspecified => "unknown",
             },
+            slow: device.slow,
+            write_median_us: device.pace.map(|pace| pace.median_us),
+            write_p99_us: device.pace.map(|pace| pace.p99_us),
             incarnation: device.incarnation,
             bytes_total: device.bytes_total,
             bytes_free: device.bytes_free,
@@ -204,7 +213,7 @@ impl DeviceView {
 
 /// All fillings of one host.
 #[derive(Debug, PartialEq, Serialize)]
-struct FillingView {
+pub(super) struct FillingView {
     groups: usize,
     units_done: u64,
     /// As the other members last counted them; 0 when one did not yet.
@@ -215,7 +224,7 @@ struct FillingView {
 }
 
 impl FillingView {
-    fn of(fillings: &[(u32, Filling)], host: &str) -> Option<Self> {
+    pub(super) fn of(fillings: &[(u32, Filling)], host: &str) -> Option<Self> {
         let own: Vec<&Filling> =
             fillings.iter().map(|(_, filling)| filling).filter(|filling| filling.host == host).collect();
         let totals: Option<Vec<u64>> =
@@ -233,7 +242,7 @@ impl FillingView {
         })
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let Self { groups, units_done: done, units_total: total, units_per_second: pace, .. } = self;
         let total = if *total == 0 { String::new() } else { format!(" of {total}") };
         let left = self.eta_seconds.map_or_else(String::new, |left| format!(", {left} s left"));
@@ -337,7 +346,9 @@ pub(super) fn devices_table<'a>(
     hosts: impl Iterator<Item = (&'a str, &'a [DeviceView], &'a [u32])> + Clone,
 ) -> String {
     let plain = |(_, devices, broken): (&str, &[DeviceView], &[u32])| {
-        broken.is_empty() && devices.len() <= 1 && devices.iter().all(|device| device.state == "serving")
+        broken.is_empty()
+            && devices.len() <= 1
+            && devices.iter().all(|device| device.state == "serving" && !device.slow)
     };
     if hosts.clone().all(plain) {
         return String::new();
@@ -349,19 +360,26 @@ pub(super) fn devices_table<'a>(
                 name.to_owned(),
                 device.place.map_or_else(String::new, |place| place.to_string()),
                 device.device.clone(),
-                device.state.to_owned(),
+                format!("{}{}", device.state, if device.slow { ", slow" } else { "" }),
                 device.groups.to_string(),
                 output::bytes(device.bytes_total),
                 if device.state == "serving" { output::bytes(device.bytes_free) } else { String::new() },
+                device.write_median_us.map_or_else(String::new, millis),
             ]);
         }
         rows.extend(broken.iter().map(|place| {
             let none = String::new;
-            [name.to_owned(), place.to_string(), none(), "not mounted".to_owned(), none(), none(), none()]
+            let not_mounted = "not mounted".to_owned();
+            [name.to_owned(), place.to_string(), none(), not_mounted, none(), none(), none(), none()]
         }));
     }
-    let heading = ["HOST", "PLACE", "DEVICE", "STATE", "GROUPS", "SIZE", "FREE"];
-    format!("\n{}", output::table(heading, &[1, 4, 5, 6], &rows))
+    let heading = ["HOST", "PLACE", "DEVICE", "STATE", "GROUPS", "SIZE", "FREE", "WRITES"];
+    format!("\n{}", output::table(heading, &[1, 4, 5, 6, 7], &rows))
+}
+
+/// The median time of a device's writes.
+fn millis(micros: u64) -> String {
+    format!("{}.{} ms", micros / 1000, micros % 1000 / 100)
 }
 
 fn devices(hosts: &[HostView]) -> impl Iterator<Item = (&str, &[DeviceView], &[u32])> + Clone {

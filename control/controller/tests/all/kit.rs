@@ -324,7 +324,7 @@ impl Host {
             place: 0,
             trail: vec![self.mount_counter - 1, self.mount_counter],
         };
-        let mounted = pb::DevicesMounted { devices: vec![mounted], broken: Vec::new() };
+        let mounted = pb::DevicesMounted { devices: vec![mounted], ..pb::DevicesMounted::default() };
         self.report(Report::DevicesMounted(mounted)).await;
         loop {
             if let Some(Order::Incarnate(incarnate)) = self.order().await.unwrap().order {

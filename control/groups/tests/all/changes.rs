@@ -11,7 +11,7 @@ use nova_units::{Epoch, NodeId};
 use crate::kit::{Region, secs};
 
 fn drop_of(group: u32, epoch: u64, nodes: &[u64]) -> Op {
-    Op::Drop(Drop { groups: vec![DropMembers { group, epoch, nodes: nodes.to_vec() }] })
+    Op::Drop(Drop { groups: vec![DropMembers { group, epoch, nodes: nodes.to_vec() }], rebuilt: false })
 }
 
 fn joining(group: u32, epoch: u64, node: u64) -> Vec<Joining> {

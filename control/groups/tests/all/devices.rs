@@ -360,3 +360,181 @@ fn a_device_that_a_group_may_still_need_is_not_forgotten() {
     assert!(!region.groups.devices_of(NodeId(2)).any(|(id, _)| id.0 == holds), "it is absent");
     assert!(forget(&mut region, holds).is_some_and(|why| why.contains("may still need")));
 }
+
+fn close(region: &mut Region, id: u128) -> Option<&'static str> {
+    region.apply(Op::CloseDevice(nova_groups::CloseDevice { device: id.to_be_bytes().to_vec() })).refused
+}
+
+fn state(region: &Region, id: u128) -> DeviceState {
+    region.groups.devices().find(|(known, _)| known.0 == id).unwrap().1.state
+}
+
+fn epochs(region: &Region) -> Vec<u64> {
+    region.groups.iter().map(|(_, group)| group.epoch.0).collect()
+}
+
+#[test]
+fn a_device_that_a_running_host_opens_disturbs_none_of_its_groups_and_gets_its_share() {
+    let mut region = Region::with_devices(&[&[4, 4], &[4, 4], &[4, 4]], 12);
+    let running = [1, 2, 3];
+    fail(&mut region, device(1, 0));
+    heal(&mut region, &running);
+    assert_eq!(region.on_device(device(1, 1)).len(), 12);
+    let before = epochs(&region);
+    region.open(1, device(1, 2), 4);
+    let ops = region.round();
+    assert!(matches!(ops.as_slice(), [Op::Restart(restart)] if restart.confirm.is_empty()), "{ops:?}");
+    assert_eq!(epochs(&region), before, "groups of its other device go on as they are");
+    assert!(matches!(state(&region, device(1, 2)), DeviceState::Mounted { .. }));
+    assert!(matches!(state(&region, device(1, 1)), DeviceState::Mounted { .. }));
+    assert_eq!(region.groups.flaps(NodeId(1)), nova_groups::Flaps::default());
+    // One group at a time is built anew on it, and has all its copies before the next one is.
+    for _ in 0..6 {
+        region.pass(secs(1), &running);
+        region.settle();
+        let short = region.groups.iter().filter(|(_, group)| group.in_sync().count() < 3).count();
+        assert_eq!(short, 1);
+        heal_one(&mut region);
+    }
+    region.pass(secs(1), &running);
+    assert_eq!(region.settle(), [], "both have their share");
+    assert_eq!((region.on_device(device(1, 1)).len(), region.on_device(device(1, 2)).len()), (6, 6));
+    assert_eq!(region.groups.flaps(NodeId(1)).wait, std::time::Duration::ZERO);
+    assert_apart_and_whole(&region);
+}
+
+/// The one that joins becomes ready; what is planned next waits.
+fn heal_one(region: &mut Region) {
+    region.observed.ready = region
+        .groups
+        .iter()
+        .filter_map(|(group, it)| {
+            let node = it.members.iter().find(|it| it.role == Role::Joining)?.node;
+            Some(ReadyReport { reporter: it.primary, node, group, epoch: it.epoch })
+        })
+        .collect();
+    region.round();
+    region.observed.ready.clear();
+}
+
+#[test]
+fn a_device_is_closed_only_while_its_groups_keep_two_copies_and_comes_back_in_its_life() {
+    let mut region = Region::with_devices(&[&[4, 4], &[4, 4], &[4, 4]], 12);
+    let (closed, sibling) = (device(1, 0), device(1, 1));
+    let lost = region.on_device(closed);
+    let life = region.life(closed);
+    // Another copy of its groups is away.
+    region.report(1, &[2]);
+    region.report(3, &[2]);
+    region.pass(nova_groups::GATHER, &[1, 3]);
+    region.settle();
+    assert!(close(&mut region, closed).unwrap().contains("fewer than two copies"));
+    region.observed.silences.clear();
+    heal(&mut region, &[1, 2, 3]);
+
+    let served = region.groups.devices().find(|(id, _)| id.0 == closed).unwrap().1.clone();
+    assert_eq!(close(&mut region, closed), None);
+    assert_eq!(state(&region, closed), DeviceState::Absent);
+    assert_eq!(close(&mut region, closed), None, "twice is once");
+    for id in &lost {
+        assert_eq!(region.in_sync(*id), [2, 3]);
+    }
+    // Its host says what it said before, until it has closed it: that is no old image, and gives it no other life.
+    let mounts = vec![crate::kit::mount(DeviceId(closed), &served)];
+    assert!(region.groups.has_judged(&mounts[0]));
+    let answer = region.apply(Op::Restart(nova_groups::Restart { mounts, confirm: vec![] }));
+    assert!(answer.incarnated.is_empty() && region.life(closed) == life, "{answer:?}");
+    assert_eq!(state(&region, closed), DeviceState::Absent);
+    // Its sibling takes its groups at once.
+    region.pass(secs(1), &[1, 2, 3]);
+    region.settle();
+    for id in &lost {
+        assert_eq!(region.group(*id).member(NodeId(1)).unwrap().incarnation, region.life(sibling));
+    }
+    heal(&mut region, &[1, 2, 3]);
+    // Opened again, it is the same device, and may serve.
+    region.open(1, closed, 4);
+    region.round();
+    assert!(matches!(state(&region, closed), DeviceState::Mounted { .. }));
+    assert_eq!(region.life(closed), life);
+    assert_apart_and_whole(&region);
+}
+
+#[test]
+fn the_last_copy_of_a_group_on_a_device_that_is_opened_again_serves_again() {
+    let mut region = Region::with_devices(&[&[4, 4], &[4, 4], &[4, 4]], 12);
+    let lone = device(1, 0);
+    let id = region.on_device(lone)[0];
+    // The other copies are gone, and then its host starts without the device.
+    for other in [2, 3] {
+        region.report(1, &[2, 3]);
+        region.pass(nova_groups::GATHER, &[1, 5 - other]);
+    }
+    region.pass(nova_groups::HEARD_WITHIN, &[1]);
+    region.report(1, &[2, 3]);
+    region.pass(nova_groups::GATHER, &[1]);
+    region.settle();
+    assert_eq!(region.in_sync(id), [1]);
+    region.observed.silences.clear();
+    region.start_without(1, 5000, &[lone]);
+    region.pass(nova_groups::COLD_START_WAIT_MAX, &[1]);
+    region.settle();
+    assert_eq!((region.in_sync(id), state(&region, lone)), (vec![1], DeviceState::Absent));
+    let before = region.life(lone);
+    region.open(1, lone, 4);
+    region.round();
+    assert!(matches!(state(&region, lone), DeviceState::Mounted { .. }));
+    assert_eq!((region.in_sync(id), region.life(lone)), (vec![1], before));
+}
+
+#[test]
+fn a_slow_device_is_no_primary_and_its_sibling_is() {
+    let mut region = Region::with_devices(&[&[4, 4], &[4, 4], &[4, 4]], 12);
+    let (slow, sound) = (device(1, 0), device(1, 1));
+    let on_slow = region.on_device(slow);
+    let leads = |region: &Region, ids: &[u32]| {
+        ids.iter().filter(|id| region.group(**id).primary == NodeId(1)).count()
+    };
+    assert!(leads(&region, &on_slow) > 0);
+    region.pace(slow, true);
+    region.pass(secs(1), &[1, 2, 3]);
+    region.settle();
+    assert_eq!(leads(&region, &on_slow), 0);
+    assert!(leads(&region, &region.on_device(sound)) > 0, "its host leads with the other one");
+    assert_eq!(region.on_device(slow), on_slow, "a moment moves no copy");
+    assert_apart_and_whole(&region);
+    assert!(!region.groups.is_slow(NodeId(1)), "the host is not its device");
+    region.pace(sound, true);
+    assert!(region.groups.is_slow(NodeId(1)));
+    region.start(1, 9000);
+    region.settle();
+    assert!(!region.groups.is_slow(NodeId(1)), "it begins anew with its start");
+}
+
+#[test]
+fn a_device_that_stays_slow_is_emptied_onto_its_sibling_where_no_other_host_can_take_it() {
+    let mut region = Region::with_devices(&[&[4, 4], &[4, 4], &[4, 4]], 12);
+    let (slow, sound) = (device(1, 0), device(1, 1));
+    region.pace(slow, true);
+    region.pass(nova_groups::SLOW_MOVES_AFTER, &[1, 2, 3]);
+    for left in (0..6).rev() {
+        region.settle();
+        let short = region.groups.iter().filter(|(_, group)| group.in_sync().count() < 3).count();
+        assert_eq!((short, region.on_device(slow).len()), (1, left), "one at a time");
+        heal_one(&mut region);
+        region.pass(secs(1), &[1, 2, 3]);
+    }
+    region.settle();
+    assert_eq!(region.on_device(sound).len(), 12);
+    assert_apart_and_whole(&region);
+    // With a fourth host they move there, and no group is short for it.
+    let mut region = Region::with_devices(&[&[4, 4], &[4, 4], &[4, 4], &[4, 4]], 12);
+    let slow = device(1, 0);
+    let held = region.on_device(slow).len();
+    region.pace(slow, true);
+    region.pass(nova_groups::SLOW_MOVES_AFTER, &[1, 2, 3, 4]);
+    region.settle();
+    assert!(region.groups.iter().all(|(_, group)| group.in_sync().count() == 3) && held > 0);
+    heal(&mut region, &[1, 2, 3, 4]);
+    assert!(region.on_device(slow).is_empty());
+}

@@ -20,8 +20,8 @@ pub(crate) struct Region {
 }
 
 /// The device of `host` with this index.
-pub(crate) fn device(host: u64, index: u128) -> u128 {
-    u128::from(host) + 1000 * index
+pub(crate) const fn device(host: u64, index: u128) -> u128 {
+    host as u128 + 1000 * index
 }
 
 pub(crate) fn secs(seconds: u64) -> Duration {
@@ -113,6 +113,41 @@ impl Region {
         self.observed.mounts.push(MountReport { node: NodeId(node), mounts, first: now });
     }
 
+    /// A device became slow, or keeps up again.
+    pub(crate) fn pace(&mut self, id: u128, slow: bool) {
+        let pace = nova_groups::PaceDevice { device: id.to_be_bytes().to_vec(), slow };
+        assert!(self.apply(Op::PaceDevice(pace)).accepted());
+    }
+
+    /// All devices of a host became slow, or keep up again.
+    pub(crate) fn pace_host(&mut self, host: u64, slow: bool) {
+        let ids: Vec<u128> = self.groups.devices_of(NodeId(host)).map(|(id, _)| id.0).collect();
+        ids.into_iter().for_each(|id| self.pace(id, slow));
+    }
+
+    /// Host `node` opens a device while it runs, and says so with those that it has.
+    pub(crate) fn open(&mut self, node: u64, id: u128, gib: u64) {
+        self.devices.get_mut(&node).unwrap().insert(id, gib);
+        let counter = self.counters.entry(id).or_default();
+        *counter += 1;
+        let (boot, counter) = (self.observed.heard[&NodeId(node)].boot, *counter);
+        let mut mounts: Vec<Mount> =
+            self.groups.devices_of(NodeId(node)).map(|(id, it)| mount(id, it)).collect();
+        let known = self.groups.devices().find(|(known, _)| known.0 == id);
+        let trail = vec![known.map_or(0, |(_, device)| device.mount.0), node << 32 | counter];
+        mounts.push(Mount {
+            node,
+            boot: boot.0,
+            device: id.to_be_bytes().to_vec(),
+            mount_counter: counter,
+            incarnation: known.map_or(0, |(_, device)| device.incarnation.0),
+            bytes_total: gib << 30,
+            trail,
+        });
+        let now = self.observed.now;
+        self.observed.mounts.push(MountReport { node: NodeId(node), mounts, first: now });
+    }
+
     /// The life of a device.
     pub(crate) fn life(&self, id: u128) -> Incarnation {
         self.groups.devices().find(|(known, _)| known.0 == id).unwrap().1.incarnation
@@ -187,6 +222,20 @@ impl Region {
     }
 }
 
+/// A mount of a device that serves, as its host says it again and again.
+pub(crate) fn mount(id: DeviceId, device: &nova_groups::Device) -> Mount {
+    let DeviceState::Mounted { boot } = device.state else { panic!("{id} does not serve") };
+    Mount {
+        node: device.node.0,
+        boot: boot.0,
+        device: id.0.to_be_bytes().to_vec(),
+        mount_counter: device.mount_counter,
+        incarnation: device.incarnation.0,
+        bytes_total: device.bytes_total,
+        trail: vec![device.mount.0],
+    }
+}
+
 /// What no command may break.
 pub(crate) fn check_step(before: &Groups, after: &Groups) {
     for (id, group) in after.iter() {
@@ -234,6 +283,9 @@ pub(crate) fn check_step(before: &Groups, after: &Groups) {
         };
         // Another life may be that of an old image, and counts from there.
         let same = now.incarnation == device.incarnation && now.mount_counter >= device.mount_counter;
+        let is_closed =
+            matches!(device.state, DeviceState::Mounted { .. }) && now.state == DeviceState::Absent;
+        assert!(!is_closed || same, "a device that is closed keeps its life");
         assert!(same || now.incarnation > device.incarnation);
     }
     assert!(before.iter().all(|(id, _)| after.group(id).is_some()));

@@ -1,6 +1,8 @@
 //! Draining, balance and slow hosts: replicas move one by one, and a group is never less than whole.
 
-use nova_groups::{AddJoining, Admit, Joining, MOVES_MAX, MOVES_TO_ONE_MAX, Op, ReadyReport, Role};
+use nova_groups::{
+    AddJoining, Admit, Joining, MOVES_MAX, MOVES_TO_ONE_MAX, Op, ReadyReport, Role, SLOW_MOVES_AFTER,
+};
 use nova_units::NodeId;
 
 use crate::kit::{Region, secs};
@@ -154,7 +156,7 @@ fn a_full_group_takes_a_joiner_only_for_a_member_that_leaves() {
 #[test]
 fn a_slow_host_is_no_primary_and_takes_no_replicas() {
     let mut region = Region::new(4, 8);
-    region.observed.slow.insert(NodeId(3));
+    region.pace_host(3, true);
     let running = [1, 2, 3, 4];
     region.pass(secs(1), &running);
     let before = held(&region, 3);
@@ -176,11 +178,11 @@ fn a_host_that_stays_slow_is_emptied_while_every_group_stays_whole_and_where_nob
  {
     let mut region = Region::new(4, 8);
     let running = [1, 2, 3, 4];
-    region.observed.slow.insert(NodeId(2));
+    region.pace_host(2, true);
     region.pass(secs(1), &running);
     region.settle();
     assert!(held(&region, 2) > 0 && joining(&region).is_empty(), "a moment moves primaries only");
-    region.observed.long_slow.insert(NodeId(2));
+    region.pass(SLOW_MOVES_AFTER, &running);
     region.settle();
     for _ in 0..20 {
         assert_whole(&region);
@@ -189,8 +191,7 @@ fn a_host_that_stays_slow_is_emptied_while_every_group_stays_whole_and_where_nob
     assert_eq!(held(&region, 2), 0);
     assert_whole(&region);
     // It keeps up again, and gets its share.
-    region.observed.slow.clear();
-    region.observed.long_slow.clear();
+    region.pace_host(2, false);
     for _ in 0..20 {
         region.settle();
         fill(&mut region, &running);
@@ -198,9 +199,8 @@ fn a_host_that_stays_slow_is_emptied_while_every_group_stays_whole_and_where_nob
     assert!(held(&region, 2) >= 5, "{}", held(&region, 2));
 
     let mut region = Region::new(3, 4);
-    region.observed.slow.insert(NodeId(2));
-    region.observed.long_slow.insert(NodeId(2));
-    region.pass(secs(1), &[1, 2, 3]);
+    region.pace_host(2, true);
+    region.pass(SLOW_MOVES_AFTER, &[1, 2, 3]);
     region.settle();
     assert_eq!((held(&region, 2), joining(&region).len()), (4, 0));
 }
@@ -234,7 +234,7 @@ fn primaries_are_even_again_when_hosts_have_gone_and_come_back() {
     let mut uneven = Region::new(3, 4);
     uneven.pass(secs(60), &running);
     assert!(uneven.settle().is_empty());
-    region.observed.slow.insert(NodeId(3));
+    region.pace_host(3, true);
     region.settle();
     assert_eq!(primaries(&region, 1..=3), [6, 6, 0], "a slow host gets none");
 }

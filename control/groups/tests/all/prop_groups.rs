@@ -47,7 +47,7 @@ fn command(groups: &Groups, dice: &Dice) -> Op {
     let joining =
         vec![Joining { group, epoch, node: nodes[0], replaces: nodes.last().copied().unwrap_or(0) }];
     match dice.kind {
-        0 | 1 => Op::Drop(Drop { groups: vec![DropMembers { group, epoch, nodes }] }),
+        0 | 1 => Op::Drop(Drop { groups: vec![DropMembers { group, epoch, nodes }], rebuilt: false }),
         2 => Op::AddJoining(AddJoining { groups: joining }),
         3 => Op::Admit(Admit { groups: joining }),
         7 => Op::MovePrimary(MovePrimary { groups: joining }),
@@ -175,8 +175,7 @@ proptest! {
                 Happening::Report(..) => {}
                 Happening::Drain(host, true) => drop(region.observed.draining.insert(NodeId(host))),
                 Happening::Drain(host, false) => drop(region.observed.draining.remove(&NodeId(host))),
-                Happening::Slow(host, true) => drop(region.observed.slow.insert(NodeId(host))),
-                Happening::Slow(host, false) => drop(region.observed.slow.remove(&NodeId(host))),
+                Happening::Slow(host, slow) => region.pace_host(host, slow),
                 Happening::Page(id) => {
                     region.observed.paging = region.group(id).members.iter().map(|it| (GroupId(id), it.node)).collect();
                 }
@@ -197,7 +196,6 @@ proptest! {
         region.observed.mounts.clear();
         region.observed.draining.clear();
         region.observed.paging.clear();
-        region.observed.slow.clear();
         let all: Vec<u64> = (1..=HOSTS).collect();
         for host in 1..=HOSTS {
             boot += 1;

@@ -126,7 +126,8 @@ fn every_count_loses_hosts_down_to_one_and_is_filled_again() {
         let mut region = Region::with_replicas(&vec![ONE; hosts.len()], 1, &[replicas(count)]);
         for lost in hosts.iter().rev().take(hosts.len() - 1) {
             let epoch = region.group(1).epoch.0;
-            let drop = Drop { groups: vec![DropMembers { group: 1, epoch, nodes: vec![*lost] }] };
+            let drop =
+                Drop { groups: vec![DropMembers { group: 1, epoch, nodes: vec![*lost] }], rebuilt: false };
             assert!(region.apply(Op::Drop(drop)).accepted());
             assert_eq!(region.group(1).frozen(), region.in_sync(1).len() < 2);
         }

@@ -112,12 +112,12 @@ impl Novad {
         Ok(novad)
     }
 
-    fn tell(&mut self, command: AgentCommand) {
+    pub(crate) fn tell(&mut self, command: AgentCommand) {
         self.agent.sender.push(command.encode()).unwrap();
         self.agent.sender.ring();
     }
 
-    fn wait_for(&mut self, wanted: impl Fn(&AgentEvent) -> bool) {
+    pub(crate) fn wait_for(&mut self, wanted: impl Fn(&AgentEvent) -> bool) {
         let began = Instant::now();
         loop {
             while let Some(slot) = self.agent.receiver.pop().unwrap() {
@@ -175,6 +175,11 @@ impl Novad {
         let log = self.log();
         assert!(status.success(), "{status}: {log}");
         log
+    }
+
+    /// A file of its folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder().join(name)
     }
 
     fn folder(&self) -> &Path {

@@ -1,6 +1,9 @@
 //! A file or a block device, past the page cache.
 
-use core::{cell::Cell, fmt};
+use core::{
+    cell::{Cell, RefCell},
+    fmt,
+};
 use std::{
     io,
     os::fd::OwnedFd,
@@ -92,6 +95,42 @@ impl fmt::Display for DiskFacts {
     }
 }
 
+/// A disk that is open and locked, and that no ring drives yet. To open one may block: another thread can do it for a shard.
+#[derive(Debug)]
+pub struct OpenDisk {
+    file: OwnedFd,
+    path: PathBuf,
+    bytes: u64,
+    block_device: bool,
+    direct_align: Option<u32>,
+}
+
+impl OpenDisk {
+    /// Opens and locks the disk at `path`.
+    ///
+    /// # Errors
+    /// When it is missing, in use, has holes, or cannot do direct I/O.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
+            rustix::io::Errno::INVAL => OpenError::NoDirect { path: path.to_owned() },
+            errno => OpenError::Open { path: path.to_owned(), source: errno.into() },
+        })?;
+        let open_error =
+            |errno: rustix::io::Errno| OpenError::Open { path: path.to_owned(), source: errno.into() };
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
+            rustix::io::Errno::WOULDBLOCK => OpenError::InUse { path: path.to_owned() },
+            errno => open_error(errno),
+        })?;
+        let (bytes, block_device) = usable_size(&file, path)?;
+        let direct_align = direct_align(&file).map_err(open_error)?;
+        if let Some(bytes) = direct_align.filter(|&align| u64::from(align) > PAGE_BYTES) {
+            return Err(OpenError::Alignment { path: path.to_owned(), bytes });
+        }
+        Ok(Self { file, path: path.to_owned(), bytes, block_device, direct_align })
+    }
+}
+
 /// A preallocated file or a block device through the ring of its shard, unbuffered. A clone is another handle.
 #[derive(Clone)]
 pub struct UringDisk {
@@ -100,7 +139,8 @@ pub struct UringDisk {
 
 struct Inner {
     reactor: Reactor,
-    file: Rc<File>,
+    /// Until it is closed.
+    file: RefCell<Option<Rc<File>>>,
     facts: DiskFacts,
     queue: ClassQueue,
     failed: Cell<bool>,
@@ -120,34 +160,37 @@ impl UringDisk {
     /// # Errors
     /// As [`UringDisk::open`].
     pub fn open_with(reactor: &Reactor, path: &Path, limits: DiskLimits) -> Result<Self, OpenError> {
-        let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC;
-        let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
-            rustix::io::Errno::INVAL => OpenError::NoDirect { path: path.to_owned() },
-            errno => OpenError::Open { path: path.to_owned(), source: errno.into() },
-        })?;
-        let open_error =
-            |errno: rustix::io::Errno| OpenError::Open { path: path.to_owned(), source: errno.into() };
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
-            rustix::io::Errno::WOULDBLOCK => OpenError::InUse { path: path.to_owned() },
-            errno => open_error(errno),
-        })?;
-        let (bytes, block_device) = usable_size(&file, path)?;
-        let direct_align = direct_align(&file).map_err(open_error)?;
-        if let Some(bytes) = direct_align.filter(|&align| u64::from(align) > PAGE_BYTES) {
-            return Err(OpenError::Alignment { path: path.to_owned(), bytes });
-        }
+        OpenDisk::open(path).map(|open| Self::drive(reactor, open, limits))
+    }
+
+    /// Drives a disk that was opened, by this ring.
+    #[must_use]
+    pub fn drive(reactor: &Reactor, open: OpenDisk, limits: DiskLimits) -> Self {
+        let OpenDisk { file, path, bytes, block_device, direct_align } = open;
         let file = reactor.register_file(file);
         let fixed_file = file.fixed().is_some();
-        let facts = DiskFacts { path: path.to_owned(), bytes, block_device, direct_align, fixed_file };
-        Ok(Self {
+        Self {
             inner: Rc::new(Inner {
                 reactor: reactor.clone(),
-                file: Rc::new(file),
-                facts,
+                file: RefCell::new(Some(Rc::new(file))),
+                facts: DiskFacts { path, bytes, block_device, direct_align, fixed_file },
                 queue: ClassQueue::new(limits),
                 failed: Cell::new(false),
             }),
-        })
+        }
+    }
+
+    /// Lets go of the file, for all handles: requests from now on are answered as by a disk that failed. The file, its lock
+    /// and its number stay with the requests under way until the last of them ends.
+    pub fn close(&self) {
+        self.inner.failed.set(true);
+        self.inner.file.take();
+    }
+
+    /// Whether it was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.inner.file.borrow().is_none()
     }
 
     /// What runs below.
@@ -211,45 +254,52 @@ impl Inner {
         if self.failed.get() { Err(DiskError::Failed) } else { Ok(()) }
     }
 
+    /// The file, for one request.
+    fn file(&self) -> Result<Rc<File>, DiskError> {
+        self.file.borrow().clone().ok_or(DiskError::Failed)
+    }
+
     fn fail(&self, error: DiskError) -> DiskError {
         self.failed.set(true);
         error
     }
 
-    fn read_entry(&self, span: &Span, into: *mut u8) -> squeue::Entry {
+    fn read_entry(file: &File, span: &Span, into: *mut u8) -> squeue::Entry {
         let &Span { position, bytes, buffer } = span;
-        match (self.file.fixed(), buffer) {
-            (Some(file), Some(buffer)) => {
-                opcode::ReadFixed::new(types::Fixed(file), into, bytes, buffer).offset(position).build()
+        match (file.fixed(), buffer) {
+            (Some(fixed), Some(buffer)) => {
+                opcode::ReadFixed::new(types::Fixed(fixed), into, bytes, buffer).offset(position).build()
             }
-            (Some(file), None) => opcode::Read::new(types::Fixed(file), into, bytes).offset(position).build(),
+            (Some(fixed), None) => {
+                opcode::Read::new(types::Fixed(fixed), into, bytes).offset(position).build()
+            }
             (None, Some(buffer)) => {
-                opcode::ReadFixed::new(self.file.raw(), into, bytes, buffer).offset(position).build()
+                opcode::ReadFixed::new(file.raw(), into, bytes, buffer).offset(position).build()
             }
-            (None, None) => opcode::Read::new(self.file.raw(), into, bytes).offset(position).build(),
+            (None, None) => opcode::Read::new(file.raw(), into, bytes).offset(position).build(),
         }
     }
 
-    fn write_entry(&self, span: &Span, from: *const u8, durability: Durability) -> squeue::Entry {
+    fn write_entry(file: &File, span: &Span, from: *const u8, durability: Durability) -> squeue::Entry {
         let &Span { position, bytes, buffer } = span;
         let flags = match durability {
             Durability::Cached => 0,
             Durability::Synced => libc::RWF_DSYNC,
         };
-        match (self.file.fixed(), buffer) {
-            (Some(file), Some(buffer)) => opcode::WriteFixed::new(types::Fixed(file), from, bytes, buffer)
+        match (file.fixed(), buffer) {
+            (Some(fixed), Some(buffer)) => opcode::WriteFixed::new(types::Fixed(fixed), from, bytes, buffer)
                 .offset(position)
                 .rw_flags(flags)
                 .build(),
-            (Some(file), None) => {
-                opcode::Write::new(types::Fixed(file), from, bytes).offset(position).rw_flags(flags).build()
+            (Some(fixed), None) => {
+                opcode::Write::new(types::Fixed(fixed), from, bytes).offset(position).rw_flags(flags).build()
             }
-            (None, Some(buffer)) => opcode::WriteFixed::new(self.file.raw(), from, bytes, buffer)
+            (None, Some(buffer)) => opcode::WriteFixed::new(file.raw(), from, bytes, buffer)
                 .offset(position)
                 .rw_flags(flags)
                 .build(),
             (None, None) => {
-                opcode::Write::new(self.file.raw(), from, bytes).offset(position).rw_flags(flags).build()
+                opcode::Write::new(file.raw(), from, bytes).offset(position).rw_flags(flags).build()
             }
         }
     }
@@ -292,10 +342,14 @@ impl Disk for UringDisk {
         let (len, mut done) = (into.len(), 0);
         for _ in 0..CONTINUATIONS_MAX {
             let admission = disk.queue.admit(class, len - done).await;
+            let file = match disk.file() {
+                Ok(file) => file,
+                Err(error) => return (Err(error), into),
+            };
             let span = disk.rest(at, len, done, into.pool_id(), into.region_index());
-            let entry = disk.read_entry(&span, into[done..].as_mut_ptr());
+            let entry = Inner::read_entry(&file, &span, into[done..].as_mut_ptr());
             let (result, payload) =
-                disk.reactor.disk_operation(&disk.file, entry, Payload::Fill(into), Some(admission)).await;
+                disk.reactor.disk_operation(&file, entry, Payload::Fill(into), Some(admission)).await;
             let Payload::Fill(back) = payload else { unreachable!("the payload comes back") };
             into = back;
             match Answer::of(result) {
@@ -325,10 +379,11 @@ impl Disk for UringDisk {
             if disk.failed.get() {
                 return Err(DiskError::Failed);
             }
+            let file = disk.file()?;
             let span = disk.rest(at, len, done, from.pool_id(), from.region_index());
-            let entry = disk.write_entry(&span, from[done..].as_ptr(), durability);
+            let entry = Inner::write_entry(&file, &span, from[done..].as_ptr(), durability);
             let (result, payload) =
-                disk.reactor.disk_operation(&disk.file, entry, Payload::Drain(from), Some(admission)).await;
+                disk.reactor.disk_operation(&file, entry, Payload::Drain(from), Some(admission)).await;
             let Payload::Drain(back) = payload else { unreachable!("the payload comes back") };
             from = back;
             match Answer::of(result) {
@@ -352,11 +407,12 @@ impl Disk for UringDisk {
         }
         let flags = types::FsyncFlags::DATASYNC;
         for _ in 0..CONTINUATIONS_MAX {
-            let entry = match disk.file.fixed() {
-                Some(file) => opcode::Fsync::new(types::Fixed(file)).flags(flags).build(),
-                None => opcode::Fsync::new(disk.file.raw()).flags(flags).build(),
+            let file = disk.file()?;
+            let entry = match file.fixed() {
+                Some(fixed) => opcode::Fsync::new(types::Fixed(fixed)).flags(flags).build(),
+                None => opcode::Fsync::new(file.raw()).flags(flags).build(),
             };
-            let (result, _) = disk.reactor.disk_operation(&disk.file, entry, Payload::None, None).await;
+            let (result, _) = disk.reactor.disk_operation(&file, entry, Payload::None, None).await;
             match result {
                 0 if disk.failed.get() => return Err(DiskError::Failed),
                 0 => return Ok(()),
@@ -374,9 +430,10 @@ impl Disk for UringDisk {
         disk.check(at, bytes)?;
         if disk.facts.block_device {
             let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-            let entry = opcode::Fallocate::new(disk.file.raw(), bytes).offset(at.0).mode(mode).build();
+            let file = disk.file()?;
+            let entry = opcode::Fallocate::new(file.raw(), bytes).offset(at.0).mode(mode).build();
             // A hint: a device that cannot, need not.
-            let _ = disk.reactor.disk_operation(&disk.file, entry, Payload::None, None).await;
+            let _ = disk.reactor.disk_operation(&file, entry, Payload::None, None).await;
         }
         Ok(())
     }

@@ -235,6 +235,61 @@ impl LostUnits {
     }
 }
 
+/// Bytes of text in one slot; a longer one takes several.
+pub const WORDS_BYTES_MAX: usize = 96;
+
+/// A part of a text for people: at most [`WORDS_BYTES_MAX`] bytes of UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Words {
+    count: u8,
+    bytes: [u8; WORDS_BYTES_MAX],
+}
+
+impl Words {
+    /// `text` in as many parts as it takes, each cut between two characters; none for an empty one.
+    pub fn of(text: &str) -> impl Iterator<Item = Self> + '_ {
+        let mut rest = text;
+        core::iter::from_fn(move || {
+            let (part, more) = rest.split_at(rest.floor_char_boundary(WORDS_BYTES_MAX));
+            rest = more;
+            (!part.is_empty()).then(|| {
+                let mut bytes = [0; WORDS_BYTES_MAX];
+                bytes[..part.len()].copy_from_slice(part.as_bytes());
+                Self { count: u8::try_from(part.len()).expect("at most WORDS_BYTES_MAX"), bytes }
+            })
+        })
+    }
+
+    /// The text.
+    ///
+    /// # Panics
+    /// Never: both ways to make one check it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.bytes[..usize::from(self.count)]).expect("checked when it was made")
+    }
+}
+
+impl Field for Words {
+    // Count as u8, then the bytes.
+    fn put(&self, out: &mut Put) {
+        self.count.put(out);
+        out.bytes(&self.bytes[..usize::from(self.count)]);
+    }
+
+    fn take(from: &mut Take<'_>, name: &'static str) -> Result<Self, BadSlot> {
+        let count = u8::take(from, name)?;
+        let mut bytes = [0; WORDS_BYTES_MAX];
+        for byte in bytes.get_mut(..usize::from(count)).ok_or(BadSlot::Range(name))? {
+            *byte = u8::take(from, name)?;
+        }
+        match core::str::from_utf8(&bytes[..usize::from(count)]) {
+            Ok(_) => Ok(Self { count, bytes }),
+            Err(_) => Err(BadSlot::Range(name)),
+        }
+    }
+}
+
 impl Field for MountTrail {
     // Count as u8, then a nonce as u64 each.
     fn put(&self, out: &mut Put) {
@@ -318,6 +373,26 @@ slots! {
         }
         /// Go down: finish what is in flight, make a checkpoint, leave.
         5 => Stop {}
+        /// A device that the controllers know of this host; said of each of them before `OpenDevices`.
+        6 => ExpectDevice {
+            /// The device.
+            device: DeviceId,
+            /// It failed, and is never trusted again.
+            failed: bool,
+        }
+        /// Read the configuration again and open every device in it that is not open. The list of devices is told anew when
+        /// that is done, after `DevicesOrdered`.
+        7 => OpenDevices {
+            /// Number of the order; later ones have higher numbers.
+            order: u64,
+        }
+        /// Let go of a device, which the controllers have taken out of all groups. Answered like `OpenDevices`.
+        8 => CloseDevice {
+            /// Number of the order.
+            order: u64,
+            /// The device; one that is not open is closed already.
+            device: DeviceId,
+        }
         /// Nothing refers to these blocks any more and nothing ever will: the group forgets them. Answered by
         /// `BlocksDeleted` once the group holds none of them, and not at all when that cannot be said now; the
         /// controllers ask again.
@@ -438,6 +513,31 @@ slots! {
         71 => DeviceBroken {
             /// Its place in the configuration, from 0.
             place: u8,
+        }
+        /// Why the device at a place does not serve; said before its `DeviceBroken`, in as many parts as the text takes.
+        74 => DeviceTrouble {
+            /// Its place in the configuration, from 0.
+            place: u8,
+            /// The next part of the text.
+            words: Words,
+        }
+        /// The last order to open or close devices that was carried out; the list of devices follows.
+        75 => DevicesOrdered {
+            /// Its number.
+            order: u64,
+        }
+        /// How long a device took to make entries durable in its last window; told when a window ended.
+        76 => DevicePace {
+            /// The device.
+            device: DeviceId,
+            /// Counts the windows, from 1.
+            window: u64,
+            /// Entries in it.
+            entries: u64,
+            /// Half of them took this long at most, in microseconds.
+            median_us: u64,
+            /// All but one in a hundred did, in microseconds.
+            p99_us: u64,
         }
         /// All devices were told: so many `Mounted` and so many `DeviceBroken` came before.
         72 => DevicesTold {

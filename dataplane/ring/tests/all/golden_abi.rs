@@ -1,7 +1,7 @@
 //! The bytes of every slot and of the handshake stay as they are: another process may be one release behind.
 use nova_ring::abi::{
     AgentCommand, AgentEvent, Answer, ClientCommand, ClosedBlock, MetadataReply, MetadataRequest,
-    OpenedWriter,
+    OpenedWriter, WORDS_BYTES_MAX, Words,
 };
 use nova_ring::handshake::{self, Hello};
 use nova_ring::{Kind, Terms};
@@ -75,4 +75,13 @@ fn a_long_refusal_is_cut_at_a_character() {
         panic!("a refusal stays a refusal")
     };
     assert!(reason.starts_with(&cut) && cut.len() > 200);
+}
+
+#[test]
+fn a_long_text_goes_in_parts_that_are_cut_between_characters() {
+    let text = "ä drive that is long gone ".repeat(20);
+    let parts: Vec<Words> = Words::of(&text).collect();
+    assert!(parts.len() > 5 && parts.iter().all(|part| part.as_str().len() <= WORDS_BYTES_MAX));
+    assert_eq!(parts.iter().map(Words::as_str).collect::<String>(), text);
+    assert_eq!(Words::of("").count(), 0);
 }

@@ -1,7 +1,7 @@
 //! One of each slot, with fields that differ from each other in every byte where they can.
 use nova_ring::abi::{
     AgentCommand, AgentEvent, Answer, BlockRun, BlockRuns, ClientCommand, ClosedBlock, HeldBlocks, LostUnits,
-    MetadataReply, MetadataRequest, OpenedWriter, PeerHeard, PeersHeard, RetryAfter, Slot, Status,
+    MetadataReply, MetadataRequest, OpenedWriter, PeerHeard, PeersHeard, RetryAfter, Slot, Status, Words,
 };
 use nova_units::{
     BlockId, BootId, DeviceId, Epoch, Generation, GroupId, Incarnation, MountNonce, MountTrail, NodeId,
@@ -118,6 +118,9 @@ pub(super) fn agent_commands() -> Vec<(&'static str, AgentCommand)> {
         ("lease", AgentCommand::Lease { sent_boottime_ms: 0x0004_4142_4344, lease_ms: 25_000 }),
         ("incarnate", AgentCommand::Incarnate { device, incarnation: Incarnation(0x5152), wipe: true }),
         ("stop", AgentCommand::Stop {}),
+        ("expect_device", AgentCommand::ExpectDevice { device, failed: true }),
+        ("open_devices", AgentCommand::OpenDevices { order: 0x1112_1314_1516_1718 }),
+        ("close_device", AgentCommand::CloseDevice { order: 0x1112, device }),
         (
             "give_key",
             AgentCommand::GiveKey {
@@ -186,6 +189,21 @@ pub(super) fn agent_events() -> Vec<(&'static str, AgentEvent)> {
                 node: NodeId(0x1112),
                 boot: BootId(0x2122),
                 incarnation: Incarnation(0x3132),
+            },
+        ),
+        (
+            "device_trouble",
+            AgentEvent::DeviceTrouble { place: 7, words: Words::of("no such drive").next().unwrap() },
+        ),
+        ("devices_ordered", AgentEvent::DevicesOrdered { order: 0x2122_2324_2526_2728 }),
+        (
+            "device_pace",
+            AgentEvent::DevicePace {
+                device,
+                window: 0x3132,
+                entries: 0x4142_4344,
+                median_us: 0x5152,
+                p99_us: 0x0061_6263,
             },
         ),
         ("devices_told", AgentEvent::DevicesTold { mounted: 23, broken: 1 }),

@@ -48,7 +48,7 @@ fn what_cannot_start_is_named() {
     let without = ShardOptions { disks, broken_disks: BrokenDisks::Leave, ..small() };
     let found = run(without, async |shard| {
         let said = shard.describe().iter().any(|line| line.contains("disk 0: not in use"));
-        (said, shard.disks().iter().map(Result::is_ok).collect::<Vec<_>>())
+        (said, shard.disks().map(Result::is_ok).collect::<Vec<_>>())
     });
     assert_eq!(found.unwrap(), (true, vec![false, true]));
     // An address for documentation, which no host has (RFC 5737).
