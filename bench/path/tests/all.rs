@@ -26,9 +26,13 @@ mod all {
     mod end_to_end;
     mod faulty_disk;
     mod frozen_thread;
+    mod fsx;
     mod keys;
     mod load;
+    mod long_fio;
+    mod long_fsx;
     mod long_mount;
+    mod mapped_file;
     mod mounted;
     mod netns;
     mod posix;
