@@ -19,6 +19,7 @@ mod all {
     mod chaos_kill;
     mod chaos_mount;
     mod chaos_netns;
+    mod chaos_power;
     mod chaos_shards;
     mod chaos_stop;
     mod chaos_trash;
@@ -41,4 +42,5 @@ mod all {
     mod rig;
     mod shards;
     mod skip;
+    mod volatile_cache;
 }
