@@ -13,6 +13,7 @@ mod all {
     mod chaos_devices;
     mod chaos_duties;
     mod chaos_full_device;
+    mod chaos_full_drain;
     mod chaos_garbage;
     mod chaos_interrupt;
     mod chaos_keys_lost;
