@@ -4,6 +4,9 @@
 # Debian packages, each with the command that shows it is there.
 NOVA_PACKAGES=(build-essential:cc build-essential:make pkg-config:pkg-config git:git openssl:openssl ca-certificates:update-ca-certificates)
 
+# Those that only some tests need: without them these say that they are skipped.
+NOVA_TEST_PACKAGES=(fio:fio nftables:nft)
+
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 
 # Installs missing packages when root; otherwise names them and stops.
@@ -27,7 +30,20 @@ prepare_packages() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
 }
 
-# The same, and no service of theirs is started: Debian asks this program before it starts one.
+# Installs what only some tests need when root; otherwise names what is missing, and the tests go on without.
+prepare_test_packages() {
+    local entry missing=()
+    PATH="$PATH:/usr/sbin:/sbin"
+    for entry in "${NOVA_TEST_PACKAGES[@]}"; do
+        command -v "${entry#*:}" >/dev/null || missing+=("$entry")
+    done
+    [[ ${#missing[@]} -eq 0 ]] && return
+    if ! (NOVA_PACKAGES=("${missing[@]}") && prepare_packages); then
+        say "the tests that need ${missing[*]%%:*} will be skipped"
+    fi
+}
+
+# The same as the first, and no service of theirs is started: Debian asks this program before it starts one.
 prepare_packages_without_services() {
     local policy=/usr/sbin/policy-rc.d
     if [[ $(id -u) -eq 0 && ! -e $policy ]]; then

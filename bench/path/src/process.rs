@@ -58,13 +58,14 @@ fn stat_parent(text: &str) -> Option<i32> {
     after_name.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-/// Whether a process exists and has not ended; a zombie has ended.
+/// Whether a process exists and has not ended; a zombie has ended, unless threads of it are left, which hold its sockets.
 #[must_use]
 pub fn is_alive(pid: i32) -> bool {
+    let threads_left = || fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|threads| threads.count() > 1);
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .ok()
         .and_then(|text| text.rsplit_once(") ").map(|(_, rest)| !rest.starts_with(['Z', 'X'])))
-        .unwrap_or(false)
+        .is_some_and(|runs| runs || threads_left())
 }
 
 /// File name of the program a process runs.

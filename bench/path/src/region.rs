@@ -179,6 +179,16 @@ impl Region {
         Ok(())
     }
 
+    /// Starts everything that does not run, and waits until the region serves.
+    ///
+    /// # Errors
+    /// When it does not; what was started is ended again then.
+    pub fn start_again(&mut self) -> Result<()> {
+        self.nova.call(["dev", "up"]).limit(UP_TIMEOUT).shielded().run()?;
+        self.refresh()?;
+        Ok(())
+    }
+
     /// What the controllers say.
     ///
     /// # Errors

@@ -13,12 +13,14 @@ mod all {
     mod chaos_devices;
     mod chaos_duties;
     mod chaos_full_device;
+    mod chaos_full_drain;
     mod chaos_garbage;
     mod chaos_interrupt;
     mod chaos_keys_lost;
     mod chaos_kill;
     mod chaos_mount;
     mod chaos_netns;
+    mod chaos_power;
     mod chaos_replace;
     mod chaos_shards;
     mod chaos_stop;
@@ -27,9 +29,13 @@ mod all {
     mod end_to_end;
     mod faulty_disk;
     mod frozen_thread;
+    mod fsx;
     mod keys;
     mod load;
+    mod long_fio;
+    mod long_fsx;
     mod long_mount;
+    mod mapped_file;
     mod mounted;
     mod netns;
     mod posix;
@@ -38,4 +44,5 @@ mod all {
     mod rig;
     mod shards;
     mod skip;
+    mod volatile_cache;
 }

@@ -5,8 +5,9 @@ mod device;
 mod health;
 mod view;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use clap::Subcommand;
 use nova_api::cluster::check_reply::Reply;
 use nova_api::cluster::{DrainRequest, ForgetDeviceRequest, StatusResponse};
@@ -29,6 +30,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 const GLANCE: Duration = Duration::from_secs(2);
 /// Between two looks at a drain.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// A drain of which nothing was seen for so long is asked for once more: it is refused when it cannot go on.
+const DRAIN_STILL: Duration = Duration::from_secs(30);
 
 /// Commands over the whole cluster.
 #[derive(Debug, Subcommand)]
@@ -148,13 +152,22 @@ fn drain(global: &Global, region: &Region, host: String, wait: bool) -> anyhow::
     let mut left = controllers.drain(&request, PATIENCE)?.groups;
     if wait {
         let mut meter = Meter::steps(global.progress);
+        let mut moved = Instant::now();
         while left > 0 {
+            if moved.elapsed() >= DRAIN_STILL {
+                let what = format!("replicas of {left} groups are still on {host}, which stays drained");
+                controllers.drain(&request, PATIENCE).context(what)?;
+                moved = Instant::now();
+            }
             meter.say(format!("replicas of {left} groups are still on {host}"));
             std::thread::sleep(WATCH_EVERY);
             let status = controllers.status(PATIENCE)?;
             let Some(now) = view::replicas_on(&status, &host) else { break };
             if !now.draining {
                 return Err(Stop::new(Kind::Failed, format!("the drain of {host} was taken back")).into());
+            }
+            if now.groups < left {
+                moved = Instant::now();
             }
             left = now.groups;
         }

@@ -63,6 +63,13 @@ impl Vitals {
     pub(crate) fn rooms(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.usage.iter().map(|usage| (usage.bytes_total, usage.bytes_free))
     }
+
+    /// The same of one device, when the host said something of it.
+    pub(crate) fn room_of(&self, device: u128) -> Option<(u64, u64)> {
+        let id = device.to_be_bytes();
+        let usage = self.usage.iter().find(|usage| *usage.device == id)?;
+        Some((usage.bytes_total, usage.bytes_free))
+    }
 }
 
 /// Which groups a region should have.

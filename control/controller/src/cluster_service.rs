@@ -26,7 +26,7 @@ use crate::leader::{Leading, replicas_wanted};
 use crate::machine::{Cluster, Files};
 use crate::map::cluster_map;
 use crate::reads::Reads;
-use crate::{clock, health, refusal};
+use crate::{clock, health, refusal, room};
 
 /// Node lease, counted from when the acknowledged heartbeat was sent (control design, section 2.1). It is over
 /// before the controllers give a host up at 30 s.
@@ -123,6 +123,13 @@ impl ClusterApi for ClusterService {
                     "{name} holds replicas of {groups} groups, and {others} other storage hosts could take them: \
                      blocks there have up to {needed} copies on different hosts, so {needed} others must be \
                      ready. Add a storage host, then drain this one"
+                )));
+            }
+            let without = room::groups_without(&state.0, &self.attendance.vitals(), node);
+            if without > 0 {
+                return Err(Status::invalid_argument(format!(
+                    "{name} holds replicas of {groups} groups, and no other storage host has room for {without} of \
+                     them. Remove files or add a storage host, then drain this one"
                 )));
             }
         }

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use nova_groups::GROUPS_MAX;
+use nova_raft::Timing;
 use serde::Deserialize;
 
 use crate::collection::TimeOfDay;
@@ -35,6 +37,13 @@ after_seconds = 60
 full_at = "04:00"
 # Most blocks that the region collects in a second, so that clients do not notice. Default: 2000.
 blocks_per_second = 2000
+
+# When the state is written out, so that the log behind it can go (Spec A.1). Optional, and so is each key.
+[snapshots]
+# When the last time is so long ago. Default: 900.
+every_seconds = 900
+# Or when the log has grown so much since. Default: 256.
+log_mib = 256
 
 # The keys of NovaFS (Spec 4.4). Optional: without it this controller gives no host a key, and each edge has the region's
 # key in a file.
@@ -74,6 +83,8 @@ pub(crate) struct Config {
     pub(crate) groups_wanted: usize,
     #[serde(default)]
     pub(crate) collection: CollectionConfig,
+    #[serde(default)]
+    pub(crate) snapshots: SnapshotsConfig,
     #[serde(default)]
     pub(crate) keys: Option<KeysConfig>,
     pub(crate) tls: Tls,
@@ -121,6 +132,31 @@ impl Default for CollectionConfig {
     }
 }
 
+/// When the state of a group is written out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SnapshotsConfig {
+    every_seconds: u32,
+    log_mib: u32,
+}
+
+impl Default for SnapshotsConfig {
+    fn default() -> Self {
+        Self { every_seconds: 900, log_mib: 256 }
+    }
+}
+
+impl SnapshotsConfig {
+    /// As a group takes it.
+    pub(crate) fn timing(self) -> Timing {
+        Timing {
+            snapshot_interval: Duration::from_secs(self.every_seconds.into()),
+            snapshot_log_bytes: u64::from(self.log_mib) << 20,
+            ..Timing::default()
+        }
+    }
+}
+
 /// Where the certificates are.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -157,6 +193,11 @@ impl Config {
             config.groups_wanted
         );
         ensure!(config.collection.blocks_per_second > 0, "collection.blocks_per_second is at least 1");
+        let SnapshotsConfig { every_seconds, log_mib } = config.snapshots;
+        ensure!(
+            every_seconds > 0 && log_mib > 0,
+            "snapshots.every_seconds and snapshots.log_mib are at least 1"
+        );
         if let Some(keys) = &config.keys {
             ensure!(keys.rotate_after_days > 0, "keys.rotate_after_days is at least 1");
             ensure!(
@@ -204,6 +245,10 @@ mod tests {
             .join("\n");
         assert_eq!(Config::parse(&without).unwrap().groups_wanted, 12);
         assert_eq!(config.collection, CollectionConfig::default());
+        assert_eq!(config.snapshots, SnapshotsConfig::default());
+        let (timing, usual) = (config.snapshots.timing(), Timing::default());
+        assert_eq!(timing.snapshot_interval, usual.snapshot_interval);
+        assert_eq!(timing.snapshot_log_bytes, usual.snapshot_log_bytes);
         let keys = config.keys.unwrap();
         assert_eq!((keys.rotate_after_days, keys.held_hours, keys.import), (180, 24, None));
         let (before, behind) = EXPLANATION.split_once("[collection]").unwrap();
@@ -222,6 +267,7 @@ mod tests {
         assert!(said("groups_wanted = 12", "groups_wanted = 0").contains("1 to 4096"));
         assert!(said("full_at = \"04:00\"", "full_at = \"4am\"").contains("not a time of the day"));
         assert!(said("blocks_per_second = 2000", "blocks_per_second = 0").contains("at least 1"));
+        assert!(said("every_seconds = 900", "every_seconds = 0").contains("at least 1"));
         assert!(said("rotate_after_days = 180", "rotate_after_days = 0").contains("at least 1"));
         assert!(said("held_hours = 24", "held_hours = 169").contains("1 to 168"));
         assert!(said("region = \"dev\"", "").contains("missing field `region`"));

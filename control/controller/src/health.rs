@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use nova_api::cluster as pb;
-use nova_fleet::NodeState;
 use nova_groups::DeviceState;
 use nova_state::ClusterState;
 use nova_units::{DeviceId, NodeId};
 
 use crate::attendance::{Hanging, Vitals};
+use crate::room;
 
 /// Groups that have a replica on the host, or are moving one there.
 pub(crate) fn replicas_on(state: &ClusterState, node: NodeId) -> usize {
@@ -24,11 +24,7 @@ pub(crate) fn most_replicas_on(state: &ClusterState, node: NodeId) -> usize {
 /// Hosts that could hold replicas, without one that is about to be drained.
 pub(crate) fn hosts_for_replicas(state: &ClusterState, drained: Option<NodeId>) -> usize {
     let able = |(id, node): &(NodeId, &nova_fleet::Node)| {
-        Some(*id) != drained
-            && node.stores()
-            && node.draining.is_none()
-            && matches!(node.state, NodeState::Ready | NodeState::Silent)
-            && state.groups.stores(*id)
+        Some(*id) != drained && room::may_store(node) && state.groups.stores(*id)
     };
     state.fleet.iter().filter(able).count()
 }
@@ -123,7 +119,15 @@ pub(crate) fn notes(state: &ClusterState, vitals: &BTreeMap<NodeId, Vitals>) -> 
                 0 => format!(
                     "{name} is drained: it holds no replicas and can be switched off, when no program on it uses NovaFS"
                 ),
-                left => format!("{name} is being drained: replicas of {left} groups are still on it"),
+                left => {
+                    let room = match room::groups_without(state, vitals, id) {
+                        0 => String::new(),
+                        without => format!(
+                            ", and no other storage host has room for {without} of them: remove files or add a storage host"
+                        ),
+                    };
+                    format!("{name} is being drained: replicas of {left} groups are still on it{room}")
+                }
             });
         }
         let failed =

@@ -22,6 +22,7 @@ mod machine;
 mod map;
 mod reads;
 mod refusal;
+mod room;
 mod server;
 mod spread;
 mod writes;

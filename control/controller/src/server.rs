@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail, ensure};
 use nova_api::cluster::cluster_server::ClusterServer;
 use nova_api::files::files_server::FilesServer;
 use nova_api::keys::keys_server::KeysServer;
-use nova_raft::{COMMAND_BYTES_MAX, Group, GroupOptions, Peers, StateMachine, Timing};
+use nova_raft::{COMMAND_BYTES_MAX, Group, GroupOptions, Peers, StateMachine};
 use nova_security::{Credentials, Role};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -182,7 +182,7 @@ async fn open<S: StateMachine>(
         credentials: credentials.clone(),
         peers: peers.clone(),
         bootstrap: true,
-        timing: Timing::default(),
+        timing: config.snapshots.timing(),
     };
     Group::open(options, initial).await.with_context(|| format!("open the {name} group"))
 }

@@ -123,6 +123,19 @@ impl Client {
         self.files.find(inode).map(|node| node.entry())
     }
 
+    /// Another handle that may write a file which this client has open for writing; `None`: it has not.
+    #[must_use]
+    pub fn writer_of_open(&self, inode: u64) -> Option<File> {
+        let node = self.files.find(inode)?;
+        let mut state = node.lock();
+        if state.writers == 0 {
+            return None;
+        }
+        node.writer_enters(&mut state);
+        drop(state);
+        Some(File { node, writes: true, closed: false })
+    }
+
     /// Ends the writer session of this client's open files. Those that are open take another one when they are written.
     pub fn end_session(&self) {
         self.files.end_session();

@@ -30,6 +30,7 @@ mod put;
 mod session;
 mod space;
 mod transfer;
+mod window;
 mod write;
 mod writers;
 

@@ -1,7 +1,6 @@
 //! Calls to file metadata, through the agent of this host.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use crate::backoff::Backoff;
 use crate::error::ClientError;
 use crate::port::{Port, split};
 use crate::space::Space;
+use crate::window::Window;
 
 /// Request and reply of a call share a slab: the request's part of a small and of a large one.
 const SMALL_REQUEST_BYTES: u64 = 64 << 10;
@@ -44,7 +44,7 @@ pub(crate) struct Metadata {
     deadline: Duration,
     /// This program for the deduplication of its requests: 64 random bits, never 0.
     client: u64,
-    sequence: AtomicU64,
+    window: Window,
     current: Mutex<Option<Arc<Attachment>>>,
 }
 
@@ -67,7 +67,7 @@ impl Metadata {
     /// Attaches, so that a wrong path is told at once.
     pub(crate) fn connect(socket: PathBuf, deadline: Duration) -> Result<Self, ClientError> {
         let client = random()?.max(1);
-        let found = Self { socket, deadline, client, sequence: AtomicU64::new(0), current: Mutex::new(None) };
+        let found = Self { socket, deadline, client, window: Window::default(), current: Mutex::new(None) };
         found.attachment()?;
         Ok(found)
     }
@@ -99,8 +99,8 @@ impl Metadata {
 
     /// A request that changes something: done once, however often it has to be sent.
     pub(crate) fn change(&self, op: Op) -> Result<response::Result, ClientError> {
-        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
-        self.call(&Request { client: self.client, sequence, op: Some(op) })
+        let number = self.window.begin();
+        self.call(&Request { client: self.client, sequence: number.sequence, op: Some(op) })
     }
 
     /// A way into the data plane of this host.

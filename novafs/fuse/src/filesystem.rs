@@ -127,8 +127,7 @@ impl Mounted {
     fn open_file(&self, inode: INodeNo, flags: OpenFlags) -> Answer<FileHandle> {
         let writes = flags.acc_mode() != OpenAccMode::O_RDONLY;
         let flags = OFlags::from_bits_retain(flags.0.cast_unsigned());
-        let truncate = writes && flags.contains(OFlags::TRUNC);
-        let options = OpenOptions { write: writes, truncate, ..OpenOptions::default() };
+        let options = OpenOptions { write: writes, ..OpenOptions::default() };
         let file = self.client.open(self.at(inode), &options).map_err(refuse("open a file"))?;
         Ok(self.handles.add(Open { file, appends: flags.contains(OFlags::APPEND), writes }))
     }
@@ -139,8 +138,12 @@ impl Mounted {
             return open.file.set_bytes(bytes).map_err(refuse("set the length of a file"));
         }
         let options = OpenOptions { write: true, ..OpenOptions::default() };
-        let file =
-            self.client.open(self.at(inode), &options).map_err(refuse("open a file to set its length"))?;
+        let file = match self.client.writer_of_open(self.inodes.to_metadata(inode)) {
+            Some(file) => file,
+            None => {
+                self.client.open(self.at(inode), &options).map_err(refuse("open a file to set its length"))?
+            }
+        };
         let set = file.set_bytes(bytes);
         set.and(file.close()).map_err(refuse("set the length of a file"))
     }
@@ -234,9 +237,10 @@ fn reply_xattr(reply: ReplyXattr, room: u32, value: Answer<Vec<u8>>) {
 
 impl Filesystem for Mounted {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        // Not FUSE_ATOMIC_O_TRUNC: the kernel would go on to write pages of a mapping back while the open empties the file, and
+        // such a page makes it long again. A cut of its own waits for them.
         // What an older kernel lacks it does without; the nearest number it takes is taken.
         for wanted in [
-            InitFlags::FUSE_ATOMIC_O_TRUNC,
             InitFlags::FUSE_AUTO_INVAL_DATA,
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_DO_READDIRPLUS,

@@ -21,7 +21,7 @@ const STORAGE: [&str; 3] = ["storage-1", "storage-2", "storage-3"];
 #[test]
 fn a_full_device_is_refused_clearly_and_loses_nothing() {
     let rig = Rig::start("full_device", DEVICE_MIB);
-    let empty = rig.region.status().unwrap().bytes_free_min();
+    let empty = rig.room();
     let sources = rig.local("sources");
     let mut kept = Vec::new();
     let refused = loop {
@@ -62,7 +62,7 @@ fn a_full_device_is_refused_clearly_and_loses_nothing() {
 fn hosts_killed_while_their_devices_are_full_come_back_and_can_be_emptied() {
     let mut rig = Rig::start("full_restart", DEVICE_MIB);
     let sources = rig.local("sources");
-    let empty = rig.region.status().unwrap().bytes_free_min();
+    let empty = rig.room();
     let make =
         |index: usize| Tree::make(sources.join(format!("batch-{index}")), FILES, LARGE_BYTES, index as u64);
     let first = make(0);

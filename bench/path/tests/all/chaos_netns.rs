@@ -1,7 +1,6 @@
 //! Hosts parted from each other, both ways and one way, stopped, and killed all at once, by random schedules: what was
 //! acknowledged stays, and nothing old or wrong is ever read.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,6 @@ const STORAGE: [&str; 3] = ["storage-1", "storage-2", "storage-3"];
 const CONTROLLERS: [&str; 3] = ["controller-1", "controller-2", "controller-3"];
 const EDGE: &str = "compute-1";
 const REGISTERS: usize = 6;
-const WRITERS: usize = 2;
 /// A write is acknowledged again this long after everything was healed.
 const WRITABLE_AGAIN_WITHIN: Duration = Duration::from_secs(30);
 /// How long faults go on.
@@ -32,45 +30,10 @@ fn lives_through(name: &str, disturb: impl FnOnce(&mut Parted, &Registers)) -> O
     let mut parted = Parted::start(name, &Size::standard(512));
     let local = parted.rig.local("registers");
     let registers = Registers::make(parted.rig.nova(), "/registers", local, REGISTERS);
-    let stop = AtomicBool::new(false);
-    let write = |writer: usize| {
-        while !stop.load(Ordering::Relaxed) {
-            for register in (writer..registers.count()).step_by(WRITERS) {
-                registers.write(register);
-            }
-        }
-    };
-    let read = || {
-        let mut random = fastrand::Rng::with_seed(9);
-        while !stop.load(Ordering::Relaxed) {
-            registers.read(random.usize(..registers.count()));
-        }
-    };
-    thread::scope(|scope| {
-        // A panic below must not leave writers that never end.
-        struct Stops<'a>(&'a AtomicBool);
-        impl Drop for Stops<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
-        let stops = Stops(&stop);
-        let (write, read) = (&write, &read);
-        for writer in 0..WRITERS {
-            scope.spawn(move || write(writer));
-        }
-        scope.spawn(read);
+    registers.in_use(|| {
         disturb(&mut parted, &registers);
         parted.namespaces.heal();
-        let (begun, before) = (Instant::now(), registers.writes());
-        while registers.writes() < before + REGISTERS as u64 {
-            assert!(
-                begun.elapsed() < WRITABLE_AGAIN_WITHIN,
-                "writes do not go on {WRITABLE_AGAIN_WITHIN:?} after everything was healed"
-            );
-            thread::sleep(Duration::from_millis(50));
-        }
-        drop(stops);
+        registers.wait_writable(WRITABLE_AGAIN_WITHIN);
     });
     // Not three: a host that was dropped again and again waits for minutes before it may join.
     parted.rig.region.wait_in_sync(2, IN_SYNC_TIMEOUT).unwrap();

@@ -1,5 +1,5 @@
-//! A disk that fails or hangs at a word, under a `novad` that runs: a block device of the kernel, over a file that this test
-//! serves by FUSE.
+//! A disk that fails, hangs or loses its power at a word, under a `novad` that runs: a block device of the kernel, over a file
+//! that this test serves by FUSE.
 //!
 //! `novad` drives it like any raw device. What fails is the kernel's answer to a read, write or flush, and what hangs is a
 //! request that the kernel has taken and nobody answers. The block device between is what makes it a disk: requests to a
@@ -24,6 +24,7 @@ use tempfile::TempDir;
 
 use super::mounted::cannot_mount;
 use super::skip::skip;
+use super::volatile_cache::{Lost, VolatileCache};
 
 /// Name of the one file.
 const DISK: &str = "disk";
@@ -49,6 +50,17 @@ pub(crate) enum Mood {
 struct Switch {
     mood: Mutex<Mood>,
     changed: Condvar,
+    /// What is behind the switch.
+    medium: Mutex<Medium>,
+}
+
+/// A file, and what of it is in the disk's cache only.
+#[derive(Debug)]
+struct Medium {
+    file: File,
+    cache: VolatileCache,
+    /// A flush is answered as done, and nothing is.
+    lies: bool,
 }
 
 impl Switch {
@@ -110,9 +122,11 @@ impl FaultyDisk {
         let (mount, file) = (folder.path().join("mount"), folder.path().join("file"));
         fs::create_dir(&mount).unwrap();
         fs::rename(path, &file).unwrap();
-        let switch = Arc::new(Switch { mood: Mutex::new(Mood::Works), changed: Condvar::new() });
         let file = File::options().read(true).write(true).open(&file).unwrap();
-        let disk = Disk { about: attributes(&file), file, switch: Arc::clone(&switch) };
+        let (about, reads) = (attributes(&file), file.try_clone().unwrap());
+        let medium = Mutex::new(Medium { file, cache: VolatileCache::default(), lies: false });
+        let switch = Arc::new(Switch { mood: Mutex::new(Mood::Works), changed: Condvar::new(), medium });
+        let disk = Disk { about, reads, switch: Arc::clone(&switch) };
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("nova-faulty-disk".into()), MountOption::RW];
         config.n_threads = Some(THREADS);
@@ -128,6 +142,25 @@ impl FaultyDisk {
     /// Answers so from now on, also what waits for an answer.
     pub(crate) fn set(&self, mood: Mood) {
         self.switch.set(mood);
+    }
+
+    /// From now on a flush does nothing and is answered as done.
+    pub(crate) fn lie_about_flushes(&self) {
+        self.switch.medium.lock().unwrap().lies = true;
+    }
+
+    /// Whether it has anything that a loss of power would take.
+    pub(crate) fn has_unflushed(&self) -> bool {
+        !self.switch.medium.lock().unwrap().cache.is_empty()
+    }
+
+    /// Drops what was not flushed but for `kept_percent` of it, as a loss of power does. Nobody may have anything under way:
+    /// the disk [fails](Mood::Fails) meanwhile.
+    pub(crate) fn lose_power(&self, random: &mut fastrand::Rng, kept_percent: u8) -> Lost {
+        assert_eq!(*self.switch.mood.lock().unwrap(), Mood::Fails, "requests may be under way");
+        let Medium { file, cache, lies } = &mut *self.switch.medium.lock().unwrap();
+        *lies = false;
+        cache.lose_power(file, random, kept_percent).unwrap()
     }
 }
 
@@ -147,7 +180,8 @@ impl Drop for FaultyDisk {
 /// What the kernel asks.
 #[derive(Debug)]
 struct Disk {
-    file: File,
+    /// What reads come from; they need not wait for writes.
+    reads: File,
     about: FileAttr,
     switch: Arc<Switch>,
 }
@@ -211,7 +245,7 @@ impl Filesystem for Disk {
         let read = self
             .switch
             .pass()
-            .and_then(|()| self.file.read_exact_at(&mut found, offset).map_err(|error| errno(&error)));
+            .and_then(|()| self.reads.read_exact_at(&mut found, offset).map_err(|error| errno(&error)));
         match read {
             Ok(()) => reply.data(&found),
             Err(errno) => reply.error(errno),
@@ -230,10 +264,10 @@ impl Filesystem for Disk {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let written = self
-            .switch
-            .pass()
-            .and_then(|()| self.file.write_all_at(data, offset).map_err(|error| errno(&error)));
+        let written = self.switch.pass().and_then(|()| {
+            let Medium { file, cache, .. } = &mut *self.switch.medium.lock().unwrap();
+            cache.write(file, offset, data).map_err(|error| errno(&error))
+        });
         match written {
             Ok(()) => reply.written(u32::try_from(data.len()).unwrap()),
             Err(errno) => reply.error(errno),
@@ -241,8 +275,13 @@ impl Filesystem for Disk {
     }
 
     fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        // No test here cuts the power: what was written need not reach the drive below.
-        match self.switch.pass() {
+        let flushed = self.switch.pass().map(|()| {
+            let mut medium = self.switch.medium.lock().unwrap();
+            if !medium.lies {
+                medium.cache.flush();
+            }
+        });
+        match flushed {
             Ok(()) => reply.ok(),
             Err(errno) => reply.error(errno),
         }

@@ -7,12 +7,16 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nova_path::nova::Nova;
 
 /// How long a write or read is waited for.
 const CALL_LIMIT: Duration = Duration::from_secs(40);
+/// Who writes at once while registers are in use.
+const WRITERS: usize = 2;
 /// Bytes of a version at most.
 const BYTES_MAX: usize = 120_000;
 
@@ -146,15 +150,72 @@ impl Registers {
         self.history.lock().unwrap().writes
     }
 
+    /// Writes and reads without a pause while `disturb` runs; answers what that does.
+    pub(crate) fn in_use<T>(&self, disturb: impl FnOnce() -> T) -> T {
+        let stop = AtomicBool::new(false);
+        let write = |writer: usize| {
+            while !stop.load(Ordering::Relaxed) {
+                for register in (writer..self.count()).step_by(WRITERS) {
+                    self.write(register);
+                }
+            }
+        };
+        let read = || {
+            let mut random = fastrand::Rng::with_seed(9);
+            while !stop.load(Ordering::Relaxed) {
+                self.read(random.usize(..self.count()));
+            }
+        };
+        thread::scope(|scope| {
+            let _stops = Stops(&stop);
+            let (write, read) = (&write, &read);
+            for writer in 0..WRITERS {
+                scope.spawn(move || write(writer));
+            }
+            scope.spawn(read);
+            disturb()
+        })
+    }
+
+    /// Waits until every register could be written once more, on average.
+    ///
+    /// # Panics
+    /// When that takes longer than `limit`.
+    pub(crate) fn wait_writable(&self, limit: Duration) {
+        let (begun, before) = (Instant::now(), self.writes());
+        while self.writes() < before + self.count() as u64 {
+            assert!(begun.elapsed() < limit, "writes do not go on {limit:?} after everything was healed");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Reads every register once more; all must come, and nothing may ever have been wrong.
     pub(crate) fn settle(&self) -> Totals {
+        self.judge().unwrap_or_else(|wrong| panic!("{wrong}"))
+    }
+
+    /// The same, with what is wrong as an error.
+    pub(crate) fn judge(&self) -> Result<Totals, String> {
         for register in 0..self.count() {
-            assert!(self.read(register), "register {register} cannot be read at rest");
+            if !self.read(register) {
+                return Err(format!("register {register} cannot be read at rest"));
+            }
         }
         let history = self.history.lock().unwrap();
-        assert!(history.wrong.is_empty(), "{:#?}", history.wrong);
+        if !history.wrong.is_empty() {
+            return Err(format!("{:#?}", history.wrong));
+        }
         let History { writes, reads, failed, .. } = *history;
-        Totals { writes, reads, failed }
+        Ok(Totals { writes, reads, failed })
+    }
+}
+
+/// Says stop when it goes: a panic must not leave writers that never end.
+pub(crate) struct Stops<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nova_path::answer;
 use nova_path::compare::{Pair, compare};
@@ -47,6 +48,19 @@ impl Rig {
 
     pub(crate) fn nova(&self) -> &Nova {
         self.region.nova()
+    }
+
+    /// Room on the fullest device. Hosts of a region that was started a moment ago have not said it yet.
+    pub(crate) fn room(&self) -> u64 {
+        let begun = Instant::now();
+        loop {
+            let room = self.region.status().unwrap().bytes_free_min();
+            if room > 0 {
+                return room;
+            }
+            assert!(begun.elapsed() < IN_SYNC_TIMEOUT, "no host says how full its devices are");
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Compares the file metadata with what is stored, down to the units of files; everything must agree.
@@ -124,14 +138,19 @@ impl Tree {
 
     /// Puts the tree into `folder` of the region; answers however that ended.
     pub(crate) fn put(&self, nova: &Nova, folder: &str) -> Finished {
-        let made = nova.call(["fs", "mkdir", "-p", folder]).finish().unwrap();
+        self.try_put(nova, folder).unwrap()
+    }
+
+    /// The same where a put may not even end.
+    pub(crate) fn try_put(&self, nova: &Nova, folder: &str) -> anyhow::Result<Finished> {
+        let made = nova.call(["fs", "mkdir", "-p", folder]).finish()?;
         if made.code != Some(0) {
-            return made;
+            return Ok(made);
         }
         let list = self.base.with_extension("list");
         fs::write(&list, self.names.join("\n") + "\n").unwrap();
         let [list, base] = [&list, &self.base].map(|path| path.to_str().unwrap());
         let arguments = ["fs", "put", "--files-from", list, "--base", base, folder];
-        nova.call(arguments).limit(TRANSFER_TIMEOUT).finish().unwrap()
+        nova.call(arguments).limit(TRANSFER_TIMEOUT).finish()
     }
 }

@@ -88,6 +88,51 @@ async fn a_host_is_drained_when_others_can_take_its_replicas() {
     maps.until("the drain to be taken back", |map| map.nodes.iter().all(|node| !node.draining)).await;
 }
 
+/// A host tells how much is free of its one device of 100 units.
+async fn tell_free(host: &mut Host, bytes_free: u64) {
+    let device = vec![u8::try_from(host.id).unwrap(); 16].into();
+    let usage = pb::DeviceUsage { device, bytes_total: 100, bytes_free };
+    let beat = pb::Heartbeat {
+        novad_up: true,
+        bytes_total: 100,
+        bytes_free,
+        devices: vec![usage],
+        ..pb::Heartbeat::default()
+    };
+    let sequence = host.report(Report::Heartbeat(beat)).await;
+    host.acknowledged(sequence).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_is_not_drained_when_no_other_has_room_and_one_that_is_says_so() {
+    let region = Region::start();
+    let mut hosts = Vec::new();
+    for number in 1..=3 {
+        hosts.push(join(&region, number).await);
+    }
+    let mut maps = Maps::watch(&region, "h1").await;
+    maps.until("12 groups", |map| map.groups.len() == 12).await;
+    hosts.push(join(&region, 4).await);
+    for (index, free) in [(0, 2), (1, 2), (2, 2), (3, 50)] {
+        tell_free(&mut hosts[index], free).await;
+    }
+    // Twelve groups of some eight units each; the new host has room for six.
+    let refused = drain(&region, "h2", false).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("no other storage host has room for 6 of them"), "{refused}");
+    assert!(!region.status().await.map.unwrap().nodes.iter().any(|node| node.draining));
+
+    tell_free(&mut hosts[3], 100).await;
+    drain(&region, "h2", false).await.unwrap();
+    // The room goes while it is drained.
+    tell_free(&mut hosts[3], 0).await;
+    let status = region.status().await;
+    let noted = |note: &String| note.contains("h2 is being drained") && note.contains("has room for");
+    assert!(status.notes.iter().any(noted), "{:?}", status.notes);
+    assert!(drain(&region, "h2", false).await.unwrap_err().message().contains("has room for"));
+    drain(&region, "h2", true).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_hosts_say_of_their_copies_is_shown_and_noted() {
     let region = Region::start();
