@@ -100,7 +100,7 @@ struct Outcome {
     suspects: Vec<(String, Option<u64>)>,
 }
 
-pub(super) fn run(global: &Global, client: &Client, path: &str) -> anyhow::Result<()> {
+pub(in crate::fs) fn run(global: &Global, client: &Client, path: &str) -> anyhow::Result<()> {
     let path = path::checked(path)?;
     let region = Region::load(&global.region_folder()?)?;
     let members = Members::of(&region)?;
