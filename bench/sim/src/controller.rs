@@ -209,9 +209,9 @@ impl Controller {
         }
     }
 
-    /// Devices that became slow, or keep up again, by what was heard of their pace; decided at once.
-    pub(crate) fn judge_paces(&self, paces: &mut Paces) -> Vec<PaceDevice> {
-        let ops = plan_paces(&self.groups.borrow(), paces, self.now());
+    /// Devices that became slow, or keep up again, by what was heard of their pace until `now`; decided at once.
+    pub(crate) fn judge_paces(&self, paces: &mut Paces, now: Duration) -> Vec<PaceDevice> {
+        let ops = plan_paces(&self.groups.borrow(), paces, now);
         let judged = ops.into_iter().map(|op| {
             let answer =
                 self.groups.borrow_mut().apply(&Command { at_ms: self.wall().0, op: Some(op.clone()) });

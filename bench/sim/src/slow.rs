@@ -166,7 +166,7 @@ pub fn slow_drive(seed: u64) -> Result<Slowed, String> {
             let pace = member.pace();
             paces.hear(stage.cluster.device(node), pace.window, pace.median_us, now);
         }
-        for pace in stage.controller.judge_paces(&mut paces) {
+        for pace in stage.controller.judge_paces(&mut paces, now) {
             if pace.device != victim.0.to_be_bytes() || !pace.slow {
                 return Err(format!("the wrong device was judged: {pace:?}"));
             }

@@ -124,15 +124,15 @@ async fn check(
     anyhow::ensure!(roster.shard_of(found.device).is_none(), "{COPY}");
     anyhow::ensure!(
         !known.is_some_and(|it| it.failed),
-        "the device {} failed before, and is never trusted again: put another in its place, or erase its first and last \
+        "the device {:032x} failed before, and is never trusted again: put another in its place, or erase its first and last \
          MiB to use it as a new one",
-        found.device
+        found.device.0
     );
     anyhow::ensure!(
         known.is_some() || found.incarnation == Incarnation(0),
-        "the device {} holds data of another host or region: open it there, or erase its first and last MiB to use it as \
+        "the device {:032x} holds data of another host or region: open it there, or erase its first and last MiB to use it as \
          a new one here",
-        found.device
+        found.device.0
     );
     Ok(())
 }

@@ -211,51 +211,6 @@ fn a_device_that_hangs_costs_its_own_groups_a_member_until_it_goes_on() {
     );
 }
 
-/// A device is marked after the window under way and three more, of ten seconds or of twenty entries.
-const MARKED_WITHIN: Duration = Duration::from_secs(120);
-/// Far later than its peers, and long before anybody says that it answers nothing.
-const LATE: Duration = Duration::from_millis(150);
-
-#[test]
-fn a_slow_device_of_a_host_is_named_and_leads_no_group_and_its_host_goes_on() {
-    if cannot_make_disks().is_some() {
-        return;
-    }
-    let scene = Scene::set("device_slow", true);
-    scene.mood(Mood::Slow(LATE));
-    scene.load.run(&scene.rig, || {
-        let begun = Instant::now();
-        loop {
-            let status = scene.rig.region.status().unwrap();
-            let victim = status.host(VICTIM).unwrap();
-            let slow: Vec<_> =
-                victim.devices.iter().filter(|device| device.slow).map(|device| device.place).collect();
-            let leads = |place| {
-                let held = groups_on(&status, VICTIM, place);
-                let led = status.groups.iter().filter(|group| group.primary == victim.node);
-                led.filter(|group| held.contains(&u64::from(group.group))).count()
-            };
-            let named = status.notes.iter().any(|note| note.contains("device 2 of storage-2 is far slower"));
-            if slow == [Some(BAD)] && leads(BAD) == 0 && named {
-                assert!(leads(0) + leads(1) > 0, "its host leads groups of its other devices");
-                return println!("marked and without primaries after {:?}", begun.elapsed());
-            }
-            assert!(slow.is_empty() || slow == [Some(BAD)], "another device was judged: {slow:?}");
-            assert!(
-                begun.elapsed() < MARKED_WITHIN,
-                "{slow:?}, {} primaries, {:?}",
-                leads(BAD),
-                status.notes
-            );
-            thread::sleep(Duration::from_millis(500));
-        }
-    });
-    scene.mood(Mood::Works);
-    scene.load.assert_kept(&scene.rig);
-    scene.rig.assert_intact("/kept/before", &scene.tree);
-    scene.rig.assert_no_findings();
-}
-
 #[test]
 fn a_shard_that_hangs_costs_its_own_groups_a_member_until_it_goes_on() {
     if let Some(why) = cannot_freeze() {
