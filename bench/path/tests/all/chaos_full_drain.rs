@@ -71,7 +71,21 @@ fn add_device(rig: &mut Rig, host: &str) {
     append(&config, &format!("\n[[device]]\npath = {path:?}\ncreate_mib = {DEVICE_MIB}\n"));
     rig.region.restart(host).unwrap();
     wait_for_devices(rig, host, &["serving", "serving"], &[]);
-    rig.region.wait_in_sync(3, IN_SYNC_TIMEOUT).unwrap();
+    wait_copies(rig);
+}
+
+/// Waits until every group has three members in sync; others may join besides, as replicas move onto new devices.
+fn wait_copies(rig: &Rig) {
+    let begun = Instant::now();
+    loop {
+        let status = rig.region.status().unwrap();
+        let whole = status.groups_with(3);
+        if whole == status.groups.len() {
+            return;
+        }
+        assert!(begun.elapsed() < IN_SYNC_TIMEOUT, "{whole} of {} groups are whole", status.groups.len());
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 fn append(path: &Path, text: &str) {
@@ -112,7 +126,7 @@ fn a_host_of_a_full_region_is_drained_when_there_is_room_and_not_before() {
     rig.nova().call(["fs", "rm", "-r", "/full"]).run().unwrap();
     rig.nova().call(["fs", "trash", "purge", "--all"]).run().unwrap();
     rig.region.restart(VICTIM).unwrap();
-    rig.region.wait_in_sync(3, IN_SYNC_TIMEOUT).unwrap();
+    wait_copies(&rig);
     rig.region.wait_collected(empty / 2, COLLECTED_WITHIN).unwrap();
     let again = Tree::make(rig.local("again"), FILES, LARGE_BYTES, 1000);
     again.put(rig.nova(), "/again").success().unwrap();
@@ -126,7 +140,7 @@ fn a_drain_that_runs_out_of_room_ends_and_says_so() {
     let empty = rig.room();
     let mut filling = Filling { trees: Vec::new() };
     // The others could take what it holds.
-    let early = filling.put(&rig, |rig| rig.region.status().unwrap().bytes_free_min() < empty * 4 / 10);
+    let early = filling.put(&rig, |rig| rig.region.status().unwrap().bytes_free_min() < empty * 3 / 10);
     assert!(early.is_none(), "full long before: {early:?}");
     let drain = rig.nova().call(["node", "drain", VICTIM, "--wait"]).limit(DRAIN_TIMEOUT).start().unwrap();
     // Others take that room first, or it is done before.
@@ -157,6 +171,6 @@ fn a_drain_that_runs_out_of_room_ends_and_says_so() {
         );
         std::thread::sleep(Duration::from_millis(500));
     }
-    rig.region.wait_in_sync(3, IN_SYNC_TIMEOUT).unwrap();
+    wait_copies(&rig);
     rig.region.down().unwrap();
 }

@@ -33,8 +33,17 @@ pub(crate) struct Process {
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     state: char,
+    threads: u64,
     started: u64,
     cpu_ticks: u64,
+}
+
+impl Stat {
+    /// A zombie has ended: whoever should collect it may never do so. One of which only the first thread has ended still has
+    /// the port that the others listen at.
+    fn has_ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X') && self.threads <= 1
+    }
 }
 
 impl Process {
@@ -61,10 +70,7 @@ impl Process {
     }
 
     fn stat(self) -> Option<Stat> {
-        // A zombie has ended; whoever should collect it may never do so.
-        read_stat(self.pid)
-            .ok()
-            .filter(|stat| stat.started == self.started && !matches!(stat.state, 'Z' | 'X'))
+        read_stat(self.pid).ok().filter(|stat| stat.started == self.started && !stat.has_ended())
     }
 
     /// Sends a signal to this very process; false when it has ended.
@@ -189,10 +195,11 @@ fn read_stat(pid: i32) -> io::Result<Stat> {
 /// proc(5): the name stands in parentheses and may itself hold parentheses and spaces, so fields count from the last.
 fn parse_stat(text: &str) -> Option<Stat> {
     let fields: Vec<_> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-    // Field 3 of the page is the first here: state 3, utime 14, stime 15, starttime 22.
+    // Field 3 of the page is the first here: state 3, utime 14, stime 15, num_threads 20, starttime 22.
     let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
     Some(Stat {
         state: fields.first()?.chars().next()?,
+        threads: number(20)?,
         started: number(22)?,
         cpu_ticks: number(14)? + number(15)?,
     })
@@ -210,8 +217,15 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_fields() {
         let text = "7 (a) b) c) S 1 7 7 0 -1 4194560 1 2 3 4 50 60 0 0 20 0 1 0 4242 8 9 10";
-        assert_eq!(parse_stat(text), Some(Stat { state: 'S', started: 4242, cpu_ticks: 110 }));
+        assert_eq!(parse_stat(text), Some(Stat { state: 'S', threads: 1, started: 4242, cpu_ticks: 110 }));
         assert_eq!(parse_stat("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn a_process_that_is_killed_has_ended_with_the_last_of_its_threads() {
+        let ended = |state: char, threads: u64| Stat { state, threads, started: 1, cpu_ticks: 1 }.has_ended();
+        assert!(ended('Z', 1) && ended('X', 0));
+        assert!(!ended('S', 1) && !ended('Z', 4), "the others may have its sockets still");
     }
 
     #[test]
