@@ -91,7 +91,7 @@ async fn a_host_is_drained_when_others_can_take_its_replicas() {
 /// A host tells how much is free of its one device of 100 units.
 async fn tell_free(host: &mut Host, bytes_free: u64) {
     let device = vec![u8::try_from(host.id).unwrap(); 16].into();
-    let usage = pb::DeviceUsage { device, bytes_total: 100, bytes_free };
+    let usage = pb::DeviceUsage { device, bytes_total: 100, bytes_free, pace: None };
     let beat = pb::Heartbeat {
         novad_up: true,
         bytes_total: 100,
