@@ -21,9 +21,12 @@ fn configure(novad: &Novad, devices: &[String]) {
     fs::write(&path, format!("{before}{}", devices.concat())).unwrap();
 }
 
+/// Places with the devices that are open there, and places with why nothing is.
+type Told = (Vec<(u8, DeviceId)>, Vec<(u8, String)>);
+
 /// What novad tells of its devices once it has carried out an order: places and ids of those that are open, and why not of
 /// the others.
-fn after(novad: &mut Novad, order: u64) -> (Vec<(u8, DeviceId)>, Vec<(u8, String)>) {
+fn after(novad: &mut Novad, order: u64) -> Told {
     novad.wait_for(|event| *event == AgentEvent::DevicesOrdered { order });
     novad.wait_for(|event| matches!(event, AgentEvent::DevicesTold { .. }));
     // The last list that was told.
@@ -44,7 +47,7 @@ fn after(novad: &mut Novad, order: u64) -> (Vec<(u8, DeviceId)>, Vec<(u8, String
     (open, troubles)
 }
 
-fn open(novad: &mut Novad, order: u64) -> (Vec<(u8, DeviceId)>, Vec<(u8, String)>) {
+fn open(novad: &mut Novad, order: u64) -> Told {
     novad.tell(AgentCommand::OpenDevices { order });
     after(novad, order)
 }
@@ -136,7 +139,7 @@ fn what_cannot_be_opened_is_said_and_left_as_it_is() {
     let folder = folder();
     let path = |name: &str| folder.path().join(name);
     let first = device(&path("first"), Some(256));
-    let mut novad = start(folder, 1, &[first.clone()]);
+    let mut novad = start(folder, 1, std::slice::from_ref(&first));
     let [small, garbage, copy, lent, new] =
         ["small", "garbage", "copy", "lent", "new"].map(|name| novad.path(name));
     fs::write(&small, vec![0; 1 << 20]).unwrap();
