@@ -55,6 +55,7 @@ const MAY_USE: [(&str, &[&str]); 42] = [
         "novabulk/link",
         &["nova-units", "nova-buf", "nova-device", "novabulk-frame", "novabulk-transfer", "novabulk-tls"],
     ),
+    ("novabulk/codec", &[]),
     ("novabulk/files", &[]),
     (
         "novabulk/copy",

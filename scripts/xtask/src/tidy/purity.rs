@@ -7,11 +7,12 @@ use crate::workspace::Workspace;
 const RULE: &str = "purity";
 
 /// The crates whose code has no I/O, clock, randomness or async.
-pub(super) const PURE: [&str; 10] = [
+pub(super) const PURE: [&str; 11] = [
     "dataplane/units",
     "novafs/format",
     "novafs/namespace",
     "novafs/replica",
+    "novabulk/codec",
     "novabulk/files",
     "novabulk/frame",
     "novabulk/transfer",
