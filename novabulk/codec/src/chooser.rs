@@ -204,7 +204,7 @@ impl Chooser {
     }
 
     /// What the next piece is to travel as.
-    pub fn next(&mut self) -> Coding {
+    pub fn next_coding(&mut self) -> Coding {
         if let Some(fixed) = self.fixed {
             return fixed.coding;
         }
@@ -449,7 +449,7 @@ mod tests {
         let mut now = Duration::ZERO;
         let mut looks = 0;
         for _ in 0..320 {
-            let asked = chooser.next();
+            let asked = chooser.next_coding();
             looks += u32::from(asked != Coding::Raw);
             now += Duration::from_millis(5);
             let (plain_bytes, carried_bytes) = (1 << 20, 1 << 20);

@@ -59,10 +59,11 @@ impl Copy {
     }
 
     /// Bytes a second over so many MiB.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a ratio is between 0 and 1")]
     fn run(&mut self, machine: Machine, mib: u64) -> f64 {
         let begun = self.now;
         for _ in 0..mib {
-            let asked = self.chooser.next();
+            let asked = self.chooser.next_coding();
             let shrinks = asked != Coding::Raw && machine.ratio < 0.95;
             let used = if shrinks { asked } else { Coding::Raw };
             let (ratio, encode, decode) = machine.coded(used);
